@@ -1,0 +1,214 @@
+//! `weft deploy`: installs the manifest, ships the backend and says what is left to do.
+//!
+//! Everything local is checked before the server is asked to change anything.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use clap::Args;
+use futures::stream;
+use reqwest::multipart::{Form, Part};
+use reqwest::{Body, Method};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::requirements::{Requirements, config_command};
+use crate::archive::{BACKEND, Plan};
+use crate::client::{Client, decode};
+use crate::error::{CliError, Result};
+use crate::manifest::Manifest;
+use crate::output::{Output, human_bytes, printable};
+use crate::progress::Step;
+
+/// The server accepts no larger archive.
+const LARGEST_ARCHIVE: u64 = 50 * 1024 * 1024;
+const CHUNK: usize = 64 * 1024;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Project folder: the one with manifest.json
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+/// What was shipped.
+#[derive(Default)]
+struct Shipped {
+    files: usize,
+    bytes: u64,
+    migrations: Vec<Value>,
+}
+
+pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
+    let manifest = Manifest::load(&arguments.folder)?;
+    let plan = Plan::of(&arguments.folder, &manifest)?;
+    let client = context.authorized()?;
+    let output = &context.output;
+    install(output, &client, &manifest).await?;
+    let shipped = if let Some(plan) = &plan {
+        ship(output, &client, &manifest, plan).await?
+    } else {
+        output.note(&format!("There is no {BACKEND} folder: only the manifest was installed."));
+        Shipped::default()
+    };
+    let after = After::of(output, &client, &manifest).await;
+    report(output, &client, &manifest, &shipped, &after)
+}
+
+async fn install(output: &Output, client: &Client, manifest: &Manifest) -> Result<()> {
+    let step = Step::begin(output, "install manifest");
+    client.send(Method::POST, client.api(&["apps"]), &manifest.document).await?;
+    step.done(format!("{} {}", manifest.app_id, manifest.version).trim_end());
+    Ok(())
+}
+
+async fn ship(output: &Output, client: &Client, manifest: &Manifest, plan: &Plan) -> Result<Shipped> {
+    let step = Step::begin(output, "pack");
+    let archive = Bytes::from(plan.pack()?);
+    let bytes = u64::try_from(archive.len()).unwrap_or(u64::MAX);
+    if bytes > LARGEST_ARCHIVE {
+        let (size, limit) = (human_bytes(bytes), human_bytes(LARGEST_ARCHIVE));
+        return Err(CliError::failed(format!("the archive has {size}, and the server accepts {limit}"))
+            .with_hint(format!("move what is not code out of {BACKEND}/")));
+    }
+    let noun = if plan.len() == 1 { "file" } else { "files" };
+    step.done(&format!("{} {noun}, {}", plan.len(), human_bytes(bytes)));
+    let upload = Upload { output: output.clone(), archive, total: bytes, step: Arc::default() };
+    let url = client.api(&["apps", &manifest.app_id, "deploy"]);
+    let answer = client.fetch(|http| Ok(http.post(url.clone()).multipart(upload.form()?))).await?;
+    upload.finish();
+    let migrations = answer.get("migrationsApplied").and_then(Value::as_array).cloned().unwrap_or_default();
+    Ok(Shipped { files: plan.len(), bytes, migrations })
+}
+
+/// An archive on its way. One request covers two steps: sending it, and waiting while the server unpacks and starts it.
+struct Upload {
+    output: Output,
+    archive: Bytes,
+    total: u64,
+    step: Arc<Mutex<Option<Step>>>,
+}
+
+impl Upload {
+    /// The request's body; made again when the request is repeated.
+    fn form(&self) -> Result<Form> {
+        replace(&self.step, Some(Step::begin_bytes(&self.output, "upload", self.total)));
+        let (step, output, total) = (Arc::clone(&self.step), self.output.clone(), self.total);
+        let chunks = stream::unfold(self.archive.clone(), move |mut rest| {
+            if rest.is_empty() {
+                sent(&step, &output, total);
+                return std::future::ready(None);
+            }
+            let chunk = rest.split_to(rest.len().min(CHUNK));
+            advance(&step, chunk.len());
+            std::future::ready(Some((Ok::<_, std::convert::Infallible>(chunk), rest)))
+        });
+        let part = Part::stream_with_length(Body::wrap_stream(chunks), self.total).file_name("backend.tar.gz");
+        let part =
+            part.mime_str("application/gzip").map_err(|error| CliError::failed(format!("cannot prepare the upload: {error}")))?;
+        Ok(Form::new().part("archive", part))
+    }
+
+    fn finish(&self) {
+        if let Some(step) = replace(&self.step, None) {
+            step.done("");
+        }
+    }
+}
+
+fn sent(slot: &Mutex<Option<Step>>, output: &Output, total: u64) {
+    if let Some(step) = replace(slot, None) {
+        step.done(&human_bytes(total));
+    }
+    replace(slot, Some(Step::begin(output, "install dependencies and start")));
+}
+
+fn advance(slot: &Mutex<Option<Step>>, bytes: usize) {
+    if let Some(step) = slot.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        step.advance(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+}
+
+fn replace(slot: &Mutex<Option<Step>>, step: Option<Step>) -> Option<Step> {
+    std::mem::replace(&mut *slot.lock().unwrap_or_else(PoisonError::into_inner), step)
+}
+
+/// What an integration offers and lacks once it is deployed; empty for other apps.
+#[derive(Default)]
+struct After {
+    webhooks: Vec<Webhook>,
+    requirements: Option<Requirements>,
+}
+
+#[derive(Deserialize)]
+struct Webhook {
+    name: String,
+    url: String,
+}
+
+impl After {
+    /// Asks for both; a refusal is only told, because the deployment itself has succeeded.
+    async fn of(output: &Output, client: &Client, manifest: &Manifest) -> Self {
+        if !manifest.is_integration() {
+            return Self::default();
+        }
+        let webhooks = webhooks(client, &manifest.app_id).await;
+        let requirements = Requirements::of(client, &manifest.app_id).await;
+        for error in [webhooks.as_ref().err(), requirements.as_ref().err()].into_iter().flatten() {
+            output.note(&format!("Deployed, but the server did not say what is next: {}", printable(&error.to_string())));
+        }
+        Self { webhooks: webhooks.unwrap_or_default(), requirements: requirements.unwrap_or_default() }
+    }
+
+    fn missing(&self) -> &[String] {
+        self.requirements.as_ref().map_or(&[], |requirements| &requirements.missing)
+    }
+
+    fn configured(&self) -> bool {
+        self.requirements.as_ref().is_none_or(|requirements| requirements.configured)
+    }
+}
+
+async fn webhooks(client: &Client, app: &str) -> Result<Vec<Webhook>> {
+    decode(&client.get(client.api(&["apps", app, "webhooks"])).await?)
+}
+
+fn report(output: &Output, client: &Client, manifest: &Manifest, shipped: &Shipped, after: &After) -> Result<()> {
+    let webhooks: Vec<(String, String)> =
+        after.webhooks.iter().map(|webhook| (printable(&webhook.name), client.absolute(&printable(&webhook.url)))).collect();
+    let result = json!({
+        "appId": manifest.app_id,
+        "version": manifest.version,
+        "url": client.base(),
+        "backend": shipped.files > 0,
+        "files": shipped.files,
+        "bytes": shipped.bytes,
+        "migrationsApplied": shipped.migrations,
+        "webhooks": webhooks.iter().map(|(name, url)| json!({ "name": name, "url": url })).collect::<Vec<_>>(),
+        "configured": after.configured(),
+        "missing": after.missing(),
+    });
+    output.show(&result, || {
+        let state = if shipped.files > 0 { "deployed to" } else { "installed on" };
+        let head = format!("{} is {state} {}", manifest.app_id, client.base());
+        let hooks = webhooks.iter().map(|(name, url)| format!("webhook {name}: {url}"));
+        std::iter::once(head).chain(hooks).collect::<Vec<_>>().join("\n")
+    })?;
+    output.note(&next_step(manifest, shipped, after));
+    Ok(())
+}
+
+fn next_step(manifest: &Manifest, shipped: &Shipped, after: &After) -> String {
+    let id = &manifest.app_id;
+    if !after.configured() {
+        let missing = after.missing();
+        return format!("Configuration is missing: {}\nNext: {}", missing.join(", "), config_command(id, missing));
+    }
+    match manifest.actions.first() {
+        Some(action) if manifest.is_integration() => format!("Next: weft call {id} {} '{{…}}'", action.id),
+        _ if shipped.files > 0 => format!("Next: weft logs {id}"),
+        _ => "Next: weft apps".to_owned(),
+    }
+}

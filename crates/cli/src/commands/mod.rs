@@ -1,0 +1,170 @@
+//! One module per verb; here only the list of them and what they share: the global options and how a client is made.
+
+mod apps;
+mod call;
+mod completions;
+mod config;
+mod deploy;
+mod init;
+mod login;
+mod logs;
+mod requirements;
+mod rpc;
+mod runs;
+mod secrets;
+mod status;
+mod vault;
+mod worker;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::client::{Client, DEFAULT_URL, Session, server_url};
+use crate::config::Store;
+use crate::error::{CliError, Result};
+use crate::output::Output;
+use crate::serve;
+
+/// Options that every command takes.
+#[derive(Args)]
+pub struct Globals {
+    /// Print machine-readable JSON on stdout and nothing else; errors are a JSON object on stderr
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Server to talk to, instead of the one logged in to
+    #[arg(id = "server_url", long = "url", global = true, env = "WEFT_URL", value_name = "URL")]
+    pub url: Option<String>,
+
+    /// Access token, instead of the stored login; prefer the variable, which stays out of the shell history
+    #[arg(id = "access_token", long = "token", global = true, env = "WEFT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+
+    /// File that keeps the login
+    #[arg(id = "login_file", long = "login-file", global = true, env = "WEFT_CONFIG", value_name = "FILE", hide = true)]
+    pub login_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve(serve::ServeArgs),
+    /// Make a new project folder
+    Init(init::Arguments),
+    /// Log in to a server; the first login on a new one creates its administrator
+    Login(login::LoginArguments),
+    /// Forget the stored login
+    Logout,
+    /// Show who is logged in
+    Whoami,
+    /// Show whether the server is well and who is logged in
+    Status,
+    /// Install and start the project in a folder
+    Deploy(deploy::Arguments),
+    /// Set an integration's configuration
+    Config(config::Arguments),
+    /// Call an action of an integration
+    Call(call::Arguments),
+    /// Call a method of an app
+    Rpc(rpc::Arguments),
+    /// Follow the live log of an app or integration
+    Logs(logs::Arguments),
+    /// List runs, or show one
+    Runs(runs::Arguments),
+    /// List or remove apps and integrations
+    Apps(apps::Arguments),
+    /// Start, stop or inspect the worker of an app
+    Worker(worker::Arguments),
+    /// Manage secrets of the platform or of an app
+    Secrets(secrets::Arguments),
+    /// Maintain the server's encryption keys
+    Vault(vault::Arguments),
+    /// Print a completion script for a shell
+    Completions(completions::Arguments),
+}
+
+impl Command {
+    pub async fn run(self, context: &Context) -> Result<()> {
+        match self {
+            Self::Serve(arguments) => serve::serve(arguments).await,
+            Self::Init(arguments) => init::run(context, &arguments),
+            Self::Login(arguments) => login::login(context, &arguments).await,
+            Self::Logout => login::logout(context).await,
+            Self::Whoami => login::whoami(context).await,
+            Self::Status => status::run(context).await,
+            Self::Deploy(arguments) => deploy::run(context, &arguments).await,
+            Self::Config(arguments) => config::run(context, &arguments).await,
+            Self::Call(arguments) => call::run(context, &arguments).await,
+            Self::Rpc(arguments) => rpc::run(context, &arguments).await,
+            Self::Logs(arguments) => logs::run(context, &arguments).await,
+            Self::Runs(arguments) => runs::run(context, &arguments).await,
+            Self::Apps(arguments) => apps::run(context, arguments).await,
+            Self::Worker(arguments) => worker::run(context, &arguments).await,
+            Self::Secrets(arguments) => secrets::run(context, &arguments).await,
+            Self::Vault(arguments) => vault::run(context, &arguments).await,
+            Self::Completions(arguments) => completions::run(&arguments),
+        }
+    }
+}
+
+/// What every command is given.
+pub struct Context {
+    pub output: Output,
+    globals: Globals,
+}
+
+impl Context {
+    pub fn new(globals: Globals, output: Output) -> Self {
+        Self { output, globals }
+    }
+
+    /// Where the login is kept.
+    pub fn store(&self) -> Result<Store> {
+        Store::locate(self.globals.login_file.as_deref())
+    }
+
+    /// The server's address: flag or variable, else the stored login's, else this machine's.
+    pub fn server(&self) -> Result<String> {
+        if let Some(url) = given(self.globals.url.as_deref()) {
+            return Ok(url.to_owned());
+        }
+        Ok(self.store()?.load()?.map_or_else(|| DEFAULT_URL.to_owned(), |login| login.url))
+    }
+
+    /// A client with whatever login there is.
+    pub fn client(&self) -> Result<Client> {
+        Client::new(&self.server()?, self.session()?)
+    }
+
+    /// A client with a login, or the advice to log in.
+    pub fn authorized(&self) -> Result<Client> {
+        match self.session()? {
+            Session::Anonymous => Err(CliError::NotLoggedIn { url: self.server()? }),
+            session => Client::new(&self.server()?, session),
+        }
+    }
+
+    /// Whether there is a token to use, valid or not.
+    pub fn is_logged_in(&self) -> Result<bool> {
+        Ok(!matches!(self.session()?, Session::Anonymous))
+    }
+
+    fn session(&self) -> Result<Session> {
+        if let Some(token) = given(self.globals.token.as_deref()) {
+            return Ok(Session::Token(token.to_owned()));
+        }
+        let store = self.store()?;
+        let Some(login) = store.load()? else { return Ok(Session::Anonymous) };
+        // A token must not be shown to a server that did not issue it.
+        if server_url(&login.url)? != server_url(&self.server()?)? {
+            return Ok(Session::Anonymous);
+        }
+        Ok(Session::Stored(login, store))
+    }
+}
+
+/// A flag's or variable's value; an empty variable counts as unset.
+fn given(value: Option<&str>) -> Option<&str> {
+    value.filter(|value| !value.is_empty())
+}

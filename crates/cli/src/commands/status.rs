@@ -1,0 +1,39 @@
+//! `weft status`: is the server there, is it well, and who am I to it.
+
+use serde_json::{Value, json};
+
+use super::Context;
+use super::login::email;
+use crate::error::Result;
+use crate::output::printable;
+
+pub async fn run(context: &Context) -> Result<()> {
+    let client = context.client()?;
+    let health = client.get(client.url(&["health"])).await?;
+    let (user, status) = if context.is_logged_in()? {
+        (client.get(client.api(&["auth", "me"])).await?, client.get(client.api(&["status"])).await?)
+    } else {
+        (Value::Null, Value::Null)
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let result =
+        json!({ "url": client.base(), "health": health, "user": user, "status": status, "client": { "version": version } });
+    context.output.show(&result, || {
+        let mut lines = vec![format!("server    {}  {}", client.base(), text(&health, "/status"))];
+        if !status.is_null() {
+            lines.push(format!("version   {}  {}", text(&status, "/runtime/version"), text(&status, "/runtime/state")));
+            lines.push(format!("database  {}", text(&status, "/postgres/state")));
+            lines.push(format!("user      {}", email(&user)));
+        }
+        lines.push(format!("client    {version}"));
+        lines.join("\n")
+    })?;
+    if user.is_null() {
+        context.output.note(&format!("Not logged in. Next: weft login {}", client.base()));
+    }
+    Ok(())
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    printable(value.pointer(pointer).and_then(Value::as_str).unwrap_or("unknown"))
+}

@@ -1,0 +1,123 @@
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::fake::Fake;
+use crate::machine::Machine;
+
+pub fn manifest() -> Value {
+    json!({
+        "appId": "slack", "name": "Slack", "version": "1.0.0", "type": "integration", "vendorExtra": { "kept": true },
+        "actions": [{ "id": "send_message", "name": "Send" }]
+    })
+}
+
+/// A server that accepts the integration `slack`.
+pub async fn server(configured: bool) -> Fake {
+    let fake = Fake::ready().await;
+    fake.ok("POST /api/v1/apps", &json!({ "message": "app 'slack' installed" }));
+    fake.ok("POST /api/v1/apps/slack/deploy", &json!({ "message": "deployed", "migrationsApplied": [] }));
+    let hook = json!({ "id": "h1", "name": "message", "method": "POST", "prefix": "abc", "url": "/api/v1/hooks/abcdef" });
+    fake.ok("GET /api/v1/apps/slack/webhooks", &json!([hook]));
+    let fields = json!({
+        "botToken": { "type": "string", "platformSecret": "SLACK_BOT_TOKEN" },
+        "signingSecret": { "type": "string", "platformSecret": "SLACK_SIGNING_SECRET" },
+        "region": { "type": "string", "platformSecret": "SLACK_REGION" }
+    });
+    let schema = json!({ "properties": fields, "required": ["botToken", "signingSecret"] });
+    fake.ok("GET /api/v1/integrations", &json!([{ "id": "slack", "configured": configured, "configSchema": schema }]));
+    fake.ok("GET /api/v1/platform/secrets", &json!(["SLACK_SIGNING_SECRET"]));
+    fake
+}
+
+pub fn project(machine: &Machine) {
+    machine.write("slack/manifest.json", &manifest().to_string());
+    machine.write("slack/backend/index.ts", "defineIntegration({});\n");
+}
+
+#[tokio::test]
+async fn an_integration_is_shipped_and_told_what_is_missing() {
+    let fake = server(false).await;
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    assert_snapshot!(machine.weft(&["deploy", "slack"]).await.shown(&fake));
+    assert_eq!(fake.request("POST /api/v1/apps").json(), manifest(), "the manifest travels unchanged");
+    let (name, kind, content) = fake.request("POST /api/v1/apps/slack/deploy").part().await;
+    assert_eq!((name.as_str(), kind.as_str()), ("archive", "application/gzip"));
+    assert!(!content.is_empty());
+}
+
+#[tokio::test]
+async fn a_configured_integration_is_ready_to_call() {
+    let fake = server(true).await;
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let outcome = machine.weft(&["deploy", "slack"]).await;
+    assert!(outcome.stderr.ends_with("Next: weft call slack send_message '{…}'\n"), "{outcome}");
+}
+
+#[tokio::test]
+async fn json_mode_prints_one_object_only() {
+    let fake = server(false).await;
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let outcome = machine.weft(&["--json", "deploy", "slack"]).await;
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    let body = outcome.json();
+    assert_eq!(body["webhooks"], json!([{ "name": "message", "url": format!("{}/api/v1/hooks/abcdef", fake.url) }]));
+    assert_eq!((&body["configured"], &body["missing"]), (&json!(false), &json!(["botToken"])));
+}
+
+#[tokio::test]
+async fn a_project_without_backend_installs_its_manifest() {
+    let fake = server(true).await;
+    let machine = Machine::logged_in(&fake);
+    machine.write("crm/manifest.json", r#"{"appId":"crm","name":"CRM","version":"2.0.0"}"#);
+    assert_snapshot!(machine.weft(&["deploy", "crm"]).await.shown(&fake));
+    assert_eq!(fake.lines(), ["POST /api/v1/apps"]);
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_start_fails_the_command() {
+    let fake = Fake::ready().await;
+    fake.ok("POST /api/v1/apps", &json!({ "message": "installed" }));
+    let problem = json!({ "error": "the backend does not start: index.ts: Unexpected end of file", "code": "deploy_failed", "traceId": "t1" });
+    fake.reply("POST /api/v1/apps/slack/deploy", 422, &problem);
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    assert_snapshot!(machine.weft(&["deploy", "slack"]).await.shown(&fake));
+}
+
+#[tokio::test]
+async fn a_refused_manifest_shows_every_fault() {
+    let fake = Fake::ready().await;
+    let errors =
+        json!([{ "path": "$.actions[0].name", "message": "is required" }, { "path": "$.icon", "message": "must be a string" }]);
+    fake.reply("POST /api/v1/apps", 400, &json!({ "error": "the manifest breaks its rules", "errors": errors, "traceId": "t2" }));
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    assert_snapshot!(machine.weft(&["deploy", "slack"]).await.shown(&fake));
+}
+
+#[tokio::test]
+async fn a_broken_manifest_is_shown_where_it_breaks() {
+    let fake = server(true).await;
+    let machine = Machine::logged_in(&fake);
+    machine.write("manifest.json", "{\n  \"appId\": \"crm\"\n  \"name\": \"CRM\"\n}\n");
+    assert_snapshot!(machine.weft(&["deploy"]).await);
+    machine.write("manifest.json", r#"{"name":"CRM"}"#);
+    assert_snapshot!(machine.weft(&["deploy"]).await);
+    assert!(fake.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_folder_without_manifest_suggests_init() {
+    let machine = Machine::new();
+    assert_snapshot!(machine.weft(&["deploy"]).await);
+}
+
+#[tokio::test]
+async fn deploying_needs_a_login() {
+    let machine = Machine::new();
+    project(&machine);
+    assert_snapshot!(machine.weft(&["deploy", "slack"]).await);
+}

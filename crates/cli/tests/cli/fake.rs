@@ -1,0 +1,137 @@
+//! A server that answers as told and remembers what it was asked.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Multipart, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+pub struct Fake {
+    pub url: String,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    replies: Mutex<Vec<(String, VecDeque<Reply>)>>,
+    requests: Mutex<Vec<Received>>,
+}
+
+#[derive(Clone)]
+struct Reply {
+    status: u16,
+    run_id: Option<&'static str>,
+    content_type: &'static str,
+    body: String,
+}
+
+#[derive(Clone)]
+pub struct Received {
+    /// Method and path with its query.
+    pub line: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Received {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("the request's body is JSON")
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// The only part of a multipart body: its name, content type and content.
+    pub async fn part(&self) -> (String, String, Bytes) {
+        let mut request = Request::new(self.body.clone().into());
+        *request.headers_mut() = self.headers.clone();
+        let mut parts = Multipart::from_request(request, &()).await.expect("a multipart body");
+        let part = parts.next_field().await.expect("a readable part").expect("one part");
+        let (name, kind) = (part.name().unwrap_or_default().to_owned(), part.content_type().unwrap_or_default().to_owned());
+        let content = part.bytes().await.expect("the part's content");
+        assert!(parts.next_field().await.expect("a readable end").is_none(), "one part only");
+        (name, kind, content)
+    }
+}
+
+impl Fake {
+    pub async fn start() -> Self {
+        let shared = Arc::new(Shared::default());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let app = axum::Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { url, shared }
+    }
+
+    /// A server that a user is logged in to.
+    pub async fn ready() -> Self {
+        let fake = Self::start().await;
+        fake.ok("GET /health", &json!({ "status": "ok" }));
+        fake
+    }
+
+    pub fn ok(&self, line: &str, body: &Value) {
+        self.reply(line, 200, body);
+    }
+
+    /// Adds an answer; several for one request line are given in turn, and the last one stays.
+    pub fn reply(&self, line: &str, status: u16, body: &Value) {
+        self.add(line, Reply { status, run_id: None, content_type: "application/json", body: body.to_string() });
+    }
+
+    pub fn failed_run(&self, line: &str, status: u16, run_id: &'static str, body: &Value) {
+        self.add(line, Reply { status, run_id: Some(run_id), content_type: "application/json", body: body.to_string() });
+    }
+
+    pub fn text(&self, line: &str, status: u16, content_type: &'static str, body: &str) {
+        self.add(line, Reply { status, run_id: None, content_type, body: body.to_owned() });
+    }
+
+    fn add(&self, line: &str, reply: Reply) {
+        let mut replies = self.shared.replies.lock().expect("the lock");
+        match replies.iter_mut().find(|(known, _)| known == line) {
+            Some((_, queue)) => queue.push_back(reply),
+            None => replies.push((line.to_owned(), VecDeque::from([reply]))),
+        }
+    }
+
+    pub fn requests(&self) -> Vec<Received> {
+        self.shared.requests.lock().expect("the lock").clone()
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        self.requests().into_iter().map(|request| request.line).collect()
+    }
+
+    /// The only request with this line.
+    pub fn request(&self, line: &str) -> Received {
+        let mut found: Vec<_> = self.requests().into_iter().filter(|request| request.line == line).collect();
+        assert_eq!(found.len(), 1, "{line} among {:?}", self.lines());
+        found.remove(0)
+    }
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let line = format!("{} {path}", head.method);
+    let body = axum::body::to_bytes(body, usize::MAX).await.expect("a whole body");
+    shared.requests.lock().expect("the lock").push(Received { line: line.clone(), headers: head.headers, body });
+    let mut replies = shared.replies.lock().expect("the lock");
+    let Some((_, queue)) = replies.iter_mut().find(|(known, _)| *known == line) else {
+        return (StatusCode::NOT_FOUND, json!({ "error": format!("no route {line}"), "code": "not_found" }).to_string())
+            .into_response();
+    };
+    let reply = if queue.len() > 1 { queue.pop_front() } else { queue.front().cloned() }.expect("a reply");
+    let mut response = (StatusCode::from_u16(reply.status).expect("a status"), reply.body).into_response();
+    response.headers_mut().insert("content-type", reply.content_type.parse().expect("a header value"));
+    if let Some(run_id) = reply.run_id {
+        response.headers_mut().insert("x-weft-run-id", run_id.parse().expect("a header value"));
+    }
+    response
+}

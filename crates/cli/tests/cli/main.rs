@@ -1,0 +1,11 @@
+//! The built `weft` binary against a fake server: what people see, what reaches the server, what stays on disk.
+
+mod archive;
+mod call;
+mod deploy;
+mod fake;
+mod init;
+mod listing;
+mod login;
+mod machine;
+mod secrets;

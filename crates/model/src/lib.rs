@@ -1,0 +1,20 @@
+//! The pure domain of Weft: identifiers, principals, permission keys, manifests, runs and the words that errors use.
+//!
+//! Nothing here does IO, reads a clock or draws a random number by itself: time comes in as a parameter. Nothing here knows
+//! HTTP, SQL or the file system. Every other crate may import this one; this one imports none of them.
+
+pub mod fault;
+pub mod id;
+pub mod manifest;
+pub mod permission;
+pub mod principal;
+pub mod run;
+pub mod schema;
+pub mod secret;
+
+pub use fault::Fault;
+pub use id::{AppId, DeliveryId, DeploymentId, EndpointId, RunId, SessionId, TenantId, UserId};
+pub use manifest::Manifest;
+pub use permission::{PermissionKey, PermissionSet};
+pub use principal::{Principal, PrincipalKind};
+pub use secret::Secret;

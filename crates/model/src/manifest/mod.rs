@@ -1,0 +1,218 @@
+//! The manifest of an app or integration: what it is called, which actions, webhooks, settings and data it declares.
+//!
+//! [`Manifest::parse`] reports every fault at once. The shape is checked by `manifest.schema.json` (which editors may use too),
+//! what a schema cannot say by [`rules`]. Unknown keys are kept in the stored document and otherwise ignored.
+
+mod rules;
+
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{AppId, Fault, PermissionKey, schema::Schema};
+
+/// The JSON Schema of a manifest, as text.
+pub const SCHEMA: &str = include_str!("manifest.schema.json");
+
+static COMPILED: LazyLock<Schema> = LazyLock::new(|| {
+    let document = serde_json::from_str(SCHEMA).expect("the compiled-in manifest schema is JSON");
+    Schema::compile(&document).expect("the compiled-in manifest schema is a JSON Schema")
+});
+
+/// What an app is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AppKind {
+    #[default]
+    App,
+    Integration,
+    Agent,
+}
+
+impl AppKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Integration => "integration",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+/// A manifest without faults. `document` is what was sent, unchanged.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    pub content: Content,
+    pub document: Value,
+}
+
+/// The parts of a manifest that the platform acts on.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Content {
+    pub app_id: AppId,
+    pub name: String,
+    #[serde(default = "default_version")]
+    pub version: String,
+    #[serde(default, rename = "type")]
+    pub kind: AppKind,
+    #[serde(default)]
+    pub description: String,
+    pub instructions: Option<String>,
+    pub icon: Option<String>,
+    #[serde(default)]
+    pub permissions: CustomPermissions,
+    pub config_schema: Option<Value>,
+    pub user_auth: Option<Value>,
+    #[serde(default)]
+    pub actions: Vec<Action>,
+    #[serde(default)]
+    pub webhooks: Vec<Webhook>,
+    #[serde(default)]
+    pub data_contract: Vec<Entity>,
+    #[serde(default)]
+    pub crons: Vec<Cron>,
+}
+
+fn default_version() -> String {
+    "0.0.1".to_owned()
+}
+
+/// Permission keys that an app adds to those every app has.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct CustomPermissions {
+    #[serde(default)]
+    pub permissions: Vec<CustomPermission>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct CustomPermission {
+    pub key: PermissionKey,
+    #[serde(default)]
+    pub description: String,
+}
+
+/// An operation that others may call.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Action {
+    /// Part of the URL and of the permission key `integration:{appId}:{id}`.
+    pub id: String,
+    pub name: String,
+    #[serde(default)]
+    pub description: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+    /// How long one call may take, in seconds; 30 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<f64>,
+    /// JSON Schema of the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub input_schema: Option<Value>,
+    /// JSON Schema of the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub output_schema: Option<Value>,
+}
+
+/// What calling an action does to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    Read,
+    Search,
+    Write,
+    Destructive,
+}
+
+/// An inbound webhook. Written as a name, it goes to the backend's `__webhook` handler.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "WebhookForm")]
+pub struct Webhook {
+    pub name: String,
+    /// The method of the backend that receives the request.
+    pub method: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WebhookForm {
+    Name(String),
+    Full { name: String, method: Option<String> },
+}
+
+impl From<WebhookForm> for Webhook {
+    fn from(form: WebhookForm) -> Self {
+        let (name, method) = match form {
+            WebhookForm::Name(name) => (name, None),
+            WebhookForm::Full { name, method } => (name, method),
+        };
+        Self { name, method: method.unwrap_or_else(|| "__webhook".to_owned()) }
+    }
+}
+
+/// A collection that the app declares.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entity {
+    pub entity_name: String,
+    pub fields: Vec<Field>,
+    pub identity_key: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Field {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub references: Option<Reference>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Reference {
+    pub entity: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Cron {
+    pub name: String,
+}
+
+impl Manifest {
+    /// Reads a manifest, or says everything that is wrong with it.
+    pub fn parse(document: Value) -> Result<Self, Vec<Fault>> {
+        let faults = COMPILED.faults(&document);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let content: Content = serde_path_to_error::deserialize(&document)
+            .map_err(|error| vec![Fault::new(format!("$.{}", error.path()), error.inner().to_string())])?;
+        let faults = rules::faults(&content);
+        if faults.is_empty() { Ok(Self { content, document }) } else { Err(faults) }
+    }
+
+    /// The fields of `configSchema` with what is known of each.
+    pub fn config_fields(&self) -> Vec<ConfigField> {
+        let Some(schema) = &self.content.config_schema else { return Vec::new() };
+        let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
+        properties
+            .iter()
+            .map(|(name, property)| ConfigField {
+                name: name.clone(),
+                platform_secret: property.get("platformSecret").and_then(Value::as_str).map(str::to_owned),
+                default: property.get("default").cloned(),
+            })
+            .collect()
+    }
+}
+
+/// One field of an integration's configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConfigField {
+    pub name: String,
+    /// The platform secret that holds the value; `None` for a field that is no secret.
+    pub platform_secret: Option<String>,
+    pub default: Option<Value>,
+}

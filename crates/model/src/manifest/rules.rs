@@ -1,0 +1,168 @@
+//! What a manifest must keep to beyond its shape: unique names, references that lead somewhere, usable schemas.
+
+use std::collections::HashSet;
+
+use super::{Action, AppKind, Content, Entity};
+use crate::{Fault, schema::Schema};
+
+/// App ids that would collide with the platform's or the database's own names.
+const RESERVED: [&str; 8] = ["core", "public", "information_schema", "weft", "pgmq", "cron", "default", "catalog"];
+
+/// Every rule that `content` breaks.
+pub fn faults(content: &Content) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let app_id = content.app_id.as_str();
+    if RESERVED.contains(&app_id) || app_id.starts_with("pg_") || app_id.starts_with("weft_") {
+        faults.push(Fault::new("$.appId", format!("'{app_id}' is reserved: choose another id")));
+    }
+    if content.icon.as_deref().is_some_and(|icon| icon.starts_with('/') || icon.split('/').any(|part| part == "..")) {
+        faults.push(Fault::new("$.icon", "must be a relative path inside the project"));
+    }
+    if content.kind != AppKind::Integration && content.user_auth.is_some() {
+        faults.push(Fault::new("$.userAuth", "only a manifest of type \"integration\" has user authentication"));
+    }
+    unique(&mut faults, "actions", "id", content.actions.iter().map(|action| action.id.as_str()));
+    unique(&mut faults, "webhooks", "name", content.webhooks.iter().map(|webhook| webhook.name.as_str()));
+    unique(&mut faults, "crons", "name", content.crons.iter().map(|cron| cron.name.as_str()));
+    unique(&mut faults, "dataContract", "entityName", content.data_contract.iter().map(|entity| entity.entity_name.as_str()));
+    if let Some(schema) = &content.config_schema {
+        usable(&mut faults, "$.configSchema", schema);
+    }
+    for (index, action) in content.actions.iter().enumerate() {
+        action_faults(&mut faults, index, action);
+    }
+    for (index, entity) in content.data_contract.iter().enumerate() {
+        entity_faults(&mut faults, index, entity, &content.data_contract);
+    }
+    faults
+}
+
+fn unique<'a>(faults: &mut Vec<Fault>, list: &str, key: &str, names: impl Iterator<Item = &'a str>) {
+    let mut seen = HashSet::new();
+    for (index, name) in names.enumerate() {
+        if !seen.insert(name) {
+            faults.push(Fault::new(format!("$.{list}[{index}].{key}"), format!("'{name}' is declared twice")));
+        }
+    }
+}
+
+fn usable(faults: &mut Vec<Fault>, path: &str, schema: &serde_json::Value) {
+    if let Err(error) = Schema::compile(schema) {
+        faults.push(Fault::new(path, error.to_string()));
+    }
+}
+
+fn action_faults(faults: &mut Vec<Fault>, index: usize, action: &Action) {
+    if action.id.starts_with("__") {
+        faults.push(Fault::new(format!("$.actions[{index}].id"), "ids that start with '__' belong to the platform"));
+    }
+    for (key, schema) in [("inputSchema", &action.input_schema), ("outputSchema", &action.output_schema)] {
+        if let Some(schema) = schema {
+            usable(faults, &format!("$.actions[{index}].{key}"), schema);
+        }
+    }
+}
+
+fn entity_faults(faults: &mut Vec<Fault>, index: usize, entity: &Entity, all: &[Entity]) {
+    let path = format!("$.dataContract[{index}]");
+    let list = format!("dataContract[{index}].fields");
+    unique(faults, &list, "name", entity.fields.iter().map(|field| field.name.as_str()));
+    if let Some(key) = &entity.identity_key
+        && !entity.fields.iter().any(|field| field.name == *key)
+    {
+        faults.push(Fault::new(format!("{path}.identityKey"), format!("'{key}' is no field of this entity")));
+    }
+    for (position, field) in entity.fields.iter().enumerate() {
+        let Some(reference) = &field.references else { continue };
+        let path = format!("{path}.fields[{position}].references");
+        let target = reference.entity.as_str();
+        if field.kind != "entity_link" && field.kind != "uuid" {
+            faults.push(Fault::new(path, "only a field of type \"entity_link\" refers to another entity"));
+        } else if target.contains(':') && target != "core:users" {
+            faults.push(Fault::new(
+                format!("{path}.entity"),
+                "the only entity outside the app that can be referred to is 'core:users'",
+            ));
+        } else if !target.contains(':') && !all.iter().any(|entity| entity.entity_name == target) {
+            faults.push(Fault::new(format!("{path}.entity"), format!("this manifest declares no entity '{target}'")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::Manifest;
+
+    #[test]
+    fn a_small_manifest_is_enough() {
+        let manifest = Manifest::parse(json!({ "appId": "crm", "name": "CRM" })).expect("no faults");
+        assert_eq!(manifest.content.version, "0.0.1");
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let shape = Manifest::parse(json!({
+            "appId": "My-App",
+            "type": "plugin",
+            "actions": [{ "id": "Send", "name": "Send" }, { "name": 5 }],
+            "dataContract": [{ "entityName": "contacts", "fields": [{ "name": "a", "type": "sting" }], "identityKind": "person" }],
+            "crons": [{ "name": "sync", "schedule": "hourly" }],
+        }))
+        .expect_err("many faults");
+        let paths: Vec<_> = shape.iter().map(|fault| fault.path.as_str()).collect();
+        for path in [
+            "$",
+            "$.appId",
+            "$.type",
+            "$.actions[0].id",
+            "$.actions[1]",
+            "$.actions[1].name",
+            "$.dataContract[0]",
+            "$.dataContract[0].fields[0].type",
+            "$.crons[0].schedule",
+        ] {
+            assert!(paths.contains(&path), "{path} in {paths:?}");
+        }
+    }
+
+    #[test]
+    fn rules_beyond_the_shape_are_reported_at_once() {
+        let faults = Manifest::parse(json!({
+            "appId": "pg_app",
+            "name": "X",
+            "actions": [{ "id": "a", "name": "A", "inputSchema": { "type": "strnig" } }, { "id": "a", "name": "B" }],
+            "webhooks": ["m", { "name": "m" }],
+            "dataContract": [{
+                "entityName": "deals",
+                "fields": [
+                    { "name": "company", "type": "entity_link", "references": { "entity": "companies" } },
+                    { "name": "owner", "type": "entity_link", "references": { "entity": "core:users" } },
+                    { "name": "other", "type": "entity_link", "references": { "entity": "crm:contacts" } },
+                ],
+            }],
+        }))
+        .expect_err("many faults");
+        let paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "$.appId",
+                "$.actions[1].id",
+                "$.webhooks[1].name",
+                "$.actions[0].inputSchema",
+                "$.dataContract[0].fields[0].references.entity",
+                "$.dataContract[0].fields[2].references.entity",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_webhook_may_be_a_name_or_name_a_method() {
+        let manifest = Manifest::parse(json!({ "appId": "x", "name": "X", "webhooks": ["a", { "name": "b", "method": "onB" }] }))
+            .expect("no faults");
+        let methods: Vec<_> = manifest.content.webhooks.iter().map(|webhook| webhook.method.as_str()).collect();
+        assert_eq!(methods, ["__webhook", "onB"]);
+    }
+}

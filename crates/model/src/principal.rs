@@ -1,0 +1,49 @@
+//! Who is calling.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{PermissionSet, TenantId, UserId};
+
+/// What kind of caller a principal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PrincipalKind {
+    User,
+    ServiceAccount,
+    Agent,
+}
+
+impl PrincipalKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::ServiceAccount => "service_account",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+impl std::str::FromStr for PrincipalKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "user" => Ok(Self::User),
+            "service_account" => Ok(Self::ServiceAccount),
+            "agent" => Ok(Self::Agent),
+            other => Err(format!("unknown kind of principal '{other}'")),
+        }
+    }
+}
+
+/// An authenticated caller with everything that decisions about it need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    pub tenant: TenantId,
+    pub id: UserId,
+    pub kind: PrincipalKind,
+    pub email: String,
+    /// The roles held, inherited ones included, sorted.
+    pub roles: Vec<String>,
+    pub permissions: PermissionSet,
+}

@@ -1,0 +1,493 @@
+//! Installing, deploying, running and calling apps.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::{Value, value::RawValue};
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+use tokio::sync::{Mutex, broadcast};
+use tokio_util::task::TaskTracker;
+use weft_model::{
+    AppId, DeploymentId, Fault, Manifest, Principal, TenantId,
+    manifest::{self, AppKind, Effect},
+    schema::Schema,
+};
+use weft_workers::{Call, CallError, Host, LogLine, StartError, Status, WorkerSpec};
+
+use super::{
+    archive,
+    backend::{Backend, CallContext},
+    dependencies,
+    store::{self, Deployment, Listed, NewDeployment},
+};
+use crate::{
+    clock::Clock,
+    db::{
+        cache::Cache,
+        notify::{self, Change},
+    },
+    host::Accounts,
+    identity::roles,
+    secrets::{self, Scope, Vault},
+    webhooks,
+};
+
+/// How long an action may take when its manifest says nothing.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Apps that a node remembers.
+const REMEMBERED_APPS: u64 = 5_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the manifest has {} fault{}", .0.len(), if .0.len() == 1 { "" } else { "s" })]
+    InvalidManifest(Vec<Fault>),
+    #[error("the app id '{0}' is taken on this server: choose another")]
+    IdTaken(AppId),
+    #[error("app '{0}'")]
+    Unknown(AppId),
+    #[error("app '{0}' has no backend yet: deploy one with `weft deploy` or POST /api/v1/apps/{0}/deploy")]
+    NotDeployed(AppId),
+    #[error("the worker of app '{0}' was stopped: start it with POST /api/v1/apps/{0}/worker/start")]
+    Stopped(AppId),
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    #[error(transparent)]
+    Dependencies(#[from] dependencies::Error),
+    #[error("{0}")]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("cannot keep the app's files: {0}")]
+    Files(#[from] std::io::Error),
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// An installed app, ready to be called.
+#[derive(Debug)]
+pub struct App {
+    pub id: AppId,
+    pub tenant: TenantId,
+    pub manifest: Manifest,
+    pub deployment: Option<Deployment>,
+    pub worker_enabled: bool,
+    pub actions: HashMap<String, Action>,
+}
+
+/// An action with its schemas compiled.
+#[derive(Debug)]
+pub struct Action {
+    pub permission: String,
+    pub input: Option<Schema>,
+    pub output: Option<Schema>,
+    pub timeout: Duration,
+    /// Its start has to be on disk before it begins.
+    pub destructive: bool,
+}
+
+/// The machine that backends run on.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Unpacked deployments, a folder per app.
+    pub apps: PathBuf,
+    /// Downloaded packages.
+    pub package_cache: PathBuf,
+    /// A private scratch folder per app.
+    pub scratch: PathBuf,
+    pub bun: PathBuf,
+    pub accounts: Option<Accounts>,
+}
+
+/// One call of a backend's method.
+pub struct CallRequest {
+    pub method: String,
+    pub params: Box<RawValue>,
+    pub caller: Option<Box<RawValue>>,
+    pub context: CallContext,
+    pub timeout: Duration,
+}
+
+/// Installed apps and their workers.
+pub struct Apps {
+    pool: PgPool,
+    clock: Clock,
+    vault: Arc<Vault>,
+    machine: Machine,
+    workers: Arc<Host<Backend>>,
+    background: TaskTracker,
+    remembered: Cache<AppId, Arc<App>>,
+    /// One at a time per app: unpacking, starting.
+    starting: dashmap::DashMap<AppId, Arc<Mutex<()>>>,
+}
+
+impl Apps {
+    pub fn new(
+        (pool, clock): (PgPool, Clock),
+        vault: Arc<Vault>,
+        machine: Machine,
+        workers: Arc<Host<Backend>>,
+        background: TaskTracker,
+    ) -> Self {
+        let (remembered, starting) = (Cache::new(REMEMBERED_APPS), dashmap::DashMap::new());
+        Self { pool, clock, vault, machine, workers, background, remembered, starting }
+    }
+
+    pub fn forget(&self) {
+        self.remembered.clear();
+    }
+
+    /// Installs an app, or replaces its manifest: permissions, webhooks and roles follow in the same transaction.
+    pub async fn install(&self, by: &Principal, document: Value) -> Result<AppId, Error> {
+        let manifest = Manifest::parse(document).map_err(Error::InvalidManifest)?;
+        let content = &manifest.content;
+        let now = self.clock.now();
+        let mut transaction = self.pool.begin().await?;
+        if !store::upsert(&mut transaction, &by.tenant, (content, &manifest.document), by.id, now).await? {
+            return Err(Error::IdTaken(content.app_id.clone()));
+        }
+        roles::declare_app(&mut transaction, by, &content.app_id, &permissions(&manifest), now).await?;
+        webhooks::declare(&mut transaction, &self.vault, (&by.tenant, &content.app_id), &content.webhooks, now).await?;
+        self.commit(transaction, &content.app_id).await?;
+        tracing::info!(app.id = %content.app_id, app.version = content.version, "app.install");
+        Ok(manifest.content.app_id)
+    }
+
+    /// The app of that id, if it belongs to the tenant.
+    pub async fn get(&self, tenant: &TenantId, id: &AppId) -> Result<Arc<App>, Error> {
+        let app = self.load(id).await?;
+        if app.tenant == *tenant { Ok(app) } else { Err(Error::Unknown(id.clone())) }
+    }
+
+    async fn load(&self, id: &AppId) -> Result<Arc<App>, Error> {
+        self.remembered
+            .get_or_load(id, async {
+                let stored = store::find(&mut *self.pool.acquire().await?, id).await?;
+                stored.ok_or_else(|| Error::Unknown(id.clone())).and_then(|stored| compile(id, stored)).map(Arc::new)
+            })
+            .await
+    }
+
+    pub async fn list(&self, tenant: &TenantId, kind: Option<AppKind>) -> Result<Vec<Listed>, Error> {
+        Ok(store::list(&mut *self.pool.acquire().await?, tenant, kind.map(AppKind::as_str)).await?)
+    }
+
+    /// Removes an app with its worker, secrets, permissions, roles, webhooks and files. Removing what is not there is no mistake.
+    pub async fn uninstall(&self, tenant: &TenantId, id: &AppId) -> Result<(), Error> {
+        let mut transaction = self.pool.begin().await?;
+        webhooks::remove(&mut transaction, &self.vault, (tenant, id)).await?;
+        if !store::delete(&mut transaction, tenant, id).await? {
+            return Ok(());
+        }
+        for scope in [Scope::App(id.clone()), Scope::Integration(id.clone())] {
+            self.vault.delete_scope(&mut transaction, tenant, &scope).await?;
+        }
+        roles::remove_app(&mut transaction, tenant, id).await?;
+        self.commit(transaction, id).await?;
+        self.workers.remove(id.as_str()).await;
+        for folder in [self.machine.apps.join(id.as_str()), self.machine.scratch.join(id.as_str())] {
+            let _ = tokio::fs::remove_dir_all(folder).await;
+        }
+        tracing::info!(app.id = %id, "app.uninstall");
+        Ok(())
+    }
+
+    /// Unpacks an archive, installs its dependencies, starts it and, once it is ready, lets it serve. Until then, and when it
+    /// fails, what served before goes on.
+    pub async fn deploy(&self, by: &Principal, id: &AppId, archive: Vec<u8>) -> Result<Deployment, Error> {
+        let app = self.get(&by.tenant, id).await?;
+        let starting = self.starting_lock(id);
+        let _one_at_a_time = starting.lock().await;
+        let now = self.clock.now();
+        let deployment_id = DeploymentId::generate(now);
+        let entry_point = self.unpack(id, deployment_id, archive.clone()).await?;
+        let deployment = Deployment { id: deployment_id, entry_point };
+        let started = async {
+            self.workers.start(self.spec(&app, &deployment).await?).await?;
+            let digest = Sha256::digest(&archive);
+            let mut transaction = self.pool.begin().await?;
+            let new = NewDeployment { deployment: &deployment, archive: &archive, digest: &digest, by: by.id };
+            store::insert_deployment(&mut transaction, &by.tenant, id, new, now).await?;
+            self.commit(transaction, id).await
+        };
+        if let Err(error) = started.await {
+            let _ = tokio::fs::remove_dir_all(self.folder(id, deployment_id)).await;
+            return Err(error);
+        }
+        self.remove_old_folders(id, deployment_id).await;
+        tracing::info!(app.id = %id, deployment.id = %deployment_id, "app.deploy");
+        Ok(deployment)
+    }
+
+    /// Calls a method of an app's backend, starting the process if it does not run.
+    pub async fn call(&self, app: &Arc<App>, request: CallRequest) -> Result<Box<RawValue>, Error> {
+        let call = |request: &CallRequest| Call {
+            method: request.method.clone(),
+            params: request.params.clone(),
+            caller: request.caller.clone(),
+            context: Arc::new(request.context.clone()),
+            timeout: request.timeout,
+        };
+        match self.workers.call(app.id.as_str(), call(&request)).await {
+            Err(CallError::NotRunning { .. }) => {
+                self.ensure_started(app).await?;
+                Ok(self.workers.call(app.id.as_str(), call(&request)).await?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Starts the worker of an app that is deployed and not stopped on purpose.
+    pub async fn ensure_started(&self, app: &App) -> Result<(), Error> {
+        let deployment = app.deployment.as_ref().ok_or_else(|| Error::NotDeployed(app.id.clone()))?;
+        if !app.worker_enabled {
+            return Err(Error::Stopped(app.id.clone()));
+        }
+        let starting = self.starting_lock(&app.id);
+        let _one_at_a_time = starting.lock().await;
+        self.fetch(&app.id, deployment).await?;
+        Ok(self.workers.ensure_started(self.spec(app, deployment).await?).await?)
+    }
+
+    /// Starts a worker by hand; a running one is left alone.
+    pub async fn start_worker(&self, tenant: &TenantId, id: &AppId) -> Result<(), Error> {
+        self.get(tenant, id).await?;
+        self.enable_worker(tenant, id, true).await?;
+        let app = self.get(tenant, id).await?;
+        self.ensure_started(&app).await
+    }
+
+    /// Stops a worker; it stays stopped until somebody starts it or deploys.
+    pub async fn stop_worker(&self, tenant: &TenantId, id: &AppId) -> Result<(), Error> {
+        self.get(tenant, id).await?;
+        self.enable_worker(tenant, id, false).await?;
+        self.workers.stop(id.as_str()).await;
+        Ok(())
+    }
+
+    async fn enable_worker(&self, tenant: &TenantId, id: &AppId, enabled: bool) -> Result<(), Error> {
+        let mut transaction = self.pool.begin().await?;
+        store::set_worker_enabled(&mut transaction, tenant, id, enabled).await?;
+        self.commit(transaction, id).await
+    }
+
+    pub async fn worker_status(&self, tenant: &TenantId, id: &AppId) -> Result<Status, Error> {
+        self.get(tenant, id).await?;
+        Ok(self.workers.status(id.as_str()).unwrap_or(Status::Stopped))
+    }
+
+    pub fn running_workers(&self) -> usize {
+        self.workers.statuses().into_values().filter(|status| *status == Status::Running).count()
+    }
+
+    pub async fn logs(&self, tenant: &TenantId, id: &AppId) -> Result<broadcast::Receiver<LogLine>, Error> {
+        self.get(tenant, id).await?;
+        Ok(self.workers.logs(id.as_str()))
+    }
+
+    /// Starts a running worker again in the background, so that it sees changed secrets.
+    pub fn restart(self: &Arc<Self>, id: &AppId) {
+        if self.workers.status(id.as_str()) == Some(Status::Running) {
+            self.replace_worker(id);
+        }
+    }
+
+    /// Brings this node's worker in line with what another node deployed or stopped.
+    pub fn follow(self: &Arc<Self>, id: &AppId) {
+        let (apps, id) = (Arc::clone(self), id.clone());
+        if self.workers.status(id.as_str()).is_none() {
+            return;
+        }
+        self.background.spawn(async move {
+            match apps.load(&id).await {
+                Ok(app) if !app.worker_enabled => apps.workers.stop(id.as_str()).await,
+                Ok(app) if !apps.serves(&app) => apps.replace_worker(&id),
+                Ok(_) => {}
+                Err(Error::Unknown(_)) => apps.workers.remove(id.as_str()).await,
+                Err(error) => tracing::warn!(app.id = %id, %error, "cannot follow a change of the app"),
+            }
+        });
+    }
+
+    /// Whether this node has the app's current deployment unpacked, which it does before it starts it.
+    fn serves(&self, app: &App) -> bool {
+        app.deployment.as_ref().is_some_and(|deployment| self.folder(&app.id, deployment.id).is_dir())
+    }
+
+    fn replace_worker(self: &Arc<Self>, id: &AppId) {
+        let (apps, id) = (Arc::clone(self), id.clone());
+        self.background.spawn(async move {
+            let replaced = async {
+                let app = apps.load(&id).await?;
+                let Some(deployment) = &app.deployment else { return Ok(()) };
+                let starting = apps.starting_lock(&id);
+                let _one_at_a_time = starting.lock().await;
+                apps.fetch(&id, deployment).await?;
+                Ok::<_, Error>(apps.workers.start(apps.spec(&app, deployment).await?).await?)
+            };
+            if let Err(error) = replaced.await {
+                tracing::warn!(app.id = %id, %error, "cannot start the worker again");
+            }
+        });
+    }
+
+    /// Starts every worker that is to run, a few at a time.
+    pub async fn start_all(&self) {
+        let ids = async { store::list_startable(&mut *self.pool.acquire().await?).await };
+        let ids = match ids.await {
+            Ok(ids) => ids,
+            Err(error) => return tracing::warn!(%error, "cannot list the apps to start"),
+        };
+        let starts = ids.into_iter().filter_map(|id| id.parse::<AppId>().ok()).map(|id| async move {
+            let started = async { self.ensure_started(self.load(&id).await?.as_ref()).await };
+            if let Err(error) = started.await {
+                tracing::warn!(app.id = %id, %error, "the worker does not start");
+            }
+        });
+        futures::StreamExt::for_each_concurrent(futures::stream::iter(starts), 4, |start| start).await;
+    }
+
+    /// Lets calls in flight finish and ends every worker.
+    pub async fn stop_all(&self) {
+        self.workers.stop_all().await;
+    }
+
+    async fn commit(&self, mut transaction: sqlx::Transaction<'_, sqlx::Postgres>, id: &AppId) -> Result<(), Error> {
+        notify::announce(&mut transaction, &Change::App(id.clone())).await?;
+        notify::announce(&mut transaction, &Change::Identity).await?;
+        transaction.commit().await?;
+        self.forget();
+        Ok(())
+    }
+
+    fn starting_lock(&self, id: &AppId) -> Arc<Mutex<()>> {
+        Arc::clone(&self.starting.entry(id.clone()).or_default())
+    }
+
+    fn folder(&self, app: &AppId, deployment: DeploymentId) -> PathBuf {
+        self.machine.apps.join(app.as_str()).join(deployment.to_string())
+    }
+
+    /// Unpacks an archive beside its final folder and renames it when everything is in place.
+    async fn unpack(&self, app: &AppId, deployment: DeploymentId, archive: Vec<u8>) -> Result<String, Error> {
+        let folder = self.folder(app, deployment);
+        let staged = folder.with_extension("new");
+        let target = staged.clone();
+        let _ = tokio::fs::remove_dir_all(&staged).await;
+        let entry_point =
+            tokio::task::spawn_blocking(move || archive::unpack(&archive, &target)).await.map_err(std::io::Error::other)??;
+        let installer = self.machine.accounts.map(|accounts| accounts.installer);
+        let installed = dependencies::install(&self.machine.bun, &staged, &self.machine.package_cache, installer).await;
+        if let Err(error) = installed {
+            let _ = tokio::fs::remove_dir_all(&staged).await;
+            return Err(error.into());
+        }
+        tokio::fs::rename(&staged, &folder).await?;
+        Ok(entry_point)
+    }
+
+    /// Makes sure that a deployment is unpacked on this node.
+    async fn fetch(&self, app: &AppId, deployment: &Deployment) -> Result<(), Error> {
+        if self.folder(app, deployment.id).is_dir() {
+            return Ok(());
+        }
+        let archive = store::find_archive(&mut *self.pool.acquire().await?, deployment.id).await?;
+        let archive = archive.ok_or_else(|| Error::NotDeployed(app.clone()))?;
+        self.unpack(app, deployment.id, archive).await?;
+        Ok(())
+    }
+
+    async fn remove_old_folders(&self, app: &AppId, current: DeploymentId) {
+        let Ok(mut entries) = tokio::fs::read_dir(self.machine.apps.join(app.as_str())).await else { return };
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            if entry.file_name().to_str() != Some(current.to_string().as_str()) {
+                let _ = tokio::fs::remove_dir_all(entry.path()).await;
+            }
+        }
+    }
+
+    async fn spec(&self, app: &App, deployment: &Deployment) -> Result<WorkerSpec, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let secrets = self.vault.read(&mut connection, &app.tenant, &Scope::App(app.id.clone())).await?;
+        let credentials: BTreeMap<String, String> =
+            secrets.into_iter().map(|(name, value)| (name, value.expose().clone())).collect();
+        let manifest = serde_json::value::to_raw_value(&app.manifest.document).map_err(std::io::Error::other)?;
+        Ok(WorkerSpec {
+            app_id: app.id.shared(),
+            directory: self.folder(&app.id, deployment.id),
+            entry_point: PathBuf::from(&deployment.entry_point),
+            scratch: Some(self.scratch(&app.id).await?),
+            environment: credentials.clone().into_iter().collect(),
+            credentials,
+            manifest,
+            run_on_start: true,
+        })
+    }
+
+    async fn scratch(&self, app: &AppId) -> std::io::Result<PathBuf> {
+        let folder = self.machine.scratch.join(app.as_str());
+        tokio::fs::create_dir_all(&folder).await?;
+        tokio::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).await?;
+        if let Some(accounts) = self.machine.accounts {
+            std::os::unix::fs::chown(&folder, Some(accounts.worker.uid), Some(accounts.worker.gid))?;
+        }
+        Ok(folder)
+    }
+}
+
+fn compile(id: &AppId, stored: store::StoredApp) -> Result<App, Error> {
+    let manifest = Manifest::parse(stored.manifest).map_err(Error::InvalidManifest)?;
+    let actions = manifest.content.actions.iter().map(|action| (action.id.clone(), compile_action(id, action))).collect();
+    let tenant = TenantId::try_from(stored.tenant).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let (deployment, worker_enabled) = (stored.deployment, stored.worker_enabled);
+    Ok(App { id: id.clone(), tenant, manifest, deployment, worker_enabled, actions })
+}
+
+fn compile_action(app: &AppId, action: &manifest::Action) -> Action {
+    // Schemas were compiled when the manifest was parsed, so a failure here cannot happen; an action without schema is the safe reading.
+    let schema = |document: &Option<Value>| document.as_ref().and_then(|document| Schema::compile(document).ok());
+    Action {
+        permission: format!("integration:{app}:{}", action.id),
+        input: schema(&action.input_schema),
+        output: schema(&action.output_schema),
+        timeout: action.timeout_seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs_f64),
+        destructive: action.effect == Some(Effect::Destructive),
+    }
+}
+
+/// The permission keys that an app brings along, each with its meaning.
+fn permissions(manifest: &Manifest) -> Vec<(String, String)> {
+    let content = &manifest.content;
+    let (app, name) = (&content.app_id, &content.name);
+    let mut keys = vec![
+        (format!("app:{app}:invoke"), format!("Call the backend of {name}")),
+        (format!("app:{app}:webhook.read"), format!("See the webhook URLs of {name}")),
+    ];
+    for right in ["read", "write", "trigger"] {
+        keys.push((format!("app:{app}:cron.{right}"), format!("Crons of {name}: {right}")));
+    }
+    for entity in &content.data_contract {
+        for right in ["create", "read", "update", "delete"] {
+            keys.push((format!("app:{app}:{}.{right}", entity.entity_name), format!("{name}: {right} {}", entity.entity_name)));
+        }
+    }
+    for action in &content.actions {
+        keys.push((format!("app:{app}:action:{}", action.id), format!("{name}: {}", action.name)));
+        if content.kind == AppKind::Integration {
+            keys.push((format!("integration:{app}:{}", action.id), format!("{name}: {}", action.name)));
+        }
+    }
+    if content.kind == AppKind::Integration {
+        keys.push((format!("integration:{app}:manage"), format!("Configure {name}")));
+    }
+    for custom in &content.permissions.permissions {
+        keys.push((format!("app:{app}:{}", custom.key), custom.description.clone()));
+    }
+    keys
+}

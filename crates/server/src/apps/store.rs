@@ -1,0 +1,162 @@
+//! Apps and deployments in the database.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::PgConnection;
+use weft_model::{AppId, DeploymentId, TenantId, UserId, manifest::Content};
+
+/// An app as it is stored.
+pub struct StoredApp {
+    pub tenant: String,
+    pub manifest: Value,
+    pub deployment: Option<Deployment>,
+    pub worker_enabled: bool,
+}
+
+/// A version of an app's backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployment {
+    pub id: DeploymentId,
+    pub entry_point: String,
+}
+
+/// One line of the list of apps.
+pub struct Listed {
+    pub id: String,
+    pub kind: String,
+    pub name: String,
+    pub version: String,
+    pub manifest: Value,
+    pub deployed: bool,
+}
+
+pub async fn find(connection: &mut PgConnection, id: &AppId) -> sqlx::Result<Option<StoredApp>> {
+    let row = sqlx::query!(
+        "select apps.tenant_id, manifest, worker_enabled, deployments.id as \"deployment?\", entry_point as \"entry_point?\"
+         from apps left join deployments on deployments.id = deployment_id where apps.id = $1",
+        id.as_str(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| StoredApp {
+        tenant: row.tenant_id,
+        manifest: row.manifest,
+        deployment: row.deployment.zip(row.entry_point).map(|(id, entry_point)| Deployment { id: id.into(), entry_point }),
+        worker_enabled: row.worker_enabled,
+    }))
+}
+
+/// Stores an app, new or again. False when the id belongs to another tenant.
+pub async fn upsert(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    (content, manifest): (&Content, &Value),
+    by: UserId,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let result = sqlx::query!(
+        "insert into apps (id, tenant_id, kind, name, version, manifest, installed_by, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+         on conflict (id) do update set kind = excluded.kind, name = excluded.name, version = excluded.version,
+             manifest = excluded.manifest, updated_at = excluded.updated_at
+         where apps.tenant_id = excluded.tenant_id",
+        content.app_id.as_str(),
+        tenant.as_str(),
+        content.kind.as_str(),
+        content.name,
+        content.version,
+        manifest,
+        by.as_uuid(),
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected() > 0)
+}
+
+pub async fn list(connection: &mut PgConnection, tenant: &TenantId, kind: Option<&str>) -> sqlx::Result<Vec<Listed>> {
+    sqlx::query_as!(
+        Listed,
+        "select id, kind, name, version, manifest, deployment_id is not null as \"deployed!\" from apps
+         where tenant_id = $1 and ($2::text is null or kind = $2) order by name, id",
+        tenant.as_str(),
+        kind,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Apps whose backend is to run.
+pub async fn list_startable(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!("select id from apps where worker_enabled and deployment_id is not null order by id")
+        .fetch_all(connection)
+        .await
+}
+
+/// Whether there was such an app. Deployments, endpoints and settings go with it.
+pub async fn delete(connection: &mut PgConnection, tenant: &TenantId, id: &AppId) -> sqlx::Result<bool> {
+    let result = sqlx::query!("delete from apps where tenant_id = $1 and id = $2", tenant.as_str(), id.as_str())
+        .execute(connection)
+        .await?;
+    Ok(result.rows_affected() > 0)
+}
+
+pub async fn set_worker_enabled(connection: &mut PgConnection, tenant: &TenantId, id: &AppId, enabled: bool) -> sqlx::Result<()> {
+    sqlx::query!("update apps set worker_enabled = $3 where tenant_id = $1 and id = $2", tenant.as_str(), id.as_str(), enabled)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A deployment about to be stored.
+pub struct NewDeployment<'a> {
+    pub deployment: &'a Deployment,
+    pub archive: &'a [u8],
+    pub digest: &'a [u8],
+    pub by: UserId,
+}
+
+/// Stores a deployment and makes it the one that serves. Older ones beyond the last few are removed.
+pub async fn insert_deployment(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    app: &AppId,
+    new: NewDeployment<'_>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into deployments (id, tenant_id, app_id, entry_point, archive, digest, created_by, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        new.deployment.id.as_uuid(),
+        tenant.as_str(),
+        app.as_str(),
+        new.deployment.entry_point,
+        new.archive,
+        new.digest,
+        new.by.as_uuid(),
+        now,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "update apps set deployment_id = $3, worker_enabled = true, updated_at = $4 where tenant_id = $1 and id = $2",
+        tenant.as_str(),
+        app.as_str(),
+        new.deployment.id.as_uuid(),
+        now,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "delete from deployments where app_id = $1 and id not in
+             (select id from deployments where app_id = $1 order by created_at desc, id desc limit 5)",
+        app.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub async fn find_archive(connection: &mut PgConnection, deployment: DeploymentId) -> sqlx::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar!("select archive from deployments where id = $1", deployment.as_uuid()).fetch_optional(connection).await
+}

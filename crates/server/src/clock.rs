@@ -1,0 +1,28 @@
+//! The time, as everything in the server asks for it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use chrono::{DateTime, Duration, Utc};
+
+/// The system's clock, which a test may move forward.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    /// Microseconds added to the system's time.
+    offset: Arc<AtomicI64>,
+}
+
+impl Clock {
+    pub fn now(&self) -> DateTime<Utc> {
+        #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else is given")]
+        let system = Utc::now();
+        system + Duration::microseconds(self.offset.load(Ordering::Relaxed))
+    }
+
+    /// Moves this clock, and every copy of it, forward. For tests.
+    pub fn advance(&self, by: Duration) {
+        self.offset.fetch_add(by.num_microseconds().unwrap_or(0), Ordering::Relaxed);
+    }
+}

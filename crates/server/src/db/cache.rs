@@ -1,0 +1,63 @@
+//! What a node remembers of the database, dropped as soon as it changes.
+
+use std::{
+    future::Future,
+    hash::Hash,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// A bounded cache that is emptied by invalidation; an hour bounds what a lost notification could do.
+pub struct Cache<K, V> {
+    entries: moka::sync::Cache<K, V>,
+    generation: AtomicU64,
+}
+
+impl<K: Hash + Eq + Send + Sync + Clone + 'static, V: Clone + Send + Sync + 'static> Cache<K, V> {
+    pub fn new(capacity: u64) -> Self {
+        let entries = moka::sync::Cache::builder().max_capacity(capacity).time_to_live(Duration::from_secs(3600)).build();
+        Self { entries, generation: AtomicU64::new(0) }
+    }
+
+    /// The remembered value, or the one that `load` brings. A value that was loaded while the cache was being emptied is
+    /// returned but not kept.
+    pub async fn get_or_load<E, F>(&self, key: &K, load: F) -> Result<V, E>
+    where
+        F: Future<Output = Result<V, E>>,
+    {
+        if let Some(value) = self.entries.get(key) {
+            return Ok(value);
+        }
+        let generation = self.generation.load(Ordering::SeqCst);
+        let value = load.await?;
+        self.entries.insert(key.clone(), value.clone());
+        if self.generation.load(Ordering::SeqCst) != generation {
+            self.entries.invalidate(key);
+        }
+        Ok(value)
+    }
+
+    pub fn clear(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.entries.invalidate_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_value_loaded_across_an_invalidation_is_not_kept() {
+        let cache: Cache<u8, u8> = Cache::new(10);
+        let stale = cache
+            .get_or_load(&1, async {
+                cache.clear();
+                Ok::<_, ()>(1)
+            })
+            .await;
+        assert_eq!(stale, Ok(1));
+        assert_eq!(cache.get_or_load(&1, async { Ok::<_, ()>(2) }).await, Ok(2));
+        assert_eq!(cache.get_or_load(&1, async { Ok::<_, ()>(3) }).await, Ok(2));
+    }
+}

@@ -1,0 +1,175 @@
+//! Group commit: many small writes, one statement.
+//!
+//! A row committed alone costs a disk flush; hundreds in one statement cost one too. Writers hand their item over and may wait
+//! until it is on disk. A group is written as soon as the previous one is done, so a lone writer waits for nobody.
+
+use std::{future::Future, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+/// Items per statement at most.
+const GROUP_SIZE: usize = 500;
+
+/// The group could not be written; the item is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the database did not take the write")]
+pub struct NotWritten;
+
+type Waiter<R> = Option<oneshot::Sender<Result<R, NotWritten>>>;
+
+/// A handle to write items of type `T` in groups; each answers with an `R`.
+pub struct Groups<T, R> {
+    sender: mpsc::Sender<(T, Waiter<R>)>,
+}
+
+impl<T, R> Clone for Groups<T, R> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone() }
+    }
+}
+
+/// How a group writer treats items that nobody waits for.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How many items may wait in memory before writers are slowed down.
+    pub capacity: usize,
+    /// How long to collect a group when nobody waits for it.
+    pub gather: Duration,
+}
+
+impl<T: Send + Clone + 'static, R: Send + 'static> Groups<T, R> {
+    /// Starts the writer. `write` stores one group and returns an answer for each item, in order.
+    /// It ends, everything written, when the last handle is dropped.
+    pub fn start<W, F>(pace: Pace, write: W) -> (Self, JoinHandle<()>)
+    where
+        W: Fn(Vec<T>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Vec<R>, sqlx::Error>> + Send + 'static,
+    {
+        let (sender, receiver) = mpsc::channel(pace.capacity);
+        (Self { sender }, tokio::spawn(run(receiver, pace, write)))
+    }
+
+    /// Stores an item and waits until it is on disk.
+    pub async fn write(&self, item: T) -> Result<R, NotWritten> {
+        let (waiter, answer) = oneshot::channel();
+        self.sender.send((item, Some(waiter))).await.map_err(|_| NotWritten)?;
+        answer.await.map_err(|_| NotWritten)?
+    }
+
+    /// Stores an item soon. It is kept in memory and tried again while the database is away.
+    pub async fn write_later(&self, item: T) {
+        if self.sender.send((item, None)).await.is_err() {
+            tracing::error!("a record arrived after its writer had stopped");
+        }
+    }
+}
+
+async fn run<T, R, W, F>(mut receiver: mpsc::Receiver<(T, Waiter<R>)>, pace: Pace, write: W)
+where
+    T: Clone,
+    W: Fn(Vec<T>) -> F,
+    F: Future<Output = Result<Vec<R>, sqlx::Error>>,
+{
+    let mut group: Vec<(T, Waiter<R>)> = Vec::with_capacity(GROUP_SIZE);
+    while receiver.recv_many(&mut group, GROUP_SIZE).await > 0 {
+        gather(&mut receiver, &mut group, pace.gather).await;
+        store(&mut group, &write).await;
+    }
+}
+
+/// Waits for company as long as nobody waits for the group.
+async fn gather<T, R>(receiver: &mut mpsc::Receiver<(T, Waiter<R>)>, group: &mut Vec<(T, Waiter<R>)>, time: Duration) {
+    let deadline = tokio::time::Instant::now() + time;
+    while group.len() < GROUP_SIZE && group.iter().all(|(_, waiter)| waiter.is_none()) {
+        match tokio::time::timeout_at(deadline, receiver.recv()).await {
+            Ok(Some(item)) => group.push(item),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// Writes a group. When that fails, those who wait are told at once and the rest is tried again until it works.
+async fn store<T: Clone, R, W, F>(group: &mut Vec<(T, Waiter<R>)>, write: &W)
+where
+    W: Fn(Vec<T>) -> F,
+    F: Future<Output = Result<Vec<R>, sqlx::Error>>,
+{
+    let mut delay = Duration::from_millis(50);
+    while !group.is_empty() {
+        match write(group.iter().map(|(item, _)| item.clone()).collect()).await {
+            Ok(answers) => {
+                for ((_, waiter), answer) in group.drain(..).zip(answers) {
+                    if let Some(waiter) = waiter {
+                        // The writer may have gone away; its item is stored all the same.
+                        let _ = waiter.send(Ok(answer));
+                    }
+                }
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, items = group.len(), "a group of records could not be written");
+                group.retain_mut(|(_, waiter)| match waiter.take() {
+                    Some(waiter) => {
+                        let _ = waiter.send(Err(NotWritten));
+                        false
+                    }
+                    None => true,
+                });
+                tokio::time::sleep(delay).await;
+                delay = (delay * 2).min(Duration::from_secs(2));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use super::*;
+
+    const PACE: Pace = Pace { capacity: 1000, gather: Duration::from_millis(1) };
+
+    #[tokio::test]
+    async fn everything_is_written_once_and_answered_in_order() {
+        let groups = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&groups);
+        let (writer, task) = Groups::start(PACE, move |items: Vec<u32>| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            async move { Ok(items.into_iter().map(|item| item * 2).collect()) }
+        });
+        let answers = futures::future::join_all((0..400).map(|item| writer.write(item))).await;
+        assert_eq!(answers, (0..400).map(|item| Ok(item * 2)).collect::<Vec<_>>());
+        assert!(groups.load(Ordering::Relaxed) < 400, "items share statements");
+        drop(writer);
+        task.await.expect("the writer ends with its last handle");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_learns_of_a_failure_and_what_nobody_waits_for_is_kept() {
+        let (stored, failures) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU32::new(3)));
+        let sink = Arc::clone(&stored);
+        let (writer, task) = Groups::start(PACE, move |items: Vec<u32>| {
+            let (sink, fail) = (Arc::clone(&sink), failures.load(Ordering::Relaxed) > 0);
+            failures.store(failures.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+            async move {
+                if fail {
+                    return Err(sqlx::Error::PoolTimedOut);
+                }
+                sink.lock().expect("no panics").extend(items.iter().copied());
+                Ok(vec![(); items.len()])
+            }
+        });
+        writer.write_later(1).await;
+        assert_eq!(writer.write(2).await, Err(NotWritten));
+        drop(writer);
+        task.await.expect("the writer ends");
+        assert_eq!(*stored.lock().expect("no panics"), [1]);
+    }
+}

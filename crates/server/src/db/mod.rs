@@ -1,0 +1,37 @@
+//! The database: connecting, migrating, group commits and invalidation between nodes.
+
+pub mod cache;
+pub mod group;
+pub mod notify;
+
+use std::{str::FromStr, time::Duration};
+
+use anyhow::Context;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// Connection options from a URL. The URL itself never shows in an error: it holds the password.
+pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
+    PgConnectOptions::from_str(url)
+        .map_err(|_| anyhow::anyhow!("the database URL is not valid: expected postgres://user:password@host/database"))
+}
+
+/// Connects and brings the schema up to date. Migrations run once, under a lock that PostgreSQL holds.
+pub async fn connect(options: PgConnectOptions, max_connections: u32) -> anyhow::Result<PgPool> {
+    let options = options.application_name("weft");
+    let pool = PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_with(options)
+        .await
+        .context("cannot connect to the database")?;
+    let version =
+        sqlx::query_scalar!("select current_setting('server_version_num')::int as \"version!\"").fetch_one(&pool).await?;
+    anyhow::ensure!(version >= 150_000, "the database is PostgreSQL {}; Weft needs 15 or newer", version / 10_000);
+    MIGRATIONS.run(&pool).await.context("cannot bring the database schema up to date")?;
+    Ok(pool)
+}

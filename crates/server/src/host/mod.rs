@@ -1,0 +1,113 @@
+//! What the node needs of the machine: the data directory, its lock, its key files, the programs it runs.
+
+mod keys;
+mod runtime;
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+
+pub use keys::Keys;
+pub use runtime::Runtime;
+
+/// An unprivileged account for a server that is root. No entry in the password file is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// The accounts of what the server starts; none of them when the server is not root itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Accounts {
+    /// Runs backends.
+    pub worker: Account,
+    /// Installs dependencies: apart from `worker`, so that no backend can change what others will install.
+    pub installer: Account,
+}
+
+impl Accounts {
+    pub fn if_root() -> Option<Self> {
+        let account = |id| Account { uid: id, gid: id };
+        nix::unistd::Uid::effective().is_root().then(|| Self { worker: account(64_001), installer: account(64_002) })
+    }
+}
+
+/// The data directory, held by this process alone.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the directory if need be and takes its lock, which the kernel gives back when the process ends in any way.
+    pub fn take(path: &Path) -> anyhow::Result<Self> {
+        let root = nix::unistd::Uid::effective().is_root();
+        // Other accounts have to pass through for a server that is root; they cannot list it.
+        let mode = if root { 0o711 } else { 0o700 };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .with_context(|| format!("cannot create the data directory {}: choose another with --data-dir", path.display()))?;
+        let path = fs::canonicalize(path).with_context(|| format!("cannot open the data directory {}", path.display()))?;
+        let lock_path = path.join("lock");
+        let mut lock = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&lock_path)
+            .with_context(|| format!("cannot write to the data directory {}", path.display()))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = lock.read_to_string(&mut holder);
+                bail!(
+                    "another server (process {}) uses the data directory {}: stop it, or give this one its own with --data-dir",
+                    holder.trim(),
+                    path.display()
+                );
+            }
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data directory"),
+        }
+        lock.set_len(0)?;
+        lock.rewind()?;
+        writeln!(lock, "{}", std::process::id())?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A folder below the data directory, created with `mode`.
+    pub fn folder(&self, name: &str, mode: u32) -> std::io::Result<PathBuf> {
+        let path = self.path.join(name);
+        fs::create_dir_all(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_server_on_the_same_directory_is_refused_and_told_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = DataDir::take(folder.path()).expect("free");
+        let message = DataDir::take(folder.path()).expect_err("taken").to_string();
+        assert!(message.contains(&std::process::id().to_string()) && message.contains("--data-dir"), "{message}");
+        drop(first);
+        DataDir::take(folder.path()).expect("free again");
+    }
+}

@@ -1,0 +1,212 @@
+//! Extractors whose rejections are problems: JSON bodies, path and query parameters, and the caller with its right.
+//!
+//! A handler names the right it needs in its signature: [`Authorized<R>`] for a permission, [`Caller`] for any valid token.
+//! A handler with neither is public and has to say so in its OpenAPI annotation.
+
+use std::{marker::PhantomData, ops::Deref, sync::Arc};
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, RawPathParams, Request},
+    http::{HeaderMap, header, request::Parts},
+};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use weft_model::{Fault, Principal};
+
+use super::problem::{Code, Problem};
+use crate::node::Node;
+
+/// A JSON body. Wrong syntax and wrong types answer 400 with the JSONPath of the fault.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let JsonBytes(body) = JsonBytes::from_request(request, state).await?;
+        parse(&body).map(Self)
+    }
+}
+
+/// A body that says it is JSON, not parsed yet. An empty body counts as `{}`.
+pub struct JsonBytes(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBytes {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let typed = is_json(request.headers());
+        let body = body_bytes(request, state).await?;
+        if body.is_empty() {
+            return Ok(Self(Bytes::from_static(b"{}")));
+        }
+        if typed {
+            Ok(Self(body))
+        } else {
+            Err(Problem::new(
+                Code::UnsupportedMediaType,
+                "Send the body as JSON, with the header Content-Type: application/json.",
+            ))
+        }
+    }
+}
+
+/// A body of any type.
+pub async fn body_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        if rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
+            Problem::new(Code::PayloadTooLarge, "The body is larger than this route takes.")
+        } else {
+            Problem::new(Code::InvalidRequest, "The body ended before it was complete.")
+        }
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || essence.ends_with("+json")
+}
+
+/// Parses JSON and names the place of the first fault.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = match error.path().to_string() {
+            path if path == "." => "$".to_owned(),
+            path => format!("$.{path}"),
+        };
+        let cause = error.into_inner();
+        let code = if cause.is_data() { Code::ValidationFailed } else { Code::InvalidRequest };
+        let what = if cause.is_data() { "The body is JSON but not of the expected shape" } else { "The body is not valid JSON" };
+        Problem::new(code, format!("{what}: {cause}.")).with_faults(vec![Fault::new(path, cause.to_string())])
+    })?;
+    deserializer.end().map_err(|error| {
+        Problem::new(Code::InvalidRequest, format!("The body has something after its JSON document: {error}."))
+    })?;
+    Ok(value)
+}
+
+/// Path parameters.
+#[derive(axum::extract::FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Problem))]
+pub struct Path<T>(pub T);
+
+impl From<axum::extract::rejection::PathRejection> for Problem {
+    fn from(rejection: axum::extract::rejection::PathRejection) -> Self {
+        Self::new(Code::InvalidRequest, format!("The path does not fit: {}.", rejection.body_text()))
+    }
+}
+
+/// Query parameters.
+#[derive(axum::extract::FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Problem))]
+pub struct Query<T>(pub T);
+
+impl From<axum::extract::rejection::QueryRejection> for Problem {
+    fn from(rejection: axum::extract::rejection::QueryRejection) -> Self {
+        Self::new(Code::InvalidRequest, format!("The query string does not fit: {}.", rejection.body_text()))
+    }
+}
+
+/// Anybody with a valid token.
+pub struct Caller(pub Arc<Principal>);
+
+impl FromRequestParts<Arc<Node>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Problem> {
+        let token = bearer(&parts.headers)?;
+        Ok(Self(node.identity.authenticate(token).await?))
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")))
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+        .ok_or_else(|| {
+            Problem::new(
+                Code::Unauthenticated,
+                "No access token. Log in with POST /api/v1/auth/login and send the header Authorization: Bearer <accessToken>.",
+            )
+        })
+}
+
+/// A right that a route needs: permission keys of which one must be held. `{name}` stands for the path parameter of that name.
+pub trait Right: Send + Sync {
+    const KEYS: &'static [&'static str];
+}
+
+macro_rules! rights {
+    ($($(#[$doc:meta])* $name:ident = [$($key:literal),+]),* $(,)?) => {
+        /// The rights that routes name.
+        pub mod rights {
+            $($(#[$doc])* pub struct $name; impl super::Right for $name { const KEYS: &'static [&'static str] = &[$($key),+]; })*
+        }
+    };
+}
+
+rights! {
+    /// Everything.
+    Administrator = ["*"],
+    InstallApps = ["admin:apps.install", "platform:apps.create"],
+    RemoveApps = ["admin:apps.install"],
+    DeployApps = ["admin:apps.deploy"],
+    InvokeApp = ["app:{app_id}:invoke"],
+    ReadWebhooks = ["app:{app_id}:webhook.read"],
+    ConfigureIntegration = ["admin:integrations.configure", "integration:{integration_id}:manage"],
+    CallAction = ["integration:{integration_id}:{action_id}"],
+    ManageSecrets = ["admin:secrets.manage"],
+    RotateVault = ["admin:vault.rotate"],
+}
+
+/// A caller that holds the right `R`.
+pub struct Authorized<R: Right> {
+    principal: Arc<Principal>,
+    right: PhantomData<R>,
+}
+
+impl<R: Right> Authorized<R> {
+    pub fn principal(&self) -> &Arc<Principal> {
+        &self.principal
+    }
+}
+
+impl<R: Right> Deref for Authorized<R> {
+    type Target = Principal;
+
+    fn deref(&self) -> &Principal {
+        &self.principal
+    }
+}
+
+impl<R: Right> FromRequestParts<Arc<Node>> for Authorized<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Problem> {
+        let Caller(principal) = Caller::from_request_parts(parts, node).await?;
+        let parameters = RawPathParams::from_request_parts(parts, node)
+            .await
+            .map_err(|_| Problem::new(Code::InvalidRequest, "The path is not valid UTF-8."))?;
+        let keys: Vec<String> = R::KEYS.iter().map(|key| fill(key, &parameters)).collect();
+        if keys.iter().any(|key| principal.permissions.allows(key)) {
+            Ok(Self { principal, right: PhantomData })
+        } else {
+            Err(denied(&keys.join(" or ")))
+        }
+    }
+}
+
+/// The problem of a caller that lacks a permission.
+pub fn denied(key: &str) -> Problem {
+    let key = if key == "*" { "* (administrator)" } else { key };
+    Problem::new(Code::Forbidden, format!("Permission denied: {key}. Ask an administrator for a role that grants it."))
+}
+
+fn fill(key: &str, parameters: &RawPathParams) -> String {
+    parameters.iter().fold(key.to_owned(), |key, (name, value)| key.replace(&format!("{{{name}}}"), value))
+}

@@ -1,0 +1,99 @@
+//! The HTTP surface as a whole: the router, what surrounds every request, and what all routes share.
+
+pub mod extract;
+mod metrics;
+mod openapi;
+pub mod problem;
+mod system;
+pub mod trace;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json as Body, Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderMap, HeaderName, HeaderValue, Method},
+    middleware,
+    response::IntoResponse,
+};
+use serde::Serialize;
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer},
+};
+use utoipa::{
+    IntoResponses, PartialSchema, ToSchema,
+    openapi::{ContentBuilder, RefOr, Response, ResponseBuilder},
+};
+use weft_model::RunId;
+
+use crate::node::Node;
+use problem::{Code, Problem, ProblemBody};
+
+/// The largest JSON body, in bytes.
+pub const BODY_LIMIT: usize = 50 * 1024 * 1024;
+
+/// What surrounds the routes of a node.
+pub fn router(node: &Arc<Node>) -> Router {
+    let (routes, document) = openapi::routes().split_for_parts();
+    let document = Arc::new(document);
+    routes
+        .merge(openapi::router(&document))
+        .fallback(async || Problem::new(Code::NotFound, "There is no such path. The API is described at /docs."))
+        .method_not_allowed_fallback(async |method: Method| {
+            Problem::new(Code::MethodNotAllowed, format!("This path does not take {method}. The API is described at /docs."))
+        })
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            Problem::internal("a handler panicked").into_response()
+        }))
+        .layer(middleware::from_fn_with_state(Arc::clone(node), metrics::layer))
+        .layer(middleware::from_fn(trace::layer))
+        .layer(cors(&node.settings.cors_origins))
+        .with_state(Arc::clone(node))
+}
+
+/// The OpenAPI document of all routes.
+pub fn document() -> utoipa::openapi::OpenApi {
+    openapi::routes().split_for_parts().1
+}
+
+fn cors(origins: &[String]) -> CorsLayer {
+    let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods(AllowMethods::mirror_request())
+        .allow_headers(AllowHeaders::mirror_request())
+}
+
+/// The answer of a route that has nothing else to say.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Message {
+    pub message: String,
+}
+
+impl Message {
+    pub fn new(message: impl Into<String>) -> Body<Self> {
+        Body(Self { message: message.into() })
+    }
+}
+
+/// Names the run that an answer, good or bad, came from.
+pub fn run_header(headers: &mut HeaderMap, run: RunId) {
+    if let Ok(value) = HeaderValue::from_str(&run.to_string()) {
+        headers.insert(HeaderName::from_static("x-weft-run-id"), value);
+    }
+}
+
+/// In the OpenAPI document: every other answer is a problem.
+pub struct Problems;
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let schema = RefOr::Ref(utoipa::openapi::Ref::from_schema_name(ProblemBody::name()));
+        debug_assert!(matches!(ProblemBody::schema(), RefOr::T(_)));
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        let response = ResponseBuilder::new().description("A problem").content("application/problem+json", content).build();
+        BTreeMap::from([("default".to_owned(), RefOr::T(response))])
+    }
+}

@@ -1,0 +1,59 @@
+//! The OpenAPI document, generated from the handlers, and its reader at `/docs`.
+
+use std::sync::Arc;
+
+use axum::{Router, extract::Path, http::header, response::IntoResponse, routing::get};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::problem::{Code, Problem, ProblemBody};
+use crate::{apps, identity, integrations, node::Node, runs, secrets, webhooks};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Weft",
+        description = "One governed door between a company's software and everything outside it.\n\nEvery error has the same body (`ProblemBody`); its `code` is explained at `/docs/errors/{code}`.",
+    ),
+    security(("bearer" = [])),
+    components(schemas(ProblemBody)),
+    modifiers(&Bearer),
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Every route with its documentation.
+pub fn routes() -> OpenApiRouter<Arc<Node>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(super::system::router())
+        .merge(identity::router())
+        .merge(secrets::router())
+        .merge(apps::router())
+        .merge(integrations::router())
+        .merge(runs::router())
+        .merge(webhooks::router())
+}
+
+/// `/api/openapi.json`, `/docs` and the pages of the error codes.
+pub fn router(document: &Arc<utoipa::openapi::OpenApi>) -> Router<Arc<Node>> {
+    let reader = SwaggerUi::new("/docs").url("/api/openapi.json", document.as_ref().clone());
+    Router::new().merge(reader).route("/docs/errors/{code}", get(error_page))
+}
+
+async fn error_page(Path(code): Path<String>) -> Result<impl IntoResponse, Problem> {
+    let page = Code::ALL.iter().find(|known| known.as_str() == code).map(|known| known.page());
+    let page = page.ok_or_else(|| Problem::not_found(format!("error code '{code}'")))?;
+    Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], page))
+}

@@ -1,0 +1,201 @@
+//! The one body that every error has, and the closed list of codes.
+//!
+//! Services return errors without HTTP words; `From` implementations beside the slices' routes turn them into a [`Problem`].
+//! The body satisfies RFC 9457 and carries `error`, `code` and `traceId` besides. What went wrong inside the server never
+//! reaches it: a cause is logged once, here, and the caller gets the trace id to quote.
+
+use std::{fmt::Display, time::Duration};
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use weft_model::{Fault, RunId};
+
+use super::trace;
+
+macro_rules! codes {
+    ($($name:ident $word:literal $status:ident $title:literal),* $(,)?) => {
+        /// Every error code there is. Each has a page in `docs/errors`, which the build includes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
+        pub enum Code { $(#[doc = $title] #[serde(rename = $word)] $name),* }
+
+        impl Code {
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word),* }
+            }
+
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),* }
+            }
+
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status),* }
+            }
+
+            /// The page that explains the code, as Markdown.
+            pub const fn page(self) -> &'static str {
+                match self { $(Self::$name => include_str!(concat!("../../../../docs/errors/", $word, ".md"))),* }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidRequest "invalid_request" BAD_REQUEST "The request is not understood",
+    ValidationFailed "validation_failed" BAD_REQUEST "The document breaks its rules",
+    LastAdministrator "last_administrator" BAD_REQUEST "The last administrator must stay",
+    InvalidArchive "invalid_archive" BAD_REQUEST "The archive cannot be deployed",
+    Unauthenticated "unauthenticated" UNAUTHORIZED "Who is calling is not known",
+    Forbidden "forbidden" FORBIDDEN "The caller lacks the permission",
+    NotFound "not_found" NOT_FOUND "There is no such thing",
+    UnknownAction "unknown_action" NOT_FOUND "The integration has no such action",
+    UnknownMethod "unknown_method" NOT_FOUND "The backend has no such method",
+    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The path does not take this method",
+    Conflict "conflict" CONFLICT "The state of things does not allow it",
+    NotConfigured "not_configured" CONFLICT "The integration is not configured yet",
+    NotDeployed "not_deployed" CONFLICT "The app has no backend yet",
+    IdempotencyInProgress "idempotency_in_progress" CONFLICT "The same request is still running",
+    PayloadTooLarge "payload_too_large" PAYLOAD_TOO_LARGE "The body is too large",
+    UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body has the wrong type",
+    IdempotencyMismatch "idempotency_mismatch" UNPROCESSABLE_ENTITY "The key was used for another request",
+    ActionRejected "action_rejected" UNPROCESSABLE_ENTITY "The vendor refuses the request",
+    DeployFailed "deploy_failed" UNPROCESSABLE_ENTITY "The new version does not start",
+    VendorAuth "vendor_auth" FAILED_DEPENDENCY "The vendor refuses the credential",
+    RateLimited "rate_limited" TOO_MANY_REQUESTS "Too many requests",
+    Internal "internal" INTERNAL_SERVER_ERROR "A fault in the server",
+    ActionFailed "action_failed" BAD_GATEWAY "The backend failed",
+    OutputInvalid "output_invalid" BAD_GATEWAY "The backend's answer breaks its own schema",
+    VendorUnavailable "vendor_unavailable" BAD_GATEWAY "The vendor cannot be reached",
+    WorkerNotRunning "worker_not_running" SERVICE_UNAVAILABLE "The backend is not running",
+    Unavailable "unavailable" SERVICE_UNAVAILABLE "The server cannot work right now",
+    Timeout "timeout" GATEWAY_TIMEOUT "The backend took too long",
+}
+
+/// An error on its way to the caller.
+#[derive(Debug)]
+pub struct Problem {
+    code: Code,
+    message: String,
+    faults: Vec<Fault>,
+    retry_after: Option<Duration>,
+    run: Option<RunId>,
+    vendor_code: Option<String>,
+}
+
+/// The body of every error.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProblemBody {
+    /// What is wrong and what to do, in words for a person.
+    pub error: String,
+    pub code: Code,
+    /// Names this request in the server's logs and traces.
+    pub trace_id: String,
+    /// Each fault of the document that was sent, when that is the problem.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Fault>,
+    /// The run that failed, when there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
+    /// The vendor's own name for the error, for example `channel_not_found`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vendor_code: Option<String>,
+    /// Where the code is explained.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: &'static str,
+    pub status: u16,
+    /// The same text as `error`, under its standard name.
+    pub detail: String,
+}
+
+impl Problem {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), faults: Vec::new(), retry_after: None, run: None, vendor_code: None }
+    }
+
+    /// A fault in the server: the cause goes to the log, not to the caller.
+    pub fn internal(cause: impl Display) -> Self {
+        tracing::error!(error = %cause, "request failed inside the server");
+        Self::new(Code::Internal, "Something went wrong inside the server. Quote the traceId to whoever runs it.")
+    }
+
+    pub fn not_found(what: impl Display) -> Self {
+        Self::new(Code::NotFound, format!("{what} not found"))
+    }
+
+    #[must_use]
+    pub fn with_faults(mut self, faults: Vec<Fault>) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    #[must_use]
+    pub fn with_retry_after(mut self, delay: Option<Duration>) -> Self {
+        self.retry_after = delay;
+        self
+    }
+
+    #[must_use]
+    pub fn with_run(mut self, run: RunId) -> Self {
+        self.run = Some(run);
+        self
+    }
+
+    #[must_use]
+    pub fn with_vendor_code(mut self, code: Option<String>) -> Self {
+        self.vendor_code = code;
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.code.status();
+        let body = ProblemBody {
+            detail: self.message.clone(),
+            error: self.message,
+            code: self.code,
+            trace_id: trace::current().to_string(),
+            errors: self.faults,
+            run_id: self.run,
+            vendor_code: self.vendor_code,
+            kind: format!("/docs/errors/{}", self.code.as_str()),
+            title: self.code.title(),
+            status: status.as_u16(),
+        };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(delay) = self.retry_after {
+            // Rounded up: a caller that waits exactly this long must not come too early.
+            let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(run) = self.run {
+            super::run_header(headers, run);
+        }
+        response
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+                tracing::warn!(%error, "the database does not answer");
+                Self::new(Code::Unavailable, "The database does not answer. Try again in a moment.")
+                    .with_retry_after(Some(Duration::from_secs(1)))
+            }
+            other => Self::internal(other),
+        }
+    }
+}

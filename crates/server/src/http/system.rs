@@ -1,0 +1,134 @@
+//! Health, status and metrics of the node itself.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json as Body,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Problems,
+    extract::Caller,
+    problem::{Code, Problem},
+};
+use crate::node::Node;
+
+/// How long the database may take to say that it is there.
+const PING: Duration = Duration::from_secs(2);
+
+pub fn router() -> OpenApiRouter<Arc<Node>> {
+    OpenApiRouter::new().routes(routes!(health)).routes(routes!(ready)).routes(routes!(status)).routes(routes!(metrics))
+}
+
+#[derive(Serialize, ToSchema)]
+struct Health {
+    status: &'static str,
+}
+
+/// Is the process up
+#[utoipa::path(get, path = "/health", tag = "system", security(()), responses((status = 200, body = Health)))]
+async fn health() -> Body<Health> {
+    Body(Health { status: "ok" })
+}
+
+/// Can the node serve requests
+///
+/// 503 while the database does not answer or the node is shutting down.
+#[utoipa::path(get, path = "/health/ready", tag = "system", security(()), responses((status = 200, body = Health), Problems))]
+async fn ready(State(node): State<Arc<Node>>) -> Result<Body<Health>, Problem> {
+    if node.stopping.is_cancelled() {
+        return Err(Problem::new(Code::Unavailable, "The server is shutting down."));
+    }
+    if database_answers(&node).await {
+        Ok(Body(Health { status: "ready" }))
+    } else {
+        Err(Problem::new(Code::Unavailable, "The database does not answer."))
+    }
+}
+
+async fn database_answers(node: &Node) -> bool {
+    tokio::time::timeout(PING, node.pool.acquire()).await.is_ok_and(|connection| connection.is_ok())
+}
+
+/// The parts of the node and how they are.
+#[derive(Serialize, ToSchema)]
+struct Status {
+    runtime: Runtime,
+    postgres: Postgres,
+    workers: Workers,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Runtime {
+    version: &'static str,
+    /// `online`, or `stopping` while the node shuts down.
+    state: &'static str,
+    /// Seconds since the node started.
+    uptime_seconds: i64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Postgres {
+    /// `online` or `offline`.
+    state: &'static str,
+    /// Whether the server runs the database itself.
+    embedded: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Workers {
+    running: usize,
+    /// Which confinement of workers is active on this machine.
+    confinement: Confinement,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Confinement {
+    /// Workers run under an unprivileged account of their own.
+    separate_account: bool,
+    /// Workers start with an emptied environment.
+    stripped_environment: bool,
+    /// Workers are kept to the hosts of their manifest by the kernel.
+    network: bool,
+    /// Workers are kept to their own files by the kernel.
+    files: bool,
+}
+
+/// How the node is
+#[utoipa::path(get, path = "/api/v1/status", tag = "system", responses((status = 200, body = Status), Problems))]
+async fn status(State(node): State<Arc<Node>>, _caller: Caller) -> Body<Status> {
+    let state = if node.stopping.is_cancelled() { "stopping" } else { "online" };
+    Body(Status {
+        runtime: Runtime {
+            version: env!("CARGO_PKG_VERSION"),
+            state,
+            uptime_seconds: (node.clock.now() - node.started_at).num_seconds(),
+        },
+        postgres: Postgres {
+            state: if database_answers(&node).await { "online" } else { "offline" },
+            embedded: node.settings.database_url.is_none(),
+        },
+        workers: Workers {
+            running: node.apps.running_workers(),
+            confinement: Confinement {
+                separate_account: node.account.is_some(),
+                stripped_environment: true,
+                network: false,
+                files: false,
+            },
+        },
+    })
+}
+
+/// Metrics for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "system", security(()),
+    responses((status = 200, body = String, content_type = "text/plain")))]
+async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    (StatusCode::OK, [(header::CONTENT_TYPE, "text/plain; version=0.0.4")], node.metrics.render())
+}

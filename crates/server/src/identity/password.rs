@@ -1,0 +1,78 @@
+//! Passwords: the rule, hashing and checking. Argon2id with 19 MiB, two passes, one lane.
+
+use std::sync::LazyLock;
+
+use argon2::{
+    Argon2,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use tokio::sync::Semaphore;
+use weft_model::{Fault, Secret};
+
+/// Hashing is costly on purpose; more at once than this would only make each slower and eat memory.
+static HASHING: Semaphore = Semaphore::const_new(2);
+
+/// Checked when the account does not exist, so that the answer takes as long as for one that does.
+static NOBODY: LazyLock<String> = LazyLock::new(|| hash_now("nobody has this password"));
+
+/// What a password must be that this one is not; empty when it will do.
+pub fn faults(password: &str) -> Vec<Fault> {
+    let rules = [
+        (password.chars().count() >= 10, "must have at least 10 characters"),
+        (password.chars().any(char::is_uppercase), "must have an upper-case letter"),
+        (password.chars().any(char::is_lowercase), "must have a lower-case letter"),
+        (password.chars().any(|character| character.is_ascii_digit()), "must have a digit"),
+        (password.len() <= 1024, "must have at most 1,024 bytes"),
+    ];
+    rules.into_iter().filter(|(kept, _)| !kept).map(|(_, message)| Fault::new("$.password", message)).collect()
+}
+
+/// Hashes a password into a PHC string.
+pub async fn hash(password: Secret<String>) -> String {
+    blocking(move || hash_now(password.expose())).await
+}
+
+/// Whether `password` is the one that `hash` was made from. Without a hash it takes as long and is false.
+pub async fn verify(password: Secret<String>, hash: Option<String>) -> bool {
+    blocking(move || {
+        let known = hash.is_some();
+        let text = hash.unwrap_or_else(|| NOBODY.clone());
+        PasswordHash::new(&text)
+            .is_ok_and(|parsed| Argon2::default().verify_password(password.expose().as_bytes(), &parsed).is_ok())
+            && known
+    })
+    .await
+}
+
+fn hash_now(password: &str) -> String {
+    Argon2::default().hash_password(password.as_bytes()).expect("Argon2id takes any password").to_string()
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let _permit = HASHING.acquire().await.expect("the semaphore is never closed");
+    tokio::task::spawn_blocking(work).await.expect("hashing does not panic")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_names_everything_that_is_missing() {
+        for (password, missing) in
+            [("Str0ngPass!x", 0), ("short", 3), ("alllowercase1", 1), ("ALLUPPERCASE1", 1), ("NoDigitsHere", 1)]
+        {
+            assert_eq!(faults(password).len(), missing, "{password}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_fits() {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let hash = hash(secret("Str0ngPass!x")).await;
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(verify(secret("Str0ngPass!x"), Some(hash.clone())).await);
+        assert!(!verify(secret("Str0ngPass!y"), Some(hash)).await);
+        assert!(!verify(secret("nobody has this password"), None).await);
+    }
+}

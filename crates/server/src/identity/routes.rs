@@ -1,0 +1,224 @@
+//! `/api/v1/auth/*` and `/api/v1/users`.
+
+use std::sync::Arc;
+
+use axum::{Json as Body, extract::State, http::StatusCode};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use weft_model::{Secret, UserId};
+
+use super::{Error, roles, store, token};
+use crate::{
+    http::{
+        Message, Problems,
+        extract::{Authorized, Caller, Json, Path, rights},
+        problem::{Code, Problem},
+    },
+    node::Node,
+};
+
+pub fn router() -> OpenApiRouter<Arc<Node>> {
+    OpenApiRouter::new()
+        .routes(routes!(register))
+        .routes(routes!(login))
+        .routes(routes!(refresh))
+        .routes(routes!(logout))
+        .routes(routes!(me))
+        .routes(routes!(mode))
+        .routes(routes!(list_users))
+        .routes(routes!(get_user, delete_user))
+        .merge(roles::router())
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Registration {
+    email: String,
+    /// At least 10 characters with an upper-case letter, a lower-case letter and a digit.
+    #[schema(value_type = String, format = Password)]
+    password: Secret<String>,
+    #[serde(alias = "display_name")]
+    display_name: Option<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+struct Credentials {
+    email: String,
+    #[schema(value_type = String, format = Password)]
+    password: Secret<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct RefreshToken {
+    #[schema(value_type = String)]
+    refresh_token: Secret<String>,
+}
+
+/// A person with an account.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct User {
+    id: UserId,
+    email: String,
+    display_name: Option<String>,
+    created_at: DateTime<Utc>,
+}
+
+impl From<store::User> for User {
+    fn from(user: store::User) -> Self {
+        Self { id: user.id, email: user.email, display_name: user.display_name, created_at: user.created_at }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+struct Registered {
+    user: User,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Tokens {
+    access_token: String,
+    refresh_token: String,
+    /// Seconds until the access token expires.
+    expires_in: i64,
+    user: User,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct AccessToken {
+    access_token: String,
+    /// Seconds until the access token expires.
+    expires_in: i64,
+}
+
+/// How one can log in.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Mode {
+    auth_required: bool,
+    /// Nobody has registered yet; the first to do so becomes administrator.
+    setup_required: bool,
+    password_login_enabled: bool,
+    magic_link_enabled: bool,
+    providers: Vec<Provider>,
+}
+
+/// A single sign-on provider.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Provider {
+    id: String,
+    display_name: String,
+}
+
+/// Register a new user
+///
+/// The first user becomes administrator. No tokens are returned: log in next.
+#[utoipa::path(post, path = "/api/v1/auth/register", tag = "auth", security(()), request_body = Registration,
+    responses((status = 201, body = Registered), Problems))]
+async fn register(
+    State(node): State<Arc<Node>>,
+    Json(body): Json<Registration>,
+) -> Result<(StatusCode, Body<Registered>), Problem> {
+    let user = node.identity.register(&body.email, body.password, body.display_name).await?;
+    Ok((StatusCode::CREATED, Body(Registered { user: user.into() })))
+}
+
+/// Log in with e-mail and password
+#[utoipa::path(post, path = "/api/v1/auth/login", tag = "auth", security(()), request_body = Credentials,
+    responses((status = 200, body = Tokens), Problems))]
+async fn login(State(node): State<Arc<Node>>, Json(body): Json<Credentials>) -> Result<Body<Tokens>, Problem> {
+    let login = node.identity.login(&body.email, body.password).await?;
+    Ok(Body(Tokens {
+        access_token: login.access_token,
+        refresh_token: login.refresh_token,
+        expires_in: token::ACCESS.num_seconds(),
+        user: login.user.into(),
+    }))
+}
+
+/// Get a new access token for a refresh token
+#[utoipa::path(post, path = "/api/v1/auth/refresh", tag = "auth", security(()), request_body = RefreshToken,
+    responses((status = 200, body = AccessToken), Problems))]
+async fn refresh(State(node): State<Arc<Node>>, Json(body): Json<RefreshToken>) -> Result<Body<AccessToken>, Problem> {
+    let access_token = node.identity.refresh(body.refresh_token.expose()).await?;
+    Ok(Body(AccessToken { access_token, expires_in: token::ACCESS.num_seconds() }))
+}
+
+/// End the session of a refresh token
+#[utoipa::path(post, path = "/api/v1/auth/logout", tag = "auth", security(()), request_body = RefreshToken,
+    responses((status = 200, body = Message), Problems))]
+async fn logout(State(node): State<Arc<Node>>, Json(body): Json<RefreshToken>) -> Result<Body<Message>, Problem> {
+    node.identity.logout(body.refresh_token.expose()).await?;
+    Ok(Message::new("logged out"))
+}
+
+/// Who am I
+#[utoipa::path(get, path = "/api/v1/auth/me", tag = "auth", responses((status = 200, body = User), Problems))]
+async fn me(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result<Body<User>, Problem> {
+    Ok(Body(node.identity.user(&caller.tenant, caller.id).await?.into()))
+}
+
+/// How one can log in here
+#[utoipa::path(get, path = "/api/v1/auth/mode", tag = "auth", security(()), responses((status = 200, body = Mode), Problems))]
+async fn mode(State(node): State<Arc<Node>>) -> Result<Body<Mode>, Problem> {
+    Ok(Body(Mode {
+        auth_required: true,
+        setup_required: node.identity.setup_required().await?,
+        password_login_enabled: true,
+        magic_link_enabled: false,
+        providers: Vec::new(),
+    }))
+}
+
+/// List users
+#[utoipa::path(get, path = "/api/v1/users", tag = "users", responses((status = 200, body = Vec<User>), Problems))]
+async fn list_users(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result<Body<Vec<User>>, Problem> {
+    Ok(Body(node.identity.users(&caller.tenant).await?.into_iter().map(User::from).collect()))
+}
+
+/// Get a user
+#[utoipa::path(get, path = "/api/v1/users/{id}", tag = "users", params(("id" = UserId, Path)),
+    responses((status = 200, body = User), Problems))]
+async fn get_user(State(node): State<Arc<Node>>, Caller(caller): Caller, Path(id): Path<UserId>) -> Result<Body<User>, Problem> {
+    Ok(Body(node.identity.user(&caller.tenant, id).await?.into()))
+}
+
+/// Delete a user
+///
+/// The last administrator cannot be deleted.
+#[utoipa::path(delete, path = "/api/v1/users/{id}", tag = "users", params(("id" = UserId, Path)),
+    responses((status = 200, body = Message), Problems))]
+async fn delete_user(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::Administrator>,
+    Path(id): Path<UserId>,
+) -> Result<Body<Message>, Problem> {
+    node.identity.delete_user(&caller.tenant, id).await?;
+    Ok(Message::new("user deleted"))
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Invalid(faults) => Self::new(Code::ValidationFailed, summary(&faults)).with_faults(faults),
+            Error::EmailTaken(_) => Self::new(Code::ValidationFailed, message),
+            Error::RegistrationClosed => Self::new(Code::Forbidden, message),
+            Error::InvalidCredentials | Error::Token(_) | Error::SessionEnded => Self::new(Code::Unauthenticated, message),
+            Error::UnknownUser => Self::not_found(message),
+            Error::LastAdministrator(_) => Self::new(Code::LastAdministrator, message),
+            Error::Database(cause) => cause.into(),
+        }
+    }
+}
+
+fn summary(faults: &[weft_model::Fault]) -> String {
+    let list: Vec<_> = faults.iter().map(|fault| format!("{} {}", fault.path.trim_start_matches("$."), fault.message)).collect();
+    list.join("; ")
+}

@@ -1,0 +1,130 @@
+//! Session tokens: JSON Web Tokens signed with HMAC-SHA256, valid only while their session lives.
+
+use chrono::{DateTime, Duration, Utc};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use weft_model::{Secret, SessionId, TenantId, UserId};
+
+/// How long an access token is valid.
+pub const ACCESS: Duration = Duration::minutes(15);
+/// How long a session, and with it the refresh token, is valid.
+pub const REFRESH: Duration = Duration::days(30);
+
+/// The two uses a token may have. One never serves as the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Use {
+    Access,
+    Refresh,
+}
+
+/// What a token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    pub sub: UserId,
+    /// The user's e-mail address; empty in refresh tokens.
+    pub email: String,
+    #[serde(rename = "sid")]
+    pub session: SessionId,
+    #[serde(rename = "tid")]
+    pub tenant: TenantId,
+    #[serde(rename = "use")]
+    pub purpose: Use,
+    pub iat: i64,
+    pub exp: i64,
+}
+
+/// Why a token is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("the token is not valid")]
+    Invalid,
+    #[error("the token has expired")]
+    Expired,
+    #[error("the token is of the wrong kind")]
+    WrongUse,
+}
+
+/// The key that signs and checks session tokens.
+pub struct SigningKey {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    validation: Validation,
+}
+
+impl SigningKey {
+    /// A key from its secret: 64 hexadecimal digits, used as text.
+    pub fn new(secret: &Secret<String>) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        // Expiry is checked against the injected clock, below.
+        validation.validate_exp = false;
+        validation.required_spec_claims.clear();
+        let bytes = secret.expose().as_bytes();
+        Self { encoding: EncodingKey::from_secret(bytes), decoding: DecodingKey::from_secret(bytes), validation }
+    }
+
+    pub fn sign(&self, claims: &Claims) -> String {
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding)
+            .expect("claims are JSON and HMAC takes any key")
+    }
+
+    pub fn check(&self, token: &str, purpose: Use, now: DateTime<Utc>) -> Result<Claims, Refused> {
+        let claims =
+            jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).map_err(|_| Refused::Invalid)?.claims;
+        if claims.purpose != purpose {
+            return Err(Refused::WrongUse);
+        }
+        if claims.exp <= now.timestamp() {
+            return Err(Refused::Expired);
+        }
+        Ok(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(secret: &str) -> SigningKey {
+        SigningKey::new(&Secret::new(secret.to_owned()))
+    }
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).expect("a valid time")
+    }
+
+    fn claims(purpose: Use) -> Claims {
+        Claims {
+            sub: UserId::generate(at(1000)),
+            email: "a@example.com".into(),
+            session: SessionId::generate(at(1000)),
+            tenant: TenantId::default_tenant(),
+            purpose,
+            iat: 1000,
+            exp: 1900,
+        }
+    }
+
+    #[test]
+    fn a_token_is_valid_until_its_time_for_its_use_and_its_key() {
+        let (key, other) = (key("one"), key("two"));
+        let access = claims(Use::Access);
+        let token = key.sign(&access);
+        assert_eq!(key.check(&token, Use::Access, at(1899)), Ok(access));
+        assert_eq!(key.check(&token, Use::Access, at(1900)), Err(Refused::Expired));
+        assert_eq!(key.check(&token, Use::Refresh, at(1000)), Err(Refused::WrongUse));
+        assert_eq!(other.check(&token, Use::Access, at(1000)), Err(Refused::Invalid));
+    }
+
+    #[test]
+    fn another_algorithm_or_none_is_refused() {
+        let claims = claims(Use::Access);
+        let key_text = b"one";
+        let longer =
+            jsonwebtoken::encode(&Header::new(Algorithm::HS512), &claims, &EncodingKey::from_secret(key_text)).expect("signed");
+        assert_eq!(key("one").check(&longer, Use::Access, at(1000)), Err(Refused::Invalid));
+        // {"alg":"none"} with the same claims and no signature.
+        let body = key("one").sign(&claims).split('.').nth(1).expect("three parts").to_owned();
+        assert_eq!(key("one").check(&format!("eyJhbGciOiJub25lIn0.{body}."), Use::Access, at(1000)), Err(Refused::Invalid));
+    }
+}

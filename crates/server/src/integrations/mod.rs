@@ -1,0 +1,11 @@
+//! Integrations: which there are, their configuration, and the HTTP face of calling their actions.
+//!
+//! The secret fields of a configuration live in the vault, the others in a table; both reach the backend with each call and
+//! are remembered by the node until they change.
+
+mod routes;
+mod service;
+mod store;
+
+pub use routes::router;
+pub use service::{Error, Integrations};

@@ -1,0 +1,163 @@
+//! `/api/v1/integrations*`.
+
+use std::sync::Arc;
+
+use axum::{Json as Body, extract::State, http::HeaderMap, response::Response};
+use serde::Serialize;
+use serde_json::{Map, Value, value::RawValue};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use weft_model::{AppId, manifest::Action};
+
+use super::service::{Config, Error};
+use crate::{
+    apps::{self, App},
+    http::{
+        Problems,
+        extract::{self, Authorized, Caller, Json, JsonBytes, Path, rights},
+        problem::{Code, Problem},
+        trace,
+    },
+    node::Node,
+    runs::{self, Invocation},
+};
+
+pub fn router() -> OpenApiRouter<Arc<Node>> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(save_config)).routes(routes!(call_action))
+}
+
+/// An installed integration.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Integration {
+    id: AppId,
+    name: String,
+    version: String,
+    description: String,
+    actions: Vec<Action>,
+    #[schema(value_type = Option<Object>)]
+    config_schema: Option<Value>,
+    #[schema(value_type = Option<Object>)]
+    user_auth: Option<Value>,
+    /// Names of its inbound webhooks.
+    webhooks: Vec<String>,
+    instructions: Option<String>,
+    /// Whether every required field of the configuration has a value.
+    configured: bool,
+    /// Required fields without a value.
+    missing: Vec<String>,
+    /// Whether a backend was deployed.
+    deployed: bool,
+}
+
+impl Integration {
+    fn new(app: &App, config: &Config) -> Self {
+        let content = app.manifest.content.clone();
+        Self {
+            id: app.id.clone(),
+            name: content.name,
+            version: content.version,
+            description: content.description,
+            actions: content.actions,
+            config_schema: content.config_schema,
+            user_auth: content.user_auth,
+            webhooks: content.webhooks.into_iter().map(|webhook| webhook.name).collect(),
+            instructions: content.instructions,
+            configured: config.missing.is_empty(),
+            missing: config.missing.clone(),
+            deployed: app.deployment.is_some(),
+        }
+    }
+}
+
+/// The answer to saving a configuration.
+#[derive(Serialize, ToSchema)]
+struct Saved {
+    message: String,
+    configured: bool,
+    /// Required fields that still have no value.
+    missing: Vec<String>,
+}
+
+/// List installed integrations
+#[utoipa::path(get, path = "/api/v1/integrations", tag = "integrations", responses((status = 200, body = Vec<Integration>), Problems))]
+async fn list(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result<Body<Vec<Integration>>, Problem> {
+    let all = node.integrations.list(&caller.tenant).await?;
+    Ok(Body(all.iter().map(|(app, config)| Integration::new(app, config)).collect()))
+}
+
+/// Save the configuration of an integration
+///
+/// Fields with `platformSecret` go to the vault, the others beside it. Fields not sent stay as they are; null or "" removes one.
+#[utoipa::path(put, path = "/api/v1/integrations/{integration_id}/config", tag = "integrations",
+    params(("integration_id" = AppId, Path)), request_body(content = Object, description = "Field names and values"),
+    responses((status = 200, body = Saved), Problems))]
+async fn save_config(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::ConfigureIntegration>,
+    Path(id): Path<AppId>,
+    Json(given): Json<Map<String, Value>>,
+) -> Result<Body<Saved>, Problem> {
+    let config = node.integrations.save(&caller, &id, given).await?;
+    let missing = config.missing.clone();
+    Ok(Body(Saved { message: "config saved".to_owned(), configured: missing.is_empty(), missing }))
+}
+
+/// Call an action of an integration
+///
+/// The body is the action's input, the answer is its result. With an `Idempotency-Key` the same key answers the same result
+/// once. The header `x-weft-run-id` of the answer names the recorded run.
+#[utoipa::path(post, path = "/api/v1/integrations/{integration_id}/actions/{action_id}", tag = "integrations",
+    params(
+        ("integration_id" = AppId, Path),
+        ("action_id" = String, Path),
+        ("x-app-id" = Option<AppId>, Header, description = "The app on whose behalf the call is made"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, kept for 24 hours"),
+    ),
+    request_body(content = Object, description = "The input, as the action's inputSchema says"),
+    responses((status = 200, description = "What the action returned"), Problems))]
+async fn call_action(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::CallAction>,
+    Path((provider, action)): Path<(AppId, String)>,
+    headers: HeaderMap,
+    JsonBytes(body): JsonBytes,
+) -> Result<Response, Problem> {
+    let invocation = Invocation {
+        principal: Arc::clone(caller.principal()),
+        provider,
+        action,
+        input: extract::parse::<Box<RawValue>>(&body)?,
+        calling_app: header(&headers, "x-app-id")?
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| Problem::new(Code::InvalidRequest, format!("x-app-id: {error}")))?,
+        idempotency_key: header(&headers, "idempotency-key")?.map(str::to_owned),
+        trace: trace::current(),
+        parent: None,
+        depth: 0,
+    };
+    Ok(apps::raw_json(runs::invoke(&node, invocation).await?))
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    value.to_str().map(Some).map_err(|_| Problem::new(Code::InvalidRequest, format!("{name} must be visible ASCII characters.")))
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Unknown(_) => Self::not_found(message),
+            Error::Invalid(faults) => {
+                let list: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
+                Self::new(Code::ValidationFailed, format!("{message}: {}", list.join("; "))).with_faults(faults)
+            }
+            Error::Bind(_) => Self::new(Code::ActionFailed, message),
+            Error::App(cause) => cause.into(),
+            Error::Secrets(cause) => cause.into(),
+            Error::Database(cause) => cause.into(),
+        }
+    }
+}

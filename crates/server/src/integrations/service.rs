@@ -1,0 +1,334 @@
+//! Reading and saving configurations.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
+use sqlx::{PgConnection, PgPool};
+use weft_model::{
+    AppId, Fault, Manifest, Principal, RunId, Secret, TenantId,
+    manifest::{AppKind, ConfigField},
+    schema::Schema,
+};
+use weft_workers::CallError;
+
+use super::store;
+use crate::{
+    apps::{self, App, Apps, CallContext, CallRequest},
+    clock::Clock,
+    db::{
+        cache::Cache,
+        notify::{self, Change},
+    },
+    http::trace,
+    secrets::{self, Scope, Vault},
+};
+
+/// How long a backend may take over a changed configuration.
+const BIND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Configurations that a node remembers.
+const REMEMBERED: u64 = 5_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("integration '{0}'")]
+    Unknown(AppId),
+    #[error("the configuration has faults")]
+    Invalid(Vec<Fault>),
+    #[error("the configuration was saved, but the backend's __bind handler failed: {0}")]
+    Bind(String),
+    #[error(transparent)]
+    App(#[from] apps::Error),
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// An integration's configuration as its backend gets it. It holds secrets: it shows nothing of itself.
+pub struct Config {
+    json: Box<RawValue>,
+    /// Required fields without a value.
+    pub missing: Vec<String>,
+}
+
+impl Config {
+    /// The fields and their values, one JSON object.
+    pub fn json(&self) -> &RawValue {
+        &self.json
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Config").field("missing", &self.missing).finish_non_exhaustive()
+    }
+}
+
+/// What there is of a configuration: the platform secrets of the tenant, what `__bind` added, and the plain settings.
+struct Stored {
+    platform: BTreeMap<String, Secret<String>>,
+    merged: BTreeMap<String, Secret<String>>,
+    settings: Map<String, Value>,
+}
+
+/// The configurations of all integrations.
+pub struct Integrations {
+    pool: PgPool,
+    clock: Clock,
+    vault: Arc<Vault>,
+    apps: Arc<Apps>,
+    remembered: Cache<(TenantId, AppId), Arc<Config>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BindAnswer {
+    merge_config: Option<BTreeMap<String, Value>>,
+}
+
+impl Integrations {
+    pub fn new((pool, clock): (PgPool, Clock), vault: Arc<Vault>, apps: Arc<Apps>) -> Self {
+        Self { pool, clock, vault, apps, remembered: Cache::new(REMEMBERED) }
+    }
+
+    pub fn forget(&self) {
+        self.remembered.clear();
+    }
+
+    /// The integration of that id, if the tenant has it installed.
+    pub async fn get(&self, tenant: &TenantId, id: &AppId) -> Result<Arc<App>, Error> {
+        match self.apps.get(tenant, id).await {
+            Ok(app) if app.manifest.content.kind == AppKind::Integration => Ok(app),
+            Ok(_) | Err(apps::Error::Unknown(_)) => Err(Error::Unknown(id.clone())),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// All integrations of a tenant, each with its configuration.
+    pub async fn list(&self, tenant: &TenantId) -> Result<Vec<(Arc<App>, Arc<Config>)>, Error> {
+        let mut all = Vec::new();
+        for listed in self.apps.list(tenant, Some(AppKind::Integration)).await? {
+            let Ok(id) = listed.id.parse() else { continue };
+            let app = self.apps.get(tenant, &id).await?;
+            let config = self.config(&app).await?;
+            all.push((app, config));
+        }
+        Ok(all)
+    }
+
+    /// The configuration of an integration.
+    pub async fn config(&self, app: &App) -> Result<Arc<Config>, Error> {
+        self.remembered
+            .get_or_load(&(app.tenant.clone(), app.id.clone()), async {
+                let mut connection = self.pool.acquire().await?;
+                let stored = self.stored(&mut connection, app).await?;
+                assemble(&app.manifest, &stored).map(Arc::new)
+            })
+            .await
+    }
+
+    async fn stored(&self, connection: &mut PgConnection, app: &App) -> Result<Stored, Error> {
+        let platform = self.vault.read(connection, &app.tenant, &Scope::Platform).await?;
+        let merged = self.vault.read(connection, &app.tenant, &Scope::Integration(app.id.clone())).await?;
+        let settings = match store::find_settings(connection, &app.tenant, &app.id).await? {
+            Some(Value::Object(settings)) => settings,
+            _ => Map::new(),
+        };
+        Ok(Stored { platform, merged, settings })
+    }
+
+    /// Saves fields of a configuration and lets the backend react to it. Fields that are not given stay; null and "" remove.
+    pub async fn save(&self, by: &Principal, id: &AppId, given: Map<String, Value>) -> Result<Arc<Config>, Error> {
+        let app = self.get(&by.tenant, id).await?;
+        let faults = faults(&app.manifest, &given);
+        if !faults.is_empty() {
+            return Err(Error::Invalid(faults));
+        }
+        self.store(by, &app, given).await?;
+        let bound = self.bind(&app).await;
+        let Some(merge) = bound? else { return self.config(&app).await };
+        self.store(by, &app, merge).await?;
+        self.config(&app).await
+    }
+
+    async fn store(&self, by: &Principal, app: &App, given: Map<String, Value>) -> Result<(), Error> {
+        let fields = app.manifest.config_fields();
+        let mut transaction = self.pool.begin().await?;
+        let mut settings = match store::lock_settings(&mut transaction, &app.tenant, &app.id).await? {
+            Some(Value::Object(settings)) => settings,
+            _ => Map::new(),
+        };
+        for (name, value) in given {
+            match fields.iter().find(|field| field.name == name) {
+                Some(ConfigField { platform_secret: Some(key), .. }) => {
+                    self.store_secret(&mut transaction, by, &Scope::Platform, key, &value).await?;
+                }
+                Some(_) if is_empty(&value) => {
+                    settings.remove(&name);
+                }
+                Some(_) => {
+                    settings.insert(name, value);
+                }
+                // Only `__bind` gets here, with a field that the schema does not name: it may be a secret, so it is kept as one.
+                None => self.store_secret(&mut transaction, by, &Scope::Integration(app.id.clone()), &name, &value).await?,
+            }
+        }
+        store::upsert_settings(&mut transaction, &app.tenant, &app.id, &Value::Object(settings), self.clock.now()).await?;
+        notify::announce(&mut transaction, &Change::Secrets).await?;
+        transaction.commit().await?;
+        self.forget();
+        Ok(())
+    }
+
+    async fn store_secret(
+        &self,
+        connection: &mut PgConnection,
+        by: &Principal,
+        scope: &Scope,
+        key: &str,
+        value: &Value,
+    ) -> Result<(), Error> {
+        if is_empty(value) {
+            self.vault.delete(connection, &by.tenant, scope, key).await?;
+            return Ok(());
+        }
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        Ok(self.vault.set(connection, (&by.tenant, scope), key, &Secret::new(text), Some(by.id)).await?)
+    }
+
+    /// Tells the backend, if it is deployed and listens, and returns what it wants added.
+    async fn bind(&self, app: &Arc<App>) -> Result<Option<Map<String, Value>>, Error> {
+        if app.deployment.is_none() || !app.worker_enabled {
+            return Ok(None);
+        }
+        let config = self.config(app).await?;
+        let params = format!("{{\"config\":{}}}", config.json().get());
+        let request = CallRequest {
+            method: "__bind".to_owned(),
+            params: RawValue::from_string(params).map_err(|error| Error::Bind(error.to_string()))?,
+            caller: None,
+            context: CallContext { principal: None, run: RunId::generate(self.clock.now()), trace: trace::current(), depth: 0 },
+            timeout: BIND_TIMEOUT,
+        };
+        let answer = match self.apps.call(app, request).await {
+            Ok(answer) => answer,
+            Err(apps::Error::Call(CallError::UnknownMethod { .. })) => return Ok(None),
+            Err(apps::Error::Call(error)) => return Err(Error::Bind(error.to_string())),
+            Err(other) => return Err(other.into()),
+        };
+        let answer: Option<BindAnswer> = serde_json::from_str(answer.get())
+            .map_err(|error| Error::Bind(format!("it may return {{\"mergeConfig\": {{…}}}} or nothing: {error}")))?;
+        Ok(answer.and_then(|answer| answer.merge_config).map(|merge| merge.into_iter().collect()))
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_str() == Some("")
+}
+
+/// What is wrong with given fields: unknown ones, and values that break their own part of the schema.
+fn faults(manifest: &Manifest, given: &Map<String, Value>) -> Vec<Fault> {
+    let known = manifest.config_fields();
+    let properties = manifest.content.config_schema.as_ref().and_then(|schema| schema.get("properties"));
+    let mut faults = Vec::new();
+    for (name, value) in given {
+        if !known.iter().any(|field| field.name == *name) {
+            let names: Vec<_> = known.iter().map(|field| field.name.as_str()).collect();
+            faults.push(Fault::new(format!("$.{name}"), format!("unknown field; this integration has: {}", names.join(", "))));
+        } else if !is_empty(value)
+            && let Some(schema) =
+                properties.and_then(|properties| properties.get(name)).and_then(|schema| Schema::compile(schema).ok())
+        {
+            let own = schema.faults(value).into_iter();
+            faults.extend(own.map(|fault| Fault::new(fault.path.replacen('$', &format!("$.{name}"), 1), fault.message)));
+        }
+    }
+    faults
+}
+
+fn assemble(manifest: &Manifest, stored: &Stored) -> Result<Config, Error> {
+    let mut values = Map::new();
+    for (name, value) in &stored.merged {
+        values.insert(name.clone(), Value::String(value.expose().clone()));
+    }
+    for field in manifest.config_fields() {
+        let value = match &field.platform_secret {
+            Some(key) => stored.platform.get(key).map(|value| Value::String(value.expose().clone())),
+            None => stored.settings.get(&field.name).cloned().or(field.default),
+        };
+        if let Some(value) = value {
+            values.insert(field.name, value);
+        }
+    }
+    let missing = missing(manifest, &values);
+    let json = serde_json::value::to_raw_value(&values).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    Ok(Config { json, missing })
+}
+
+/// The required fields that have no value. Of the alternatives of `anyOf`, the one that lacks least.
+fn missing(manifest: &Manifest, values: &Map<String, Value>) -> Vec<String> {
+    let Some(schema) = &manifest.content.config_schema else { return Vec::new() };
+    let lacking = |schema: &Value| -> Vec<String> {
+        let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+        required.filter_map(Value::as_str).filter(|name| !values.contains_key(*name)).map(str::to_owned).collect()
+    };
+    let alternatives = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    let fewest = alternatives.map(lacking).min_by_key(Vec::len).unwrap_or_default();
+    lacking(schema).into_iter().chain(fewest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn manifest(schema: Value) -> Manifest {
+        Manifest::parse(json!({ "appId": "x", "name": "X", "type": "integration", "configSchema": schema }))
+            .expect("a valid manifest")
+    }
+
+    fn stored(platform: &[(&str, &str)], settings: Value) -> Stored {
+        let platform = platform.iter().map(|(key, value)| ((*key).to_owned(), Secret::new((*value).to_owned()))).collect();
+        Stored { platform, merged: BTreeMap::new(), settings: settings.as_object().cloned().unwrap_or_default() }
+    }
+
+    #[test]
+    fn secrets_settings_and_defaults_make_one_object() {
+        let manifest = manifest(json!({
+            "properties": {
+                "token": { "type": "string", "platformSecret": "TOKEN" },
+                "other": { "type": "string", "platformSecret": "OTHER" },
+                "url": { "type": "string", "default": "https://example.com" },
+                "modify": { "type": "boolean" },
+            },
+            "required": ["token", "other"],
+        }));
+        let config = assemble(&manifest, &stored(&[("TOKEN", "t")], json!({ "modify": true }))).expect("assembled");
+        let value: Value = serde_json::from_str(config.json().get()).expect("JSON");
+        assert_eq!(value, json!({ "token": "t", "url": "https://example.com", "modify": true }));
+        assert_eq!(config.missing, ["other"]);
+        assert!(!format!("{config:?}").contains("token\""));
+    }
+
+    #[test]
+    fn of_alternatives_one_is_enough() {
+        let manifest = manifest(json!({
+            "properties": { "id": { "platformSecret": "ID" }, "secret": { "platformSecret": "SECRET" }, "proxy": { "platformSecret": "PROXY" } },
+            "anyOf": [{ "required": ["id", "secret"] }, { "required": ["proxy"] }],
+        }));
+        assert!(assemble(&manifest, &stored(&[("PROXY", "p")], json!({}))).expect("assembled").missing.is_empty());
+        assert_eq!(assemble(&manifest, &stored(&[], json!({}))).expect("assembled").missing, ["proxy"]);
+    }
+
+    #[test]
+    fn faults_name_the_field_and_never_the_value() {
+        let manifest = manifest(json!({ "properties": { "port": { "type": "number" } } }));
+        let given = json!({ "port": "canary", "prot": 1 });
+        let faults = faults(&manifest, given.as_object().expect("an object"));
+        let paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        assert_eq!(paths, ["$.port", "$.prot"]);
+        assert!(faults.iter().all(|fault| !fault.message.contains("canary")));
+    }
+}

@@ -1,0 +1,25 @@
+//! The Weft server: one process that governs every call between a company's software and the services outside it.
+//!
+//! A slice per concern, each with the same file names; `http` is the surface they share, `db` what they do with the database,
+//! `host` what the process needs of the machine. A slice is reached by others only through its `service`. [`run`] is the whole
+//! life of a server; tests use [`Server`].
+
+mod apps;
+mod clock;
+mod config;
+mod db;
+mod host;
+mod http;
+mod identity;
+mod integrations;
+mod node;
+mod runs;
+mod secrets;
+mod server;
+mod telemetry;
+mod webhooks;
+
+pub use clock::Clock;
+pub use config::{DEFAULT as DEFAULT_SETTINGS, InvalidSettings, ServeArgs, Settings};
+pub use http::document as openapi_document;
+pub use server::{Server, run};

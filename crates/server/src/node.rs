@@ -1,0 +1,89 @@
+//! One running server and everything its parts share.
+
+use std::sync::{Arc, Weak};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgPool;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use url::Url;
+
+use crate::{
+    apps::Apps,
+    clock::Clock,
+    config::Settings,
+    db::notify::Change,
+    host::{Accounts, Keys},
+    identity::Identity,
+    integrations::Integrations,
+    runs::Runs,
+    secrets::Vault,
+    webhooks::Webhooks,
+};
+
+/// The parts of a running server. Handlers get it as their state.
+pub struct Node {
+    pub settings: Settings,
+    pub clock: Clock,
+    pub pool: PgPool,
+    pub keys: Keys,
+    pub account: Option<Accounts>,
+    pub started_at: DateTime<Utc>,
+    pub metrics: PrometheusHandle,
+    /// Cancelled when the node begins to shut down.
+    pub stopping: CancellationToken,
+    /// Work that outlives the request that began it; shutting down waits for it.
+    pub background: TaskTracker,
+    pub identity: Identity,
+    pub vault: Arc<Vault>,
+    pub apps: Arc<Apps>,
+    pub integrations: Integrations,
+    pub runs: Runs,
+    pub webhooks: Webhooks,
+}
+
+impl Node {
+    /// A URL of this server as others reach it.
+    pub fn url(&self, path: &str) -> String {
+        let base = self.settings.public_url.as_ref().map_or("", Url::as_str);
+        format!("{}{path}", base.trim_end_matches('/'))
+    }
+
+    /// Drops what is remembered of something that changed, here or on another node.
+    pub fn apply(self: &Arc<Self>, change: &Change) {
+        match change {
+            Change::Identity => self.identity.forget(),
+            Change::Secrets | Change::Vault => self.integrations.forget(),
+            Change::App(app) => {
+                self.forget_apps();
+                self.apps.follow(app);
+            }
+            Change::Everything => {
+                self.identity.forget();
+                self.forget_apps();
+            }
+        }
+    }
+
+    fn forget_apps(&self) {
+        self.apps.forget();
+        self.integrations.forget();
+        self.webhooks.forget();
+    }
+}
+
+/// A way back to the node for parts that are made before it.
+#[derive(Default)]
+pub struct NodeHandle(std::sync::OnceLock<Weak<Node>>);
+
+impl NodeHandle {
+    pub fn set(&self, node: &Arc<Node>) -> anyhow::Result<()> {
+        self.0.set(Arc::downgrade(node)).ok().context("the node is set once")
+    }
+
+    /// The node, unless it is not ready yet or gone already.
+    pub fn get(&self) -> Option<Arc<Node>> {
+        self.0.get().and_then(Weak::upgrade)
+    }
+}

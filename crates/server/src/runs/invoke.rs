@@ -1,0 +1,487 @@
+//! The pipeline: resolve, authorise, validate, configure, admit, execute, validate, record.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+use sha2::{Digest, Sha256};
+use weft_model::{
+    AppId, Fault, Principal, RunId, TenantId,
+    manifest::AppKind,
+    run::{ErrorCategory, RunKind},
+};
+use weft_workers::{CallError, Failure};
+
+use super::{
+    idempotency::{Answer, Answered, Claim, Claimed, Earlier, KeyName},
+    record::{Failed, Record},
+};
+use crate::{
+    apps::{self, Action, App, CallContext, CallRequest},
+    db::group::NotWritten,
+    http::trace::TraceId,
+    integrations,
+    node::Node,
+    secrets,
+};
+
+/// A wish to call an action.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    pub principal: Arc<Principal>,
+    /// The integration.
+    pub provider: AppId,
+    pub action: String,
+    pub input: Box<RawValue>,
+    /// The app on whose behalf the call is made, when one is named.
+    pub calling_app: Option<AppId>,
+    pub idempotency_key: Option<String>,
+    pub trace: TraceId,
+    /// The run that this call is part of.
+    pub parent: Option<RunId>,
+    pub depth: u8,
+}
+
+/// A call of a method of an app's own backend.
+pub struct RpcCall {
+    pub app: Arc<App>,
+    pub principal: Arc<Principal>,
+    pub method: String,
+    pub params: Box<RawValue>,
+    pub trace: TraceId,
+    pub timeout: Duration,
+}
+
+/// A request that arrived at a webhook, on its way to the backend.
+pub struct WebhookCall {
+    pub app: Arc<App>,
+    pub run: RunId,
+    /// The webhook's name.
+    pub name: String,
+    pub method: String,
+    pub params: Box<RawValue>,
+    pub size: usize,
+    pub trace: TraceId,
+    pub timeout: Duration,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    pub run: RunId,
+    pub output: Box<RawValue>,
+}
+
+/// Why nothing came of it, with the run that records it if it got that far.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct Error {
+    pub run: Option<RunId>,
+    pub cause: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    #[error("integration '{0}'")]
+    UnknownIntegration(AppId),
+    #[error("integration '{provider}' has no action '{action}'; it has: {known}")]
+    UnknownAction { provider: AppId, action: String, known: String },
+    #[error("{0}")]
+    Denied(String),
+    #[error("the header x-app-id names '{0}', which is no installed app")]
+    UnknownCallingApp(AppId),
+    #[error("the input breaks the action's schema")]
+    InvalidInput(Vec<Fault>),
+    #[error("the result breaks the action's outputSchema")]
+    InvalidOutput(Vec<Fault>),
+    #[error("the integration is not configured: {} missing", .0.join(", "))]
+    NotConfigured(Vec<String>),
+    #[error("an Idempotency-Key is 1 to 255 visible ASCII characters")]
+    InvalidKey,
+    #[error("a request with this Idempotency-Key is still running: try again in a moment")]
+    InProgress,
+    #[error("this Idempotency-Key was used for another input: use a new key for a new request")]
+    KeyMismatch,
+    #[error(
+        "the first request with this Idempotency-Key broke off, and whether it took effect is not known: look, then use a new key"
+    )]
+    Interrupted,
+    #[error("{}", .0.message)]
+    Failed(Failure),
+    #[error(transparent)]
+    App(#[from] apps::Error),
+    #[error(transparent)]
+    Integration(#[from] integrations::Error),
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
+    #[error(transparent)]
+    NotWritten(#[from] NotWritten),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<Cause> for Error {
+    fn from(cause: Cause) -> Self {
+        Self { run: None, cause }
+    }
+}
+
+impl Error {
+    /// The error as a backend sees it that made the call.
+    pub fn into_failure(self) -> Failure {
+        match self.cause {
+            Cause::Failed(failure) => failure,
+            Cause::App(apps::Error::Call(error)) => error.into_failure(),
+            cause => {
+                let failed = cause.failed();
+                let category = match failed.category {
+                    ErrorCategory::Transient => weft_workers::Category::Transient,
+                    ErrorCategory::RateLimited => weft_workers::Category::RateLimited,
+                    ErrorCategory::Auth => weft_workers::Category::Auth,
+                    ErrorCategory::Validation => weft_workers::Category::Validation,
+                    ErrorCategory::Poison => weft_workers::Category::Poison,
+                };
+                let mut failure = Failure::new(failed.message).with_code(failed.code).with_category(category);
+                if let Cause::InvalidInput(faults) | Cause::InvalidOutput(faults) = cause {
+                    failure.details = serde_json::to_value(faults).ok();
+                }
+                failure
+            }
+        }
+    }
+}
+
+impl Cause {
+    /// How the run's record tells it.
+    fn failed(&self) -> Failed {
+        let (code, category) = match self {
+            Self::Failed(failure) => return failure.into(),
+            Self::App(apps::Error::Call(error)) => return (&error.clone().into_failure()).into(),
+            Self::InvalidInput(_) => ("invalid_input", ErrorCategory::Validation),
+            Self::InvalidOutput(_) => ("invalid_output", ErrorCategory::Poison),
+            Self::NotConfigured(_) => ("not_configured", ErrorCategory::Auth),
+            Self::Denied(_) => ("denied", ErrorCategory::Validation),
+            Self::UnknownIntegration(_) => ("unknown_integration", ErrorCategory::Validation),
+            Self::UnknownAction { .. } => ("unknown_action", ErrorCategory::Validation),
+            Self::UnknownCallingApp(_) | Self::InvalidKey | Self::KeyMismatch => ("invalid_request", ErrorCategory::Validation),
+            Self::App(apps::Error::NotDeployed(_)) => ("not_deployed", ErrorCategory::Validation),
+            Self::App(apps::Error::Start(_)) => ("start_failed", ErrorCategory::Poison),
+            Self::App(_)
+            | Self::Integration(_)
+            | Self::Secrets(_)
+            | Self::NotWritten(_)
+            | Self::InProgress
+            | Self::Interrupted => ("unavailable", ErrorCategory::Transient),
+            Self::Internal(_) => ("internal", ErrorCategory::Poison),
+        };
+        // What may hold the database's own words stays out of the record.
+        let message = match self {
+            Self::Integration(_) | Self::Secrets(_) | Self::Internal(_) => "the server could not carry it out".to_owned(),
+            other => other.to_string(),
+        };
+        Failed::new(code, category, message)
+    }
+
+    /// Whether it is certain that nothing happened outside, so that trying again is safe.
+    fn had_no_effect(&self) -> bool {
+        match self {
+            Self::Failed(failure) => failure_had_no_effect(failure),
+            Self::App(apps::Error::Call(error)) => {
+                matches!(error, CallError::NotRunning { .. } | CallError::TooLarge { .. } | CallError::UnknownMethod { .. })
+            }
+            Self::InvalidOutput(_) => false,
+            _ => true,
+        }
+    }
+}
+
+fn failure_had_no_effect(failure: &Failure) -> bool {
+    use weft_workers::Category::{Auth, RateLimited, Validation};
+    matches!(failure.category, Auth | RateLimited | Validation)
+}
+
+/// Calls an action. The call goes on when whoever asked for it goes away.
+pub async fn invoke(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome, Error> {
+    let shared = Arc::clone(node);
+    let task = node.background.spawn(async move { run_action(&shared, invocation).await });
+    task.await.map_err(|error| Cause::Internal(error.to_string()))?
+}
+
+async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome, Error> {
+    let app = resolve(node, &invocation).await?;
+    let Some(action) = app.actions.get(&invocation.action) else {
+        let mut known: Vec<_> = app.actions.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        return Err(Cause::UnknownAction { provider: app.id.clone(), action: invocation.action, known: known.join(", ") }.into());
+    };
+    if !invocation.principal.permissions.allows(&action.permission) {
+        return Err(Cause::Denied(action.permission.clone()).into());
+    }
+    let record = begin(node, &app, &invocation);
+    let started = async {
+        check_input(action, &invocation.input)?;
+        let config = node.integrations.config(&app).await?;
+        if !config.missing.is_empty() {
+            return Err(Cause::NotConfigured(config.missing.clone()));
+        }
+        Ok(config)
+    };
+    let config = match started.await {
+        Ok(config) => config,
+        Err(cause) => return finish(node, record, Err(cause)).await,
+    };
+    let request = action_request(&invocation, &record, action, config.json())?;
+    match &invocation.idempotency_key {
+        Some(key) => run_once(node, key, (&app, action), &invocation.input, (record, request)).await,
+        None => {
+            if action.destructive {
+                node.runs.record_start(record.clone()).await.map_err(Cause::from)?;
+            }
+            let result = execute(node, &app, Some(action), request).await;
+            finish(node, record, result).await
+        }
+    }
+}
+
+async fn resolve(node: &Node, invocation: &Invocation) -> Result<Arc<App>, Cause> {
+    let tenant = &invocation.principal.tenant;
+    if let Some(calling) = &invocation.calling_app {
+        node.apps.get(tenant, calling).await.map_err(|error| match error {
+            apps::Error::Unknown(id) => Cause::UnknownCallingApp(id),
+            other => other.into(),
+        })?;
+    }
+    match node.apps.get(tenant, &invocation.provider).await {
+        Ok(app) if app.manifest.content.kind == AppKind::Integration => Ok(app),
+        Ok(_) | Err(apps::Error::Unknown(_)) => Err(Cause::UnknownIntegration(invocation.provider.clone())),
+        Err(other) => Err(other.into()),
+    }
+}
+
+fn begin(node: &Node, app: &App, invocation: &Invocation) -> Record {
+    let now = node.clock.now();
+    Record {
+        id: RunId::generate(now),
+        tenant: app.tenant.clone(),
+        kind: RunKind::Action,
+        provider: app.id.clone(),
+        action: invocation.action.clone(),
+        app: invocation.calling_app.clone(),
+        principal: Some(Arc::clone(&invocation.principal)),
+        parent: invocation.parent,
+        trace: invocation.trace,
+        started_at: now,
+        input_bytes: invocation.input.get().len(),
+        attempts: 1,
+        end: None,
+    }
+}
+
+fn check_input(action: &Action, input: &RawValue) -> Result<(), Cause> {
+    let Some(schema) = &action.input else { return Ok(()) };
+    let value: Value = serde_json::from_str(input.get()).map_err(|error| Cause::Internal(error.to_string()))?;
+    let faults = schema.faults(&value);
+    if faults.is_empty() { Ok(()) } else { Err(Cause::InvalidInput(faults)) }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ActionParams<'a> {
+    action: &'a str,
+    input: &'a RawValue,
+    config: &'a RawValue,
+    user_credentials: Option<()>,
+    user_id: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CallerParams<'a> {
+    user_id: String,
+    email: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_id: Option<&'a AppId>,
+}
+
+fn action_request(invocation: &Invocation, record: &Record, action: &Action, config: &RawValue) -> Result<CallRequest, Cause> {
+    let user_id = invocation.principal.id.to_string();
+    let params =
+        raw(&ActionParams { action: &invocation.action, input: &invocation.input, config, user_credentials: None, user_id })?;
+    Ok(CallRequest {
+        method: "__integration".to_owned(),
+        params,
+        caller: Some(caller(&invocation.principal, invocation.calling_app.as_ref())?),
+        context: context(Some(&invocation.principal), record, invocation.depth),
+        timeout: action.timeout,
+    })
+}
+
+fn caller(principal: &Principal, app_id: Option<&AppId>) -> Result<Box<RawValue>, Cause> {
+    raw(&CallerParams { user_id: principal.id.to_string(), email: &principal.email, app_id })
+}
+
+fn context(principal: Option<&Arc<Principal>>, record: &Record, depth: u8) -> CallContext {
+    CallContext { principal: principal.map(Arc::clone), run: record.id, trace: record.trace, depth }
+}
+
+fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Cause> {
+    serde_json::value::to_raw_value(value).map_err(|error| Cause::Internal(error.to_string()))
+}
+
+/// Executes on the app's worker and checks what comes back.
+async fn execute(node: &Node, app: &Arc<App>, action: Option<&Action>, request: CallRequest) -> Result<Box<RawValue>, Cause> {
+    let output = node.apps.call(app, request).await.map_err(|error| match error {
+        apps::Error::Call(CallError::Failed(failure)) => Cause::Failed(*failure),
+        other => Cause::App(other),
+    })?;
+    let Some(schema) = action.and_then(|action| action.output.as_ref()) else { return Ok(output) };
+    let value: Value = serde_json::from_str(output.get()).map_err(|error| Cause::Internal(error.to_string()))?;
+    let faults = schema.faults(&value);
+    if faults.is_empty() { Ok(output) } else { Err(Cause::InvalidOutput(faults)) }
+}
+
+/// Records how a run ended and passes the result on.
+async fn finish(node: &Node, record: Record, result: Result<Box<RawValue>, Cause>) -> Result<Outcome, Error> {
+    let (run, now) = (record.id, node.clock.now());
+    let end = result.as_ref().map(|output| output.get().len()).map_err(Cause::failed);
+    node.runs.record(record.finished(now, end)).await;
+    match result {
+        Ok(output) => Ok(Outcome { run, output }),
+        Err(cause) => Err(Error { run: Some(run), cause }),
+    }
+}
+
+/// Executes unless the key was used before; then answers as it was answered.
+async fn run_once(
+    node: &Node,
+    key: &str,
+    (app, action): (&Arc<App>, &Action),
+    input: &RawValue,
+    (record, request): (Record, CallRequest),
+) -> Result<Outcome, Error> {
+    if key.is_empty() || key.len() > 255 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Cause::InvalidKey.into());
+    }
+    let Some(principal) = record.principal.as_ref().map(|principal| principal.id) else {
+        return Err(Cause::Internal("an idempotency key needs a caller".to_owned()).into());
+    };
+    let name = KeyName { tenant: app.tenant.clone(), principal, operation: record.operation(), key: key.to_owned() };
+    let digest = Sha256::digest(input.get().as_bytes()).to_vec();
+    let claim = Claim { name: name.clone(), digest: digest.clone(), record: record.clone() };
+    match node.runs.claims.write(claim).await.map_err(Cause::from)? {
+        Claimed::Lost(earlier) => replay(node, &name, &digest, earlier),
+        Claimed::Won => {
+            let result = execute(node, app, Some(action), request).await;
+            let answer = seal_answer(node, &name, &result).map_err(Cause::from)?;
+            node.runs.answers.write(Answered { name, answer }).await.map_err(Cause::from)?;
+            finish(node, record, result).await
+        }
+    }
+}
+
+fn seal_answer(
+    node: &Node,
+    name: &KeyName,
+    result: &Result<Box<RawValue>, Cause>,
+) -> Result<Option<(i32, weft_vault::Sealed)>, secrets::Error> {
+    let answer = match result {
+        Ok(output) => Answer::Output(output.clone()),
+        Err(cause) if cause.had_no_effect() => return Ok(None),
+        Err(cause) => {
+            let failure = match cause {
+                Cause::Failed(failure) => failure.clone(),
+                Cause::App(apps::Error::Call(error)) => error.clone().into_failure(),
+                other => Failure::new(other.to_string()).with_code(other.failed().code),
+            };
+            Answer::Failure { code: failure.code, category: failure.category, message: failure.message }
+        }
+    };
+    let bytes = serde_json::to_vec(&answer).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    node.vault.seal(&name.tenant, &sealed_place(name), &bytes).map(Some)
+}
+
+fn sealed_place(name: &KeyName) -> [&str; 3] {
+    ["idempotency", &name.operation, &name.key]
+}
+
+fn replay(node: &Node, name: &KeyName, digest: &[u8], earlier: Earlier) -> Result<Outcome, Error> {
+    let failed = |cause: Cause| Error { run: Some(earlier.run), cause };
+    if earlier.digest != digest {
+        return Err(failed(Cause::KeyMismatch));
+    }
+    let Some((version, sealed)) = &earlier.answer else {
+        return Err(failed(if earlier.running { Cause::InProgress } else { Cause::Interrupted }));
+    };
+    let bytes =
+        node.vault.open_sealed(&name.tenant, &sealed_place(name), *version, sealed).map_err(|error| failed(error.into()))?;
+    match serde_json::from_slice(&bytes).map_err(|error| failed(Cause::Internal(error.to_string())))? {
+        Answer::Output(output) => Ok(Outcome { run: earlier.run, output }),
+        Answer::Failure { code, category, message } => {
+            let mut failure = Failure::new(message).with_category(category);
+            failure.code = code;
+            Err(failed(Cause::Failed(failure)))
+        }
+    }
+}
+
+/// Calls a method of an app's backend and records the run.
+pub async fn call_rpc(node: &Arc<Node>, call: RpcCall) -> Result<Outcome, Error> {
+    let shared = Arc::clone(node);
+    let task = node.background.spawn(async move {
+        let now = shared.clock.now();
+        let record = Record {
+            id: RunId::generate(now),
+            tenant: call.app.tenant.clone(),
+            kind: RunKind::Rpc,
+            provider: call.app.id.clone(),
+            action: call.method.clone(),
+            app: None,
+            principal: Some(Arc::clone(&call.principal)),
+            parent: None,
+            trace: call.trace,
+            started_at: now,
+            input_bytes: call.params.get().len(),
+            attempts: 1,
+            end: None,
+        };
+        let request = CallRequest {
+            method: call.method,
+            params: call.params,
+            caller: Some(caller(&call.principal, None)?),
+            context: context(Some(&call.principal), &record, 0),
+            timeout: call.timeout,
+        };
+        let result = execute(&shared, &call.app, None, request).await;
+        finish(&shared, record, result).await
+    });
+    task.await.map_err(|error| Cause::Internal(error.to_string()))?
+}
+
+/// Hands a webhook request to the backend and records the run.
+pub async fn call_webhook(node: &Arc<Node>, call: WebhookCall) -> Result<Outcome, Error> {
+    let shared = Arc::clone(node);
+    let task = node.background.spawn(async move {
+        let now = shared.clock.now();
+        let tenant: TenantId = call.app.tenant.clone();
+        let record = Record {
+            id: call.run,
+            tenant,
+            kind: RunKind::Webhook,
+            provider: call.app.id.clone(),
+            action: call.name,
+            app: None,
+            principal: None,
+            parent: None,
+            trace: call.trace,
+            started_at: now,
+            input_bytes: call.size,
+            attempts: 1,
+            end: None,
+        };
+        let context = context(None, &record, 0);
+        let request = CallRequest { method: call.method, params: call.params, caller: None, context, timeout: call.timeout };
+        let result = execute(&shared, &call.app, None, request).await;
+        finish(&shared, record, result).await
+    });
+    task.await.map_err(|error| Cause::Internal(error.to_string()))?
+}

@@ -1,0 +1,17 @@
+//! Runs: the one pipeline through which everything is executed, and its history.
+//!
+//! [`invoke`] resolves an action, authorises the caller, checks the input, resolves the configuration, executes, checks the
+//! output and records the run. Whoever adds a way to call an action adds a route, not a pipeline. Records are written in
+//! groups within 50 ms; where a second effect would do harm (a destructive action, an idempotency key) the start is on disk
+//! before the executor begins.
+
+mod idempotency;
+mod invoke;
+mod record;
+mod routes;
+mod service;
+mod store;
+
+pub use invoke::{Cause, Error, Invocation, Outcome, RpcCall, WebhookCall, call_rpc, call_webhook, invoke};
+pub use routes::router;
+pub use service::Runs;

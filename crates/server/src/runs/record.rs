@@ -1,0 +1,89 @@
+//! A run while it is being made: begun, then finished one way or the other.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use weft_model::{
+    AppId, Principal, RunId, TenantId,
+    run::{ErrorCategory, RunKind, RunStatus},
+};
+use weft_workers::{Category, Failure};
+
+use crate::http::trace::TraceId;
+
+/// What a run's row holds.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub id: RunId,
+    pub tenant: TenantId,
+    pub kind: RunKind,
+    pub provider: AppId,
+    pub action: String,
+    pub app: Option<AppId>,
+    pub principal: Option<Arc<Principal>>,
+    pub parent: Option<RunId>,
+    pub trace: TraceId,
+    pub started_at: DateTime<Utc>,
+    pub input_bytes: usize,
+    pub attempts: i32,
+    pub end: Option<End>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct End {
+    pub at: DateTime<Utc>,
+    pub result: Result<usize, Failed>,
+}
+
+/// Why a run failed.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    pub code: String,
+    pub category: ErrorCategory,
+    pub message: String,
+}
+
+impl Record {
+    pub fn status(&self) -> RunStatus {
+        match &self.end {
+            None => RunStatus::Running,
+            Some(End { result: Ok(_), .. }) => RunStatus::Succeeded,
+            Some(End { result: Err(_), .. }) => RunStatus::Failed,
+        }
+    }
+
+    /// `provider.action`, the name under which people know the operation.
+    pub fn operation(&self) -> String {
+        format!("{}.{}", self.provider, self.action)
+    }
+
+    #[must_use]
+    pub fn finished(mut self, at: DateTime<Utc>, result: Result<usize, Failed>) -> Self {
+        self.end = Some(End { at, result });
+        self
+    }
+}
+
+impl Failed {
+    pub fn new(code: &str, category: ErrorCategory, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), category, message: message.into() }
+    }
+}
+
+impl From<&Failure> for Failed {
+    fn from(failure: &Failure) -> Self {
+        let code = failure.code.clone().unwrap_or_else(|| "error".to_owned());
+        Self { code, category: category(failure.category), message: failure.message.clone() }
+    }
+}
+
+pub fn category(category: Category) -> ErrorCategory {
+    match category {
+        Category::Transient => ErrorCategory::Transient,
+        Category::RateLimited => ErrorCategory::RateLimited,
+        Category::Auth => ErrorCategory::Auth,
+        Category::Validation => ErrorCategory::Validation,
+        Category::Poison => ErrorCategory::Poison,
+    }
+}

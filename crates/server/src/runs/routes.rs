@@ -1,0 +1,270 @@
+//! `/api/v1/runs` and how failed runs look to a caller.
+
+use std::sync::Arc;
+
+use axum::{Json as Body, extract::State};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+use weft_model::{
+    RunId,
+    run::{ErrorCategory, RunKind, RunStatus},
+};
+use weft_workers::{CallError, Category, Failure};
+
+use super::{
+    invoke::{Cause, Error},
+    service::Runs,
+    store::{Filter, Row},
+};
+use crate::{
+    apps,
+    http::{
+        Problems,
+        extract::{Caller, Path, Query, denied},
+        problem::{Code, Problem},
+    },
+    node::Node,
+};
+
+/// Runs per page at most.
+const MAX_LIMIT: i64 = 200;
+
+pub fn router() -> OpenApiRouter<Arc<Node>> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get))
+}
+
+/// One execution of an action, an RPC method or a webhook handler.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Run {
+    id: Uuid,
+    #[schema(value_type = RunKind)]
+    kind: String,
+    /// `provider.action`.
+    operation: String,
+    /// The integration or app that executed it.
+    provider: String,
+    action: String,
+    /// The app on whose behalf it was called.
+    app_id: Option<String>,
+    /// Who called; absent for webhooks.
+    principal: Option<RunPrincipal>,
+    connection_id: Option<Uuid>,
+    /// The run that this one is part of.
+    parent_id: Option<Uuid>,
+    #[schema(value_type = RunStatus)]
+    status: String,
+    attempts: i32,
+    started_at: DateTime<Utc>,
+    completed_at: Option<DateTime<Utc>>,
+    /// From start to end in milliseconds, with microseconds as decimals.
+    duration_ms: Option<f64>,
+    input_bytes: i64,
+    output_bytes: Option<i64>,
+    error: Option<RunError>,
+    trace_id: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct RunPrincipal {
+    id: Uuid,
+    kind: String,
+    email: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct RunError {
+    code: String,
+    #[schema(value_type = ErrorCategory)]
+    category: String,
+    message: String,
+}
+
+/// A page of runs, newest first.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct RunPage {
+    data: Vec<Run>,
+    /// Pass as `cursor` to get the next page; absent on the last one.
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(rename_all = "camelCase")]
+struct ListFilter {
+    /// Only runs of this integration or app.
+    provider: Option<String>,
+    /// Only runs of this action or method.
+    action: Option<String>,
+    /// Only runs on behalf of this app.
+    app_id: Option<String>,
+    kind: Option<RunKind>,
+    status: Option<RunStatus>,
+    /// Only failures of this category.
+    category: Option<ErrorCategory>,
+    trace_id: Option<String>,
+    /// Only runs that started at this time or later.
+    since: Option<DateTime<Utc>>,
+    /// Only runs that started before this time.
+    until: Option<DateTime<Utc>>,
+    /// How many, 1 to 200; 50 when absent.
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+impl From<Row> for Run {
+    fn from(row: Row) -> Self {
+        let principal = row.principal_id.zip(row.principal_kind).zip(row.principal_email);
+        let error = row.error_code.zip(row.error_category).zip(row.error_message);
+        Self {
+            id: row.id,
+            kind: row.kind,
+            operation: row.operation,
+            provider: row.provider,
+            action: row.action,
+            app_id: row.app_id,
+            principal: principal.map(|((id, kind), email)| RunPrincipal { id, kind, email }),
+            connection_id: row.connection_id,
+            parent_id: row.parent_id,
+            status: row.status,
+            attempts: row.attempts,
+            started_at: row.started_at,
+            completed_at: row.completed_at,
+            duration_ms: row.duration_us.and_then(|us| i32::try_from(us).ok()).map(|us| f64::from(us) / 1000.0),
+            input_bytes: row.input_bytes,
+            output_bytes: row.output_bytes,
+            error: error.map(|((code, category), message)| RunError { code, category, message }),
+            trace_id: row.trace_id,
+        }
+    }
+}
+
+/// List runs, newest first
+///
+/// One's own, or everybody's with the permission `admin:runs.read`.
+#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", params(ListFilter), responses((status = 200, body = RunPage), Problems))]
+async fn list(
+    State(node): State<Arc<Node>>,
+    Caller(caller): Caller,
+    Query(filter): Query<ListFilter>,
+) -> Result<Body<RunPage>, Problem> {
+    let limit = filter.limit.unwrap_or(50);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::new(Code::InvalidRequest, format!("limit must be 1 to {MAX_LIMIT}.")));
+    }
+    let filter = Filter {
+        tenant: caller.tenant.to_string(),
+        principal: Runs::sees_own_only(&caller).then_some(caller.id),
+        provider: filter.provider,
+        action: filter.action,
+        app: filter.app_id,
+        kind: filter.kind.map(|kind| kind.as_str().to_owned()),
+        status: filter.status.map(|status| status.as_str().to_owned()),
+        category: filter.category.map(|category| category.as_str().to_owned()),
+        trace: filter.trace_id,
+        since: filter.since,
+        until: filter.until,
+        before: filter.cursor.map(|cursor| read_cursor(&cursor)).transpose()?,
+        // One more tells whether there is a next page.
+        limit: limit + 1,
+    };
+    let mut rows = node.runs.list(&filter).await?;
+    let more = i64::try_from(rows.len()).is_ok_and(|found| found > limit);
+    if more {
+        rows.pop();
+    }
+    let next_cursor = rows.last().filter(|_| more).map(|row| URL_SAFE_NO_PAD.encode(row.id.as_bytes()));
+    Ok(Body(RunPage { data: rows.into_iter().map(Run::from).collect(), next_cursor }))
+}
+
+fn read_cursor(cursor: &str) -> Result<RunId, Problem> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok());
+    bytes.map(RunId::from).ok_or_else(|| Problem::new(Code::InvalidRequest, "cursor is none that this list gave out."))
+}
+
+/// Get a run
+#[utoipa::path(get, path = "/api/v1/runs/{run_id}", tag = "runs", params(("run_id" = RunId, Path)),
+    responses((status = 200, body = Run), Problems))]
+async fn get(State(node): State<Arc<Node>>, Caller(caller): Caller, Path(id): Path<RunId>) -> Result<Body<Run>, Problem> {
+    let row = node.runs.find(&caller, id).await?;
+    row.map(|row| Body(row.into())).ok_or_else(|| Problem::not_found(format!("run '{id}'")))
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let run = error.run;
+        let problem = Self::from(error.cause);
+        match run {
+            Some(run) => problem.with_run(run),
+            None => problem,
+        }
+    }
+}
+
+impl From<Cause> for Problem {
+    fn from(cause: Cause) -> Self {
+        let message = cause.to_string();
+        match cause {
+            Cause::UnknownIntegration(_) => Self::not_found(message),
+            Cause::UnknownAction { .. } => Self::new(Code::UnknownAction, message),
+            Cause::Denied(key) => denied(&key),
+            Cause::UnknownCallingApp(_) | Cause::InvalidKey => Self::new(Code::InvalidRequest, message),
+            Cause::InvalidInput(faults) => Self::new(Code::ValidationFailed, with_faults(&message, &faults)).with_faults(faults),
+            Cause::InvalidOutput(faults) => Self::new(Code::OutputInvalid, with_faults(&message, &faults)).with_faults(faults),
+            Cause::NotConfigured(_) => Self::new(
+                Code::NotConfigured,
+                format!("{message}. An administrator saves it with `weft config` or PUT /api/v1/integrations/<id>/config."),
+            ),
+            Cause::InProgress => Self::new(Code::IdempotencyInProgress, message),
+            Cause::KeyMismatch => Self::new(Code::IdempotencyMismatch, message),
+            Cause::Interrupted => Self::new(Code::Conflict, message),
+            Cause::Failed(failure) => failure.into(),
+            Cause::App(apps::Error::Call(error)) => error.into(),
+            Cause::App(error) => error.into(),
+            Cause::Integration(error) => error.into(),
+            Cause::Secrets(error) => error.into(),
+            Cause::NotWritten(_) => {
+                Self::new(Code::Unavailable, "The database does not take writes, so nothing was started. Try again in a moment.")
+            }
+            Cause::Internal(cause) => Self::internal(cause),
+        }
+    }
+}
+
+fn with_faults(message: &str, faults: &[weft_model::Fault]) -> String {
+    let list: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
+    format!("{message}: {}", list.join("; "))
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let code = match failure.category {
+            Category::Transient => Code::VendorUnavailable,
+            Category::RateLimited => Code::RateLimited,
+            Category::Auth => Code::VendorAuth,
+            Category::Validation if failure.code.as_deref() == Some("unknown_action") => Code::UnknownAction,
+            Category::Validation => Code::ActionRejected,
+            Category::Poison => Code::ActionFailed,
+        };
+        Self::new(code, failure.message).with_retry_after(failure.retry_after).with_vendor_code(failure.code)
+    }
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        let message = error.to_string();
+        match error {
+            CallError::NotRunning { .. } => Self::new(Code::WorkerNotRunning, message),
+            CallError::Timeout(_) => Self::new(Code::Timeout, message),
+            CallError::TooLarge { .. } => Self::new(Code::PayloadTooLarge, message),
+            CallError::UnknownMethod { .. } => Self::new(Code::UnknownMethod, message),
+            CallError::Failed(failure) => (*failure).into(),
+            _ => Self::new(Code::ActionFailed, message),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Runs and nodes in the database.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+use weft_model::{RunId, TenantId, UserId};
+
+use super::record::{End, Record};
+
+/// A run as it is read back.
+pub struct Row {
+    pub id: Uuid,
+    pub kind: String,
+    pub operation: String,
+    pub provider: String,
+    pub action: String,
+    pub app_id: Option<String>,
+    pub principal_id: Option<Uuid>,
+    pub principal_kind: Option<String>,
+    pub principal_email: Option<String>,
+    pub connection_id: Option<Uuid>,
+    pub parent_id: Option<Uuid>,
+    pub status: String,
+    pub attempts: i32,
+    pub started_at: DateTime<Utc>,
+    pub completed_at: Option<DateTime<Utc>>,
+    pub duration_us: Option<i64>,
+    pub input_bytes: i64,
+    pub output_bytes: Option<i64>,
+    pub error_code: Option<String>,
+    pub error_category: Option<String>,
+    pub error_message: Option<String>,
+    pub trace_id: String,
+}
+
+/// Which runs to list, newest first.
+#[derive(Debug, Default)]
+pub struct Filter {
+    pub tenant: String,
+    pub principal: Option<UserId>,
+    pub provider: Option<String>,
+    pub action: Option<String>,
+    pub app: Option<String>,
+    pub kind: Option<String>,
+    pub status: Option<String>,
+    pub category: Option<String>,
+    pub trace: Option<String>,
+    pub since: Option<DateTime<Utc>>,
+    pub until: Option<DateTime<Utc>>,
+    pub before: Option<RunId>,
+    pub limit: i64,
+}
+
+/// Writes a group of runs in one statement. A run that is there already gets its end.
+pub async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[Record]) -> sqlx::Result<()> {
+    // The last word on a run wins, because one statement may touch a row only once.
+    let mut latest: std::collections::HashMap<RunId, &Record> = std::collections::HashMap::with_capacity(records.len());
+    for record in records {
+        if record.end.is_some() || !latest.contains_key(&record.id) {
+            latest.insert(record.id, record);
+        }
+    }
+    let mut columns = Columns::default();
+    latest.into_values().for_each(|record| columns.push(record));
+    let Columns {
+        id, tenant, kind, operation, provider, action, app, principal, principal_kind, principal_email, parent, ..
+    } = &columns;
+    let Columns { status, attempts, started, completed, duration, input, output, code, category, message, trace, .. } = &columns;
+    sqlx::query!(
+        "insert into runs (id, tenant_id, node_id, kind, operation, provider, action, app_id, principal_id, principal_kind,
+             principal_email, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes, output_bytes,
+             error_code, error_category, error_message, trace_id)
+         select id, tenant_id, $1, kind, operation, provider, action, app_id, principal_id, principal_kind,
+             principal_email, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes, output_bytes,
+             error_code, error_category, error_message, trace_id
+         from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[],
+             $11::text[], $12::uuid[], $13::text[], $14::int[], $15::timestamptz[], $16::timestamptz[], $17::bigint[], $18::bigint[],
+             $19::bigint[], $20::text[], $21::text[], $22::text[], $23::text[])
+             as given (id, tenant_id, kind, operation, provider, action, app_id, principal_id, principal_kind,
+             principal_email, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes, output_bytes,
+             error_code, error_category, error_message, trace_id)
+         on conflict (id) do update set status = excluded.status, attempts = excluded.attempts,
+             completed_at = excluded.completed_at, duration_us = excluded.duration_us, output_bytes = excluded.output_bytes,
+             error_code = excluded.error_code, error_category = excluded.error_category, error_message = excluded.error_message
+         where excluded.status <> 'running'",
+        node,
+        id,
+        tenant,
+        kind,
+        operation,
+        provider,
+        action,
+        app as _,
+        principal as _,
+        principal_kind as _,
+        principal_email as _,
+        parent as _,
+        status,
+        attempts,
+        started,
+        completed as _,
+        duration as _,
+        input,
+        output as _,
+        code as _,
+        category as _,
+        message as _,
+        trace,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[derive(Default)]
+struct Columns {
+    id: Vec<Uuid>,
+    tenant: Vec<String>,
+    kind: Vec<String>,
+    operation: Vec<String>,
+    provider: Vec<String>,
+    action: Vec<String>,
+    app: Vec<Option<String>>,
+    principal: Vec<Option<Uuid>>,
+    principal_kind: Vec<Option<String>>,
+    principal_email: Vec<Option<String>>,
+    parent: Vec<Option<Uuid>>,
+    status: Vec<String>,
+    attempts: Vec<i32>,
+    started: Vec<DateTime<Utc>>,
+    completed: Vec<Option<DateTime<Utc>>>,
+    duration: Vec<Option<i64>>,
+    input: Vec<i64>,
+    output: Vec<Option<i64>>,
+    code: Vec<Option<String>>,
+    category: Vec<Option<String>>,
+    message: Vec<Option<String>>,
+    trace: Vec<String>,
+}
+
+impl Columns {
+    fn push(&mut self, record: &Record) {
+        let principal = record.principal.as_ref();
+        self.id.push(record.id.as_uuid());
+        self.tenant.push(record.tenant.to_string());
+        self.kind.push(record.kind.as_str().to_owned());
+        self.operation.push(record.operation());
+        self.provider.push(record.provider.to_string());
+        self.action.push(record.action.clone());
+        self.app.push(record.app.as_ref().map(ToString::to_string));
+        self.principal.push(principal.map(|principal| principal.id.as_uuid()));
+        self.principal_kind.push(principal.map(|principal| principal.kind.as_str().to_owned()));
+        self.principal_email.push(principal.map(|principal| principal.email.clone()));
+        self.parent.push(record.parent.map(RunId::as_uuid));
+        self.status.push(record.status().as_str().to_owned());
+        self.attempts.push(record.attempts);
+        self.started.push(record.started_at);
+        self.input.push(bytes(record.input_bytes));
+        self.trace.push(record.trace.to_string());
+        self.push_end(record.end.as_ref(), record.started_at);
+    }
+
+    fn push_end(&mut self, end: Option<&End>, started_at: DateTime<Utc>) {
+        let failed = end.and_then(|end| end.result.as_ref().err());
+        self.completed.push(end.map(|end| end.at));
+        self.duration.push(end.and_then(|end| (end.at - started_at).num_microseconds()));
+        self.output.push(end.and_then(|end| end.result.as_ref().ok()).map(|size| bytes(*size)));
+        self.code.push(failed.map(|failed| failed.code.clone()));
+        self.category.push(failed.map(|failed| failed.category.as_str().to_owned()));
+        self.message
+            .push(failed.map(|failed| failed.message.chars().take(2000).filter(|character| *character != '\0').collect()));
+    }
+}
+
+fn bytes(size: usize) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+pub async fn find(connection: &mut PgConnection, tenant: &TenantId, id: RunId) -> sqlx::Result<Option<Row>> {
+    sqlx::query_as!(
+        Row,
+        "select id, kind, operation, provider, action, app_id, principal_id, principal_kind,
+             principal_email, connection_id, parent_id, status, attempts, started_at, completed_at,
+             duration_us, input_bytes, output_bytes, error_code, error_category, error_message, trace_id
+         from runs where tenant_id = $1 and id = $2",
+        tenant.as_str(),
+        id.as_uuid(),
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+pub async fn list(connection: &mut PgConnection, filter: &Filter) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
+        "select id, kind, operation, provider, action, app_id, principal_id, principal_kind,
+             principal_email, connection_id, parent_id, status, attempts, started_at, completed_at,
+             duration_us, input_bytes, output_bytes, error_code, error_category, error_message, trace_id
+         from runs
+         where tenant_id = $1
+           and ($2::uuid is null or principal_id = $2)
+           and ($3::text is null or provider = $3)
+           and ($4::text is null or action = $4)
+           and ($5::text is null or app_id = $5)
+           and ($6::text is null or kind = $6)
+           and ($7::text is null or status = $7)
+           and ($8::text is null or error_category = $8)
+           and ($9::text is null or trace_id = $9)
+           and ($10::timestamptz is null or started_at >= $10)
+           and ($11::timestamptz is null or started_at < $11)
+           and ($12::uuid is null or id < $12)
+         order by id desc limit $13",
+        filter.tenant,
+        filter.principal.map(UserId::as_uuid),
+        filter.provider,
+        filter.action,
+        filter.app,
+        filter.kind,
+        filter.status,
+        filter.category,
+        filter.trace,
+        filter.since,
+        filter.until,
+        filter.before.map(RunId::as_uuid),
+        filter.limit,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+pub async fn insert_node(connection: &mut PgConnection, node: Uuid, now: DateTime<Utc>) -> sqlx::Result<i64> {
+    sqlx::query_scalar!("insert into nodes (id, started_at) values ($1, $2) returning lock_key", node, now)
+        .fetch_one(connection)
+        .await
+}
+
+pub async fn delete_node(connection: &mut PgConnection, node: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("delete from nodes where id = $1", node).execute(connection).await?;
+    Ok(())
+}
+
+pub async fn list_other_nodes(connection: &mut PgConnection, node: Uuid) -> sqlx::Result<Vec<(Uuid, i64)>> {
+    let rows = sqlx::query!("select id, lock_key from nodes where id <> $1", node).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.lock_key)).collect())
+}
+
+/// Whether the lock was free, which says that the node it belongs to has gone.
+pub async fn try_node_lock(connection: &mut PgConnection, lock_key: i64) -> sqlx::Result<bool> {
+    sqlx::query_scalar!("select pg_try_advisory_lock($1) as \"free!\"", lock_key).fetch_one(connection).await
+}
+
+pub async fn release_node_lock(connection: &mut PgConnection, lock_key: i64) -> sqlx::Result<()> {
+    sqlx::query!("select pg_advisory_unlock($1)", lock_key).fetch_one(connection).await?;
+    Ok(())
+}
+
+/// Ends the runs that a node left behind. Returns how many.
+pub async fn end_runs_of(connection: &mut PgConnection, node: Uuid, now: DateTime<Utc>) -> sqlx::Result<u64> {
+    let result = sqlx::query!(
+        "update runs set status = 'failed', completed_at = $2, error_code = 'interrupted', error_category = 'Transient',
+             error_message = 'The server stopped while this ran; whether it took effect is not known.'
+         where node_id = $1 and status = 'running'",
+        node,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected())
+}

@@ -1,0 +1,273 @@
+//! Starting a server, serving, and shutting it down in order.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use url::Url;
+use weft_model::{RunId, Secret};
+use weft_postgres::{Binaries, Cluster};
+use weft_workers::{Host, HostSettings};
+
+use crate::{
+    apps::{Apps, Backend, Machine},
+    clock::Clock,
+    config::{DEFAULT, ServeArgs, Settings},
+    db::{self, notify},
+    host::{Account, Accounts, DataDir, Keys, Runtime},
+    http,
+    identity::Identity,
+    integrations::Integrations,
+    node::Node,
+    runs::Runs,
+    secrets::Vault,
+    telemetry::{self, Telemetry},
+    webhooks::Webhooks,
+};
+
+/// How long requests in flight may take to finish once the server is told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How often expired sessions, old keys and abandoned runs are tidied up.
+const TIDY: Duration = Duration::from_secs(30);
+
+/// A server that is running.
+pub struct Server {
+    address: SocketAddr,
+    node: Arc<Node>,
+    serving: JoinHandle<std::io::Result<()>>,
+    writers: Vec<JoinHandle<()>>,
+    background: Vec<JoinHandle<()>>,
+    cluster: Option<Cluster>,
+    _data_dir: DataDir,
+}
+
+/// Runs a server until it is told to stop by SIGTERM or SIGINT.
+pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    if args.print_config {
+        print!("{DEFAULT}");
+        return Ok(());
+    }
+    let settings = Settings::load(args)?;
+    let telemetry = Telemetry::start(&settings)?;
+    let mut server = Server::start(settings, Clock::default()).await?;
+    println!("Weft is ready at {}", server.node.url("/"));
+    println!("API reference: {}   Next: weft login {}", server.node.url("/docs"), server.node.url(""));
+    server.until_stopped().await?;
+    server.stop().await?;
+    telemetry.stop();
+    Ok(())
+}
+
+impl Server {
+    /// Starts everything in order: data directory, keys, database, vault, workers, HTTP.
+    pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Self> {
+        let data_dir = DataDir::take(&settings.data_dir)?;
+        let keys = Keys::new(data_dir.path());
+        let candidates = Runtime::candidates(settings.runtime_dir.as_deref());
+        let accounts = Accounts::if_root();
+        let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+            format!("cannot listen on {}: is another server running there? Choose another with --listen", settings.listen)
+        })?;
+        let address = listener.local_addr()?;
+        let settings = with_public_url(settings, address)?;
+        let (cluster, options) = database(&settings, &data_dir, &candidates).await?;
+        let pool = db::connect(options, settings.max_connections).await?;
+        let vault = Arc::new(open_vault(&pool, &clock, &keys, &settings).await?);
+        let runtime = Runtime::prepare(&data_dir, &candidates, accounts.map(|accounts| accounts.worker))?;
+        let background = TaskTracker::new();
+
+        let backend = Arc::new(Backend::default());
+        let workers = Host::new(worker_settings(&runtime, accounts, address), Arc::clone(&backend));
+        let machine = machine(&data_dir, runtime.bun, accounts)?;
+        let shared = || (pool.clone(), clock.clone());
+        let apps = Arc::new(Apps::new(shared(), Arc::clone(&vault), machine, workers, background.clone()));
+        let node_id = RunId::generate(clock.now()).as_uuid();
+        let lock_key = Runs::join(&pool, &clock, node_id).await?;
+        let (runs, mut writers) = Runs::start(pool.clone(), clock.clone(), node_id);
+        let (webhooks, delivering) = Webhooks::start(shared(), Arc::clone(&vault));
+        writers.push(delivering);
+        let node = Arc::new(Node {
+            identity: Identity::new(pool.clone(), clock.clone(), keys.signing(&settings)?, settings.registration_open),
+            integrations: Integrations::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
+            metrics: telemetry::metrics()?,
+            started_at: clock.now(),
+            stopping: CancellationToken::new(),
+            account: accounts,
+            settings,
+            clock,
+            pool,
+            keys,
+            background,
+            vault,
+            apps,
+            runs,
+            webhooks,
+        });
+        backend.node.set(&node)?;
+        let background = start_background(&node, lock_key);
+        let serving = tokio::spawn(serve(listener, Arc::clone(&node)));
+        tracing::info!(%address, data_dir = %data_dir.path().display(), node.id = %node_id, "server.start");
+        Ok(Self { address, node, serving, writers, background, cluster, _data_dir: data_dir })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The time, as this server sees it. For tests.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.node.clock.now()
+    }
+
+    /// Waits for a signal, or for a part to fail that the server cannot be without.
+    async fn until_stopped(&mut self) -> anyhow::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let database = async {
+            match &mut self.cluster {
+                Some(cluster) => cluster.ended().await.map(|status| status.to_string()),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("server.stop: told to terminate"),
+            _ = interrupt.recv() => tracing::info!("server.stop: interrupted"),
+            ended = database => tracing::error!(?ended, "the embedded database ended by itself"),
+        }
+        Ok(())
+    }
+
+    /// Stops accepting, lets requests finish, ends workers, writes what is left, stops the database.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.node.stopping.cancel();
+        if tokio::time::timeout(DRAIN, self.serving).await.is_err() {
+            tracing::warn!("some requests did not finish in time");
+        }
+        self.node.background.close();
+        let _ = tokio::time::timeout(DRAIN, self.node.background.wait()).await;
+        self.node.apps.stop_all().await;
+        for task in self.background {
+            let _ = task.await;
+        }
+        if let Err(error) = self.node.runs.leave().await {
+            tracing::warn!(%error, "cannot sign off at the database");
+        }
+        let pool = self.node.pool.clone();
+        // The writers end when the node, which holds their other halves, is gone.
+        drop(self.node);
+        for writer in self.writers {
+            let _ = tokio::time::timeout(DRAIN, writer).await;
+        }
+        pool.close().await;
+        if let Some(cluster) = self.cluster {
+            cluster.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+async fn serve(listener: TcpListener, node: Arc<Node>) -> std::io::Result<()> {
+    let stopping = node.stopping.clone();
+    let service = http::router(&node).into_make_service();
+    drop(node);
+    axum::serve(listener, service).with_graceful_shutdown(async move { stopping.cancelled().await }).await
+}
+
+fn start_background(node: &Arc<Node>, lock_key: i64) -> Vec<JoinHandle<()>> {
+    let listening = {
+        let (weak, stop) = (Arc::downgrade(node), node.stopping.clone());
+        notify::listen(node.pool.clone(), lock_key, stop, move |change| {
+            if let Some(node) = weak.upgrade() {
+                node.apply(&change);
+            }
+        })
+    };
+    let starting = {
+        let node = Arc::clone(node);
+        async move {
+            let stop = node.stopping.clone();
+            tokio::select! { () = stop.cancelled() => {} () = node.apps.start_all() => {} }
+        }
+    };
+    vec![tokio::spawn(listening), tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node)))]
+}
+
+async fn tidy(node: Arc<Node>) {
+    let mut ticks = tokio::time::interval(TIDY);
+    loop {
+        tokio::select! { () = node.stopping.cancelled() => return, _ = ticks.tick() => {} }
+        if let Err(error) = node.runs.tidy().await {
+            tracing::warn!(%error, "cannot tidy up runs");
+        }
+        if let Err(error) = node.identity.prune_sessions().await {
+            tracing::warn!(%error, "cannot tidy up sessions");
+        }
+    }
+}
+
+fn with_public_url(mut settings: Settings, address: SocketAddr) -> anyhow::Result<Settings> {
+    if settings.public_url.is_none() {
+        settings.public_url = Some(Url::parse(&format!("http://{address}"))?);
+    }
+    Ok(settings)
+}
+
+/// The database to use: the one that is named, else the embedded cluster.
+async fn database(
+    settings: &Settings,
+    data_dir: &DataDir,
+    candidates: &[PathBuf],
+) -> anyhow::Result<(Option<Cluster>, PgConnectOptions)> {
+    if let Some(url) = &settings.database_url {
+        return Ok((None, db::options(url.expose())?));
+    }
+    let binaries = Binaries::find(candidates)?;
+    let cluster = Cluster::start(weft_postgres::Settings::new(data_dir.path().to_owned(), binaries)).await?;
+    let connection = cluster.connection();
+    let options = PgConnectOptions::new_without_pgpass()
+        .socket(&connection.socket_dir)
+        .port(connection.port)
+        .username(&connection.user)
+        .password(Secret::new(connection.password).expose())
+        .database(&connection.database);
+    Ok((Some(cluster), options))
+}
+
+/// Opens the vault, taking over the key of a rotation that was interrupted after the database had changed.
+async fn open_vault(pool: &PgPool, clock: &Clock, keys: &Keys, settings: &Settings) -> anyhow::Result<Vault> {
+    let (current, next) = keys.master(settings)?;
+    match Vault::open(pool.clone(), clock.clone(), current).await {
+        Err(crate::secrets::Error::WrongMasterKey { given, expected }) => match next {
+            Some(next) if next.id() == expected => {
+                let vault = Vault::open(pool.clone(), clock.clone(), next).await?;
+                keys.master_file().promote()?;
+                Ok(vault)
+            }
+            _ => Err(crate::secrets::Error::WrongMasterKey { given, expected }.into()),
+        },
+        other => Ok(other?),
+    }
+}
+
+fn worker_settings(runtime: &Runtime, accounts: Option<Accounts>, address: SocketAddr) -> HostSettings {
+    let mut settings = HostSettings::new(&runtime.bun, &runtime.prelude, format!("http://{address}"));
+    settings.account = accounts.map(|Accounts { worker: Account { uid, gid }, .. }| weft_workers::Account { uid, gid });
+    settings
+}
+
+fn machine(data_dir: &DataDir, bun: PathBuf, accounts: Option<Accounts>) -> anyhow::Result<Machine> {
+    let package_cache = data_dir.folder("packages", 0o700)?;
+    if let Some(Accounts { installer, .. }) = accounts {
+        std::os::unix::fs::chown(&package_cache, Some(installer.uid), Some(installer.gid))?;
+    }
+    Ok(Machine {
+        apps: data_dir.folder("apps", 0o711)?,
+        package_cache,
+        scratch: data_dir.folder("scratch", 0o711)?,
+        bun,
+        accounts,
+    })
+}

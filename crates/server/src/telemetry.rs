@@ -1,0 +1,72 @@
+//! Logs, traces and metrics of the process.
+
+use std::sync::OnceLock;
+
+use anyhow::Context;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{Protocol, WithExportConfig};
+use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::config::Settings;
+
+/// Upper bounds of the buckets of every timing, in seconds.
+const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0];
+
+/// What has to be flushed when the process ends.
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+}
+
+impl Telemetry {
+    /// Sends logs to standard error and, when a collector is set, spans to it.
+    pub fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let filter = EnvFilter::try_new(&settings.log_filter).context("the log filter is not valid")?;
+        let traces = settings.otlp_endpoint.as_ref().map(exporter).transpose()?;
+        let spans = traces.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("weft")));
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = if settings.log_json { lines.json().flatten_event(true).boxed() } else { lines.with_target(false).boxed() };
+        tracing_subscriber::registry()
+            .with(spans)
+            .with(lines.with_filter(filter))
+            .try_init()
+            .context("logging is set up twice")?;
+        Ok(Self { traces })
+    }
+
+    /// Sends what is left.
+    pub fn stop(self) {
+        if let Some(provider) = self.traces
+            && let Err(error) = provider.shutdown()
+        {
+            eprintln!("the last traces could not be sent: {error}");
+        }
+    }
+}
+
+fn exporter(endpoint: &url::Url) -> anyhow::Result<SdkTracerProvider> {
+    let endpoint = endpoint.join("v1/traces").context("the collector's URL")?;
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(endpoint)
+        .build()
+        .context("cannot set up the trace exporter")?;
+    let resource = Resource::builder().with_service_name("weft").build();
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}
+
+/// The process's metrics. Installed once, however many servers a test starts.
+pub fn metrics() -> anyhow::Result<PrometheusHandle> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?;
+    match builder.install_recorder() {
+        Ok(handle) => Ok(HANDLE.get_or_init(|| handle).clone()),
+        // Another thread was first.
+        Err(_) => HANDLE.get().cloned().context("another metrics recorder is installed"),
+    }
+}

@@ -1,0 +1,146 @@
+//! One app as its callers see it: the state that its supervisor publishes, the way to the running process, and the commands that
+//! the supervisor obeys.
+
+use crate::{
+    Call, CallError, Platform, StartError, Status, WorkerSpec,
+    logs::Journal,
+    process::{Process, Shared},
+    supervisor::Supervisor,
+};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+
+const COMMANDS: usize = 64;
+
+/// What callers need to know; published by the supervisor.
+pub(crate) enum State<P: Platform> {
+    Starting,
+    Running(Arc<Process<P>>),
+    Stopping,
+    Stopped,
+    /// `round` tells this crash from earlier ones, so that a thousand callers wake the app only once.
+    Crashed {
+        reason: Arc<str>,
+        round: u64,
+    },
+}
+
+impl<P: Platform> Clone for State<P> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Starting => Self::Starting,
+            Self::Running(process) => Self::Running(Arc::clone(process)),
+            Self::Stopping => Self::Stopping,
+            Self::Stopped => Self::Stopped,
+            Self::Crashed { reason, round } => Self::Crashed { reason: Arc::clone(reason), round: *round },
+        }
+    }
+}
+
+pub(crate) enum Command {
+    /// Replace whatever runs.
+    Deploy(Arc<WorkerSpec>, oneshot::Sender<Result<(), StartError>>),
+    /// Start unless something runs.
+    Ensure(Arc<WorkerSpec>, oneshot::Sender<Result<(), StartError>>),
+    /// Try again if this crash is still the last word.
+    Wake {
+        round: u64,
+    },
+    Stop(oneshot::Sender<()>),
+}
+
+impl Command {
+    /// Answers a start that a later stop made pointless; gives anything else back.
+    pub(crate) fn unless_start(self) -> Option<Self> {
+        match self {
+            Self::Deploy(_, done) | Self::Ensure(_, done) => {
+                let _ = done.send(Err(StartError::Stopped));
+                None
+            }
+            other => Some(other),
+        }
+    }
+}
+
+/// The handle of an app's supervisor. Dropping it ends the supervisor and kills the process.
+pub(crate) struct App<P: Platform> {
+    id: Arc<str>,
+    state: watch::Receiver<State<P>>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl<P: Platform> App<P> {
+    pub(crate) fn new(id: Arc<str>, shared: Arc<Shared<P>>, journal: Arc<Journal<P>>) -> Self {
+        let (publish, state) = watch::channel(State::Starting);
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        tokio::spawn(Supervisor::new(shared, journal, publish, inbox).run());
+        Self { id, state, commands }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        match &*self.state.borrow() {
+            State::Starting => Status::Starting,
+            State::Running(_) => Status::Running,
+            State::Stopping => Status::Stopping,
+            State::Stopped => Status::Stopped,
+            State::Crashed { .. } => Status::Crashed,
+        }
+    }
+
+    /// Sends a command and waits until it has been obeyed; nothing if the supervisor is gone.
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        self.commands.send(command(done)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Calls the running process, or the next one as soon as it is ready. The caller bounds the time.
+    pub(crate) async fn call(&self, call: &Call<P::Context>) -> Result<Box<RawValue>, CallError> {
+        let begun = Instant::now();
+        if let Some(process) = self.running()
+            && let Some(outcome) = process.call(call, call.timeout).await
+        {
+            return outcome;
+        }
+        self.call_when_ready(call, begun).await
+    }
+
+    fn running(&self) -> Option<Arc<Process<P>>> {
+        match &*self.state.borrow() {
+            State::Running(process) => Some(Arc::clone(process)),
+            _ => None,
+        }
+    }
+
+    async fn call_when_ready(&self, call: &Call<P::Context>, begun: Instant) -> Result<Box<RawValue>, CallError> {
+        let mut state = self.state.clone();
+        let mut woken = false;
+        loop {
+            let seen = state.borrow_and_update().clone();
+            match seen {
+                State::Running(process) => {
+                    let left = call.timeout.saturating_sub(begun.elapsed());
+                    if let Some(outcome) = process.call(call, left).await {
+                        return outcome;
+                    }
+                }
+                State::Starting => {}
+                State::Stopping | State::Stopped => break,
+                State::Crashed { reason, .. } if woken => return Err(CallError::Died { reason }),
+                State::Crashed { round, .. } => {
+                    woken = true;
+                    // Fails when the inbox is full, which means that others have asked for the same.
+                    let _ = self.commands.try_send(Command::Wake { round });
+                }
+            }
+            if state.changed().await.is_err() {
+                break;
+            }
+        }
+        Err(CallError::NotRunning { app: Arc::clone(&self.id) })
+    }
+}

@@ -1,0 +1,141 @@
+//! How a call and a start can fail, in words a person can act on. No HTTP words: the platform maps these.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use thiserror::Error;
+
+/// Why a call has no result.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// No backend was started for this app, or it was stopped on purpose.
+    #[error("the backend of app `{app}` is not running; start or deploy it first")]
+    NotRunning { app: Arc<str> },
+    /// The whole time of the call is over. The handler may still be at work; its reply will be dropped.
+    #[error("the backend did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The process ended before it answered, or could not be brought up again.
+    #[error("the backend stopped before it answered: {reason}")]
+    Died { reason: Arc<str> },
+    /// Nothing was sent.
+    #[error("the request has {bytes} bytes, more than the {limit} a backend accepts; send less or pass a file")]
+    TooLarge { bytes: usize, limit: usize },
+    #[error("the backend has no handler named `{method}`")]
+    UnknownMethod { method: String },
+    /// The handler answered with an error.
+    #[error("{0}")]
+    Failed(Box<Failure>),
+}
+
+impl CallError {
+    /// The same error in the form that travels to a backend, so that nested calls fail like direct ones.
+    #[must_use]
+    pub fn into_failure(self) -> Failure {
+        let (code, category) = match &self {
+            Self::NotRunning { .. } => ("not_running", Category::Transient),
+            Self::Timeout(_) => ("timeout", Category::Transient),
+            Self::Died { .. } => ("worker_died", Category::Transient),
+            Self::TooLarge { .. } => ("too_large", Category::Validation),
+            Self::UnknownMethod { .. } => ("unknown_method", Category::Validation),
+            Self::Failed(_) => ("failed", Category::Poison),
+        };
+        match self {
+            Self::Failed(failure) => *failure,
+            other => Failure::new(other.to_string()).with_code(code).with_category(category),
+        }
+    }
+}
+
+impl From<Failure> for CallError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(Box::new(failure))
+    }
+}
+
+/// An error as a backend reports it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    pub message: String,
+    /// The vendor's or the integration's own short name, for example `channel_not_found`.
+    pub code: Option<String>,
+    pub category: Category,
+    /// When it makes sense to try again.
+    pub retry_after: Option<Duration>,
+    pub details: Option<Value>,
+}
+
+impl Failure {
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: None, category: Category::default(), retry_after: None, details: None }
+    }
+
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<String>) -> Self {
+        self.code = Some(code.into());
+        self
+    }
+
+    #[must_use]
+    pub fn with_category(mut self, category: Category) -> Self {
+        self.category = category;
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.code {
+            Some(code) => write!(f, "{} ({code})", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What kind of failure it is, and with it whether trying again can help.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Category {
+    Transient,
+    RateLimited,
+    Auth,
+    Validation,
+    /// A fault in the backend: the same call will fail the same way.
+    #[default]
+    Poison,
+}
+
+/// Why a process did not come up. Whatever served before keeps serving.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    #[error("cannot run `{}`: {source}; check that Bun, the app's folder and the worker account exist", program.display())]
+    Spawn { program: PathBuf, source: std::io::Error },
+    /// The prelude reported that the entry point cannot be loaded.
+    #[error("the entry point cannot be loaded: {message}")]
+    Fatal { message: String },
+    #[error("the process ended before it was ready: {reason}{}", Tail(stderr))]
+    Exited { reason: Arc<str>, stderr: Vec<String> },
+    #[error(
+        "the process was not ready within {after:?}: does the entry point wait for something at its top level?{}",
+        Tail(stderr)
+    )]
+    Timeout { after: Duration, stderr: Vec<String> },
+    #[error("the process speaks version {found} of the worker protocol, the server only up to {}", crate::frame::PROTOCOL)]
+    Protocol { found: u64 },
+    /// A stop arrived while the process was coming up.
+    #[error("the app was stopped before its new process was ready")]
+    Stopped,
+    #[error("the worker host is shutting down")]
+    HostGone,
+}
+
+/// The last lines a process wrote to stderr, as the end of a message.
+struct Tail<'a>(&'a [String]);
+
+impl fmt::Display for Tail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}

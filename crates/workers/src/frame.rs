@@ -1,0 +1,257 @@
+//! The messages of `docs/worker-protocol.md` as bytes: one JSON object per line. Pure; what a message means is decided elsewhere.
+//!
+//! Replies are the hot path, so values are passed through as [`RawValue`] instead of being parsed and written again.
+
+use crate::{Category, Failure, in_flight::CallId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+use std::{collections::BTreeMap, time::Duration};
+
+/// The newest version of the protocol that is understood. A backend that reads its stdin by itself announces version 1.
+pub(crate) const PROTOCOL: u64 = 2;
+/// The longest line accepted from a worker.
+pub(crate) const LINE_LIMIT: usize = 1024 * 1024;
+
+/// Host to worker.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum ToWorker<'a> {
+    Discover {
+        app_id: &'a str,
+        runtime_url: &'a str,
+        credentials: &'a BTreeMap<String, String>,
+        manifest: &'a RawValue,
+        run_onstart: bool,
+    },
+    Rpc {
+        id: &'a str,
+        method: &'a str,
+        params: &'a RawValue,
+        caller: Option<&'a RawValue>,
+        timeout_ms: u64,
+    },
+    SelfActionResult {
+        id: &'a RawValue,
+        #[serde(flatten)]
+        outcome: Outcome<'a>,
+    },
+    Shutdown,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome<'a> {
+    Result(&'a RawValue),
+    Error(WireFailure<'a>),
+}
+
+/// A [`Failure`] as it travels.
+#[derive(Serialize)]
+pub(crate) struct WireFailure<'a> {
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    category: Category,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a Value>,
+}
+
+impl<'a> From<&'a Failure> for WireFailure<'a> {
+    fn from(failure: &'a Failure) -> Self {
+        Self {
+            message: &failure.message,
+            code: failure.code.as_deref(),
+            category: failure.category,
+            retry_after: failure.retry_after.map(|pause| pause.as_secs_f64()),
+            details: failure.details.as_ref(),
+        }
+    }
+}
+
+impl ToWorker<'_> {
+    /// The message as one line, line end included. `room` is a guess at its length.
+    pub(crate) fn line(&self, room: usize) -> Vec<u8> {
+        let mut line = Vec::with_capacity(room);
+        if let Err(error) = serde_json::to_writer(&mut line, self) {
+            // Strings, numbers and raw JSON always serialise, and a Vec always accepts them.
+            tracing::error!(%error, "a message to a worker cannot be written as JSON");
+        }
+        // Raw values keep the white space of their source. Strings escape these two bytes, so elsewhere they mean nothing.
+        for byte in &mut line {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
+        line.push(b'\n');
+        line
+    }
+}
+
+/// Worker to host.
+#[derive(Debug)]
+pub(crate) enum FromWorker<'a> {
+    Discover { protocol: u64 },
+    Fatal { message: String },
+    Reply { id: Option<CallId>, result: Result<&'a RawValue, Failure> },
+    SelfAction { id: &'a RawValue, call: Option<CallId>, action: String, params: &'a RawValue },
+    Log { level: Option<&'a str>, message: String, call: Option<CallId> },
+    Event { text: String, call: Option<CallId> },
+}
+
+/// All fields of all messages; which ones count depends on `type`. Ids stay raw: they are compared and echoed, never read.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    call: Option<&'a RawValue>,
+    action: Option<String>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+    level: Option<&'a str>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    name: Option<String>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    protocol: Option<u64>,
+}
+
+impl<'a> FromWorker<'a> {
+    /// Reads a line; nothing if it is not a message of the protocol.
+    pub(crate) fn parse(line: &'a [u8]) -> Option<Self> {
+        if line.first() != Some(&b'{') {
+            return None;
+        }
+        let wire: Wire<'a> = serde_json::from_slice(line).ok()?;
+        let call = wire.call.and_then(call_id);
+        Some(match wire.kind {
+            "rpc_response" => Self::Reply {
+                id: wire.id.and_then(call_id),
+                result: match wire.error {
+                    Some(error) => Err(failure(error)),
+                    None => Ok(wire.result.unwrap_or(RawValue::NULL)),
+                },
+            },
+            "self_action" => {
+                Self::SelfAction { id: wire.id?, call, action: wire.action?, params: wire.params.unwrap_or(RawValue::NULL) }
+            }
+            "log" => Self::Log { level: wire.level, message: wire.message.map(text).unwrap_or_default(), call },
+            "event" => Self::Event { text: format!("{}: {}", wire.name?, wire.data.unwrap_or(RawValue::NULL)), call },
+            // Without a number it is the protocol's first version.
+            "discover" => Self::Discover { protocol: wire.protocol.unwrap_or(1) },
+            "fatal" => Self::Fatal { message: wire.error.map(failure).map_or_else(String::new, |error| error.message) },
+            _ => return None,
+        })
+    }
+}
+
+fn call_id(raw: &RawValue) -> Option<CallId> {
+    CallId::parse(raw.get().strip_prefix('"')?.strip_suffix('"')?)
+}
+
+/// A JSON string's text; any other value as it stands.
+fn text(raw: &RawValue) -> String {
+    serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+}
+
+/// Reads an error leniently: a backend's mistake in its shape must not hide the message.
+fn failure(raw: &RawValue) -> Failure {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(raw.get()) else { return Failure::new(text(raw)) };
+    let message = match fields.remove("message") {
+        Some(Value::String(message)) => message,
+        _ => "the backend reported an error without a message".to_owned(),
+    };
+    Failure {
+        message,
+        code: fields.get("code").and_then(Value::as_str).map(str::to_owned),
+        category: fields.remove("category").and_then(|name| serde_json::from_value(name).ok()).unwrap_or_default(),
+        retry_after: fields.get("retry_after").and_then(Value::as_f64).and_then(seconds),
+        details: fields.remove("details").filter(|details| !details.is_null()),
+    }
+}
+
+fn seconds(number: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(number).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn reply(line: &str) -> Result<String, Failure> {
+        match FromWorker::parse(line.as_bytes()) {
+            Some(FromWorker::Reply { result, .. }) => result.map(|raw| raw.get().to_owned()),
+            other => Err(Failure::new(format!("not a reply: {other:?}"))),
+        }
+    }
+
+    #[test]
+    fn replies_pass_their_result_on_untouched() {
+        let id = "AAAAAAAAAAAAAAAAAAAAAA";
+        let line = |rest: &str| format!(r#"{{"type":"rpc_response","id":"{id}"{rest}}}"#);
+        assert_eq!(reply(&line(r#","result":{"a": 1.50}"#)), Ok(r#"{"a": 1.50}"#.to_owned()));
+        assert_eq!(reply(&line("")), Ok("null".to_owned()));
+        assert_eq!(reply(&line(r#","error":"no\nluck""#)), Err(Failure::new("no\nluck")));
+    }
+
+    #[test]
+    fn errors_are_read_even_when_their_shape_is_odd() {
+        let full =
+            json!({"message": "slow down", "code": "rate", "category": "RateLimited", "retry_after": 1.5, "details": {"n": 1}});
+        let expected = Failure {
+            message: "slow down".to_owned(),
+            code: Some("rate".to_owned()),
+            category: Category::RateLimited,
+            retry_after: Some(Duration::from_millis(1500)),
+            details: Some(json!({"n": 1})),
+        };
+        let read = |value: &Value| serde_json::value::to_raw_value(value).map(|raw| failure(&raw));
+        assert_eq!(read(&full).ok(), Some(expected));
+        let odd = json!({"message": "x", "code": 4, "category": "Gremlins", "retry_after": -1});
+        assert_eq!(read(&odd).ok(), Some(Failure::new("x")));
+        assert_eq!(read(&json!(42)).ok(), Some(Failure::new("42")));
+    }
+
+    #[test]
+    fn anything_else_is_not_a_message() {
+        for line in ["hello", "{\"type\":\"surprise\"}", "{\"id\":1}", "{broken", "", "[]", "{\"type\":\"self_action\"}"] {
+            assert!(FromWorker::parse(line.as_bytes()).is_none(), "{line}");
+        }
+        assert!(FromWorker::parse(b"{\"type\":\"log\",\"message\":\"\xff\"}").is_none());
+    }
+
+    #[test]
+    fn a_message_stays_on_one_line_when_its_parameters_do_not() -> serde_json::Result<()> {
+        let params: Box<RawValue> = serde_json::from_str("{\r\n  \"a\": \"x\\ny\"\n}")?;
+        let line = ToWorker::Rpc { id: "i", method: "m", params: &params, caller: None, timeout_ms: 5 }.line(0);
+        assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
+        let read: Value = serde_json::from_slice(&line)?;
+        assert_eq!(
+            read,
+            json!({"type": "rpc", "id": "i", "method": "m", "params": {"a": "x\ny"}, "caller": null, "timeout_ms": 5})
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn results_of_self_actions_carry_a_result_or_an_error() -> serde_json::Result<()> {
+        let (id, result): (Box<RawValue>, Box<RawValue>) = (serde_json::from_str("\"sa_1\"")?, serde_json::from_str("[1]")?);
+        let line = ToWorker::SelfActionResult { id: &id, outcome: Outcome::Result(&result) }.line(0);
+        assert_eq!(line, b"{\"type\":\"self_action_result\",\"id\":\"sa_1\",\"result\":[1]}\n");
+        let refusal = Failure::new("no").with_code("call_over");
+        let line = ToWorker::SelfActionResult { id: &id, outcome: Outcome::Error((&refusal).into()) }.line(0);
+        let read: Value = serde_json::from_slice(&line)?;
+        assert_eq!(read["error"], json!({"message": "no", "code": "call_over", "category": "Poison"}));
+        Ok(())
+    }
+}

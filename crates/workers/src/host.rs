@@ -1,0 +1,106 @@
+//! The map from apps to their workers, and the public face of the crate.
+
+use crate::{
+    Call, CallError, HostSettings, LogLine, Platform, StartError, Status, WorkerSpec,
+    app::{App, Command},
+    logs::Journal,
+    process::Shared,
+};
+use dashmap::DashMap;
+use serde_json::value::RawValue;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::{sync::broadcast, task::JoinSet, time::timeout};
+
+/// Runs the workers of all apps. Cheap to share; needs a tokio runtime with time and IO enabled. When the host is dropped its
+/// processes are killed; [`Host::stop_all`] ends them gently.
+pub struct Host<P: Platform> {
+    shared: Arc<Shared<P>>,
+    apps: DashMap<Arc<str>, Arc<App<P>>>,
+    /// Apart from `apps`, because a log can be followed before its app was ever started.
+    journals: DashMap<Arc<str>, Arc<Journal<P>>>,
+}
+
+impl<P: Platform> Host<P> {
+    pub fn new(settings: HostSettings, platform: Arc<P>) -> Arc<Self> {
+        Arc::new(Self { shared: Arc::new(Shared { settings, platform }), apps: DashMap::new(), journals: DashMap::new() })
+    }
+
+    /// Deploys a version: starts its process, waits until it is ready, and only then sends it the new calls; the process before
+    /// it finishes its own and is stopped. If the new one does not come up, the old one keeps serving.
+    pub async fn start(&self, spec: WorkerSpec) -> Result<(), StartError> {
+        let app = self.app(&spec.app_id);
+        app.ask(|done| Command::Deploy(Arc::new(spec), done)).await.unwrap_or(Err(StartError::HostGone))
+    }
+
+    /// Like [`Self::start`], but does nothing if a process of the app is running.
+    pub async fn ensure_started(&self, spec: WorkerSpec) -> Result<(), StartError> {
+        let app = self.app(&spec.app_id);
+        app.ask(|done| Command::Ensure(Arc::new(spec), done)).await.unwrap_or(Err(StartError::HostGone))
+    }
+
+    /// Refuses new calls, lets those in flight finish, and ends the process; a stopped app stays stopped until it is started.
+    /// An app that was never started is stopped already.
+    pub async fn stop(&self, app: &str) {
+        if let Some(app) = self.find(app) {
+            app.ask(Command::Stop).await;
+        }
+    }
+
+    /// Stops all apps at the same time.
+    pub async fn stop_all(&self) {
+        let mut stops = JoinSet::new();
+        for entry in &self.apps {
+            let app = Arc::clone(entry.value());
+            stops.spawn(async move { app.ask(Command::Stop).await });
+        }
+        while stops.join_next().await.is_some() {}
+    }
+
+    /// Stops an app and forgets it and its log, for an app that is uninstalled.
+    pub async fn remove(&self, app: &str) {
+        self.stop(app).await;
+        self.apps.remove(app);
+        self.journals.remove(app);
+    }
+
+    /// What the app's worker is doing; nothing if it was never started.
+    #[must_use]
+    pub fn status(&self, app: &str) -> Option<Status> {
+        self.find(app).map(|app| app.status())
+    }
+
+    /// The status of every app that was ever started.
+    #[must_use]
+    pub fn statuses(&self) -> BTreeMap<Arc<str>, Status> {
+        self.apps.iter().map(|entry| (Arc::clone(entry.key()), entry.value().status())).collect()
+    }
+
+    /// Calls a handler of the app. A call that arrives while the process starts waits for it; a crashed app gets one more try.
+    /// Dropping the future gives the call up.
+    pub async fn call(&self, app: &str, call: Call<P::Context>) -> Result<Box<RawValue>, CallError> {
+        let app = self.find(app).ok_or_else(|| CallError::NotRunning { app: app.into() })?;
+        timeout(call.timeout, app.call(&call)).await.unwrap_or(Err(CallError::Timeout(call.timeout)))
+    }
+
+    /// The app's log from now on, across restarts and deployments. A receiver that lags behind by more than 256 lines loses the
+    /// oldest.
+    #[must_use]
+    pub fn logs(&self, app: &str) -> broadcast::Receiver<LogLine> {
+        self.journal(app).subscribe()
+    }
+
+    fn find(&self, app: &str) -> Option<Arc<App<P>>> {
+        self.apps.get(app).map(|entry| Arc::clone(entry.value()))
+    }
+
+    fn app(&self, id: &Arc<str>) -> Arc<App<P>> {
+        let new = || Arc::new(App::new(Arc::clone(id), Arc::clone(&self.shared), self.journal(id)));
+        Arc::clone(&self.apps.entry(Arc::clone(id)).or_insert_with(new))
+    }
+
+    fn journal(&self, app: &str) -> Arc<Journal<P>> {
+        let id: Arc<str> = app.into();
+        let new = || Arc::new(Journal::new(Arc::clone(&id), Arc::clone(&self.shared.platform)));
+        Arc::clone(&self.journals.entry(Arc::clone(&id)).or_insert_with(new))
+    }
+}

@@ -1,0 +1,73 @@
+//! The seam to the platform: what it gives with a call and what the host asks of it. The context is opaque here; the host only
+//! keeps it beside the call and hands it back.
+
+use crate::{CallError, LogLine};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::{fmt, sync::Arc, time::Duration};
+
+/// What the host asks of the platform while calls are in flight.
+pub trait Platform: Send + Sync + 'static {
+    /// Who calls, which run this belongs to: whatever the platform wants back.
+    type Context: Send + Sync + 'static;
+
+    /// Does what a backend asks for on behalf of the call that `context` came with. Runs beside the worker's other traffic, and
+    /// goes on when that call ends meanwhile.
+    fn self_action(
+        &self,
+        app: Arc<str>,
+        context: Arc<Self::Context>,
+        action: String,
+        params: Box<RawValue>,
+    ) -> impl Future<Output = Result<Box<RawValue>, CallError>> + Send;
+
+    /// Sees every log line with the context of the call that wrote it, when there is one. Called on the task that reads the
+    /// worker, so it must be quick and must not block.
+    fn log(&self, app: &str, context: Option<&Arc<Self::Context>>, line: &LogLine) {
+        let _ = (app, context, line);
+    }
+}
+
+/// One call of a backend's handler.
+pub struct Call<C> {
+    pub method: String,
+    pub params: Box<RawValue>,
+    /// `{userId, email, connectionId?, appId?}`, or nothing when the platform itself calls.
+    pub caller: Option<Box<RawValue>>,
+    pub context: Arc<C>,
+    /// Covers everything, a start of the process included.
+    pub timeout: Duration,
+}
+
+/// What an app's worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// A process is being started, or waits for its restart.
+    Starting,
+    Running,
+    /// Calls in flight may finish; new ones are refused.
+    Stopping,
+    Stopped,
+    /// It died too often or never came up; the next call or start tries once more.
+    Crashed,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Crashed => "crashed",
+        })
+    }
+}
+
+impl<C> fmt::Debug for Call<C> {
+    /// The method only: parameters may hold anything.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("method", &self.method).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}

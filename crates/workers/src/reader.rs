@@ -1,0 +1,199 @@
+//! What a worker says: replies to their callers, requests to the platform, the rest to the log.
+//!
+//! Runs on one task per process and waits for nothing but the next line, so that a call which needs the same worker again
+//! (a self-action) can never block itself.
+
+use crate::{
+    Failure, Level, Platform,
+    frame::{FromWorker, LINE_LIMIT, Outcome, ToWorker},
+    in_flight::{CallId, InFlight, Reply},
+    lines::{Line, Lines},
+    logs::{Journal, MESSAGE_LIMIT},
+};
+use serde_json::value::RawValue;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::{
+    process::{ChildStderr, ChildStdout},
+    sync::{Semaphore, mpsc, oneshot},
+};
+
+/// How many self-actions of one process may be at work; a backend that asks for more is refused, not queued.
+const SELF_ACTIONS: usize = 1024;
+const STDERR_TAIL: usize = 10;
+
+/// What goes to the task that writes to stdin.
+pub(crate) enum Outgoing {
+    Line(Vec<u8>),
+    /// Nothing follows: close the pipe.
+    Close,
+}
+
+/// A process's first word.
+pub(crate) enum Handshake {
+    Ready { protocol: u64 },
+    Fatal { message: String },
+}
+
+pub(crate) struct Reader<P: Platform> {
+    pub(crate) app: Arc<str>,
+    pub(crate) platform: Arc<P>,
+    pub(crate) journal: Arc<Journal<P>>,
+    pub(crate) calls: Arc<InFlight<P::Context>>,
+    pub(crate) lines: mpsc::Sender<Outgoing>,
+    pub(crate) request_limit: usize,
+    /// Taken by the first `discover` or `fatal`.
+    pub(crate) ready: Option<oneshot::Sender<Handshake>>,
+}
+
+impl<P: Platform> Reader<P> {
+    pub(crate) async fn run(mut self, stdout: ChildStdout) {
+        let mut lines = Lines::new(stdout, LINE_LIMIT);
+        let room = Arc::new(Semaphore::new(SELF_ACTIONS));
+        while let Ok(Some(line)) = lines.next().await {
+            match line {
+                Line::Whole([]) => {}
+                Line::Whole(line) => match FromWorker::parse(line) {
+                    Some(message) => self.receive(message, &room),
+                    None => self.journal.write(Level::Stdout, &String::from_utf8_lossy(line), None),
+                },
+                Line::TooLong(_) => self.journal.warn(
+                    "dropped a message of more than 1 MiB from the backend, and the call it answers will time out; return less",
+                ),
+            }
+        }
+    }
+
+    fn receive(&mut self, message: FromWorker<'_>, room: &Arc<Semaphore>) {
+        match message {
+            FromWorker::Reply { id, result } => self.reply(id, result),
+            FromWorker::SelfAction { id, call, action, params } => {
+                self.self_action(SelfAction { id: id.to_owned(), action, params: params.to_owned() }, call, room);
+            }
+            FromWorker::Log { level, message, call } => {
+                self.journal.write(Level::from_worker(level), &message, self.context(call).as_ref());
+            }
+            FromWorker::Event { text, call } => {
+                self.journal.write(Level::Event, &text, self.context(call).as_ref());
+            }
+            FromWorker::Discover { protocol } => self.first_word(Handshake::Ready { protocol }),
+            FromWorker::Fatal { message } => self.first_word(Handshake::Fatal { message }),
+        }
+    }
+
+    fn reply(&self, id: Option<CallId>, result: Result<&RawValue, Failure>) {
+        let reply = match result {
+            Ok(value) => Reply::Result(value.to_owned()),
+            Err(failure) => Reply::Error(failure),
+        };
+        if !id.is_some_and(|id| self.calls.settle(&id, reply)) {
+            self.journal.warn("dropped a reply to a call that is over or never was");
+        }
+    }
+
+    fn first_word(&mut self, word: Handshake) {
+        if let Handshake::Fatal { message } = &word {
+            self.journal.write(Level::Error, message, None);
+        }
+        if let Some(ready) = self.ready.take() {
+            // Fails when the start was given up meanwhile.
+            let _ = ready.send(word);
+        }
+    }
+
+    fn context(&self, call: Option<CallId>) -> Option<Arc<P::Context>> {
+        call.and_then(|id| self.calls.context(&id))
+    }
+
+    /// Answers on a task of its own: the platform may take its time, and stdin may be full.
+    fn self_action(&self, request: SelfAction, call: Option<CallId>, room: &Arc<Semaphore>) {
+        let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
+            self.journal.warn("dropped a self-action: the backend has more than 1,024 of them at work");
+            let refusal = Failure::new("too many self-actions at once; wait for some to finish").with_code("too_many_calls");
+            // When even the queue is full, the backend does not read, and an answer would be lost on it.
+            let _ = self.lines.try_send(Outgoing::Line(request.refused(&refusal)));
+            return;
+        };
+        let (app, platform, lines) = (Arc::clone(&self.app), Arc::clone(&self.platform), self.lines.clone());
+        let (context, limit) = (self.context(call), self.request_limit);
+        tokio::spawn(async move {
+            let line = match context {
+                Some(context) => request.perform(&*platform, app, context, limit).await,
+                None => request.refused(
+                    &Failure::new("this call is over, so nothing can be done on its behalf any more").with_code("call_over"),
+                ),
+            };
+            // Fails when the process is gone.
+            let _ = lines.send(Outgoing::Line(line)).await;
+            drop(permit);
+        });
+    }
+}
+
+struct SelfAction {
+    id: Box<RawValue>,
+    action: String,
+    params: Box<RawValue>,
+}
+
+impl SelfAction {
+    /// Asks the platform and words its answer as a line.
+    async fn perform<P: Platform>(self, platform: &P, app: Arc<str>, context: Arc<P::Context>, limit: usize) -> Vec<u8> {
+        let Self { id, action, params } = self;
+        let outcome = platform.self_action(app, context, action, params).await;
+        match outcome {
+            Ok(result) if result.get().len() <= limit => result_line(&id, Outcome::Result(&result)),
+            Ok(result) => {
+                let bytes = result.get().len();
+                refusal_line(&id, &crate::CallError::TooLarge { bytes, limit }.into_failure())
+            }
+            Err(error) => refusal_line(&id, &error.into_failure()),
+        }
+    }
+
+    fn refused(&self, failure: &Failure) -> Vec<u8> {
+        refusal_line(&self.id, failure)
+    }
+}
+
+fn refusal_line(id: &RawValue, failure: &Failure) -> Vec<u8> {
+    result_line(id, Outcome::Error(failure.into()))
+}
+
+fn result_line(id: &RawValue, outcome: Outcome<'_>) -> Vec<u8> {
+    ToWorker::SelfActionResult { id, outcome }.line(256)
+}
+
+/// The last lines a process wrote to stderr: the reason, when it does not come up.
+#[derive(Default)]
+pub(crate) struct StderrTail(Mutex<VecDeque<String>>);
+
+impl StderrTail {
+    fn push(&self, line: &str) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == STDERR_TAIL {
+            lines.pop_front();
+        }
+        lines.push_back(line.to_owned());
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// Copies stderr to the log, line by line.
+pub(crate) async fn follow_stderr<P: Platform>(stderr: ChildStderr, journal: Arc<Journal<P>>, tail: Arc<StderrTail>) {
+    let mut lines = Lines::new(stderr, MESSAGE_LIMIT);
+    while let Ok(Some(line)) = lines.next().await {
+        let (Line::Whole(bytes) | Line::TooLong(bytes)) = line;
+        if bytes.is_empty() {
+            continue;
+        }
+        let text = String::from_utf8_lossy(bytes);
+        tail.push(&text);
+        journal.write(Level::Stderr, &text, None);
+    }
+}

@@ -1,0 +1,119 @@
+//! What the host is told once ([`HostSettings`]) and what it is told per app ([`WorkerSpec`]). Plain data, nothing is checked
+//! here: a wrong path shows up as a [`crate::StartError`] that names it.
+
+use serde_json::value::RawValue;
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+/// Settings shared by all workers of one host.
+#[derive(Clone, Debug)]
+pub struct HostSettings {
+    /// The Bun executable.
+    pub bun: PathBuf,
+    /// The prelude: the script that speaks the protocol and loads the entry point. An absolute path.
+    pub prelude: PathBuf,
+    /// The account workers run as; only a server that is root can change to another one.
+    pub account: Option<Account>,
+    /// Where backends reach the platform over HTTP.
+    pub runtime_url: String,
+    /// How long a new process may take until it has evaluated its entry point.
+    pub start_timeout: Duration,
+    /// How long calls in flight may take to finish, and after that how long `onShutdown` may take.
+    pub stop_timeout: Duration,
+    /// What happens after a process died by itself.
+    pub restarts: RestartPolicy,
+    /// The longest line sent to a worker, in bytes; a call with larger parameters is refused.
+    pub request_limit: usize,
+}
+
+impl HostSettings {
+    /// Settings with the documented defaults: 10 s to start, 10 s to stop, 16 MiB a request, no change of account.
+    pub fn new(bun: impl Into<PathBuf>, prelude: impl Into<PathBuf>, runtime_url: impl Into<String>) -> Self {
+        Self {
+            bun: bun.into(),
+            prelude: prelude.into(),
+            account: None,
+            runtime_url: runtime_url.into(),
+            start_timeout: Duration::from_secs(10),
+            stop_timeout: Duration::from_secs(10),
+            restarts: RestartPolicy::default(),
+            request_limit: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// A numeric system account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// When a dead process is started again, and when it is given up.
+#[derive(Clone, Debug)]
+pub struct RestartPolicy {
+    /// The pause before the restart that follows the first, second, … death within the window. One death more than there are
+    /// pauses means a crash loop.
+    pub pauses: Vec<Duration>,
+    /// Deaths older than this are forgotten.
+    pub window: Duration,
+}
+
+impl Default for RestartPolicy {
+    /// Pauses of 0, 2, 4 and 8 s; the fifth death within 60 s is a crash loop.
+    fn default() -> Self {
+        Self { pauses: [0, 2, 4, 8].map(Duration::from_secs).to_vec(), window: Duration::from_mins(1) }
+    }
+}
+
+/// One version of one app's backend.
+pub struct WorkerSpec {
+    pub app_id: Arc<str>,
+    /// The version's folder: the working directory of the process. An absolute path.
+    pub directory: PathBuf,
+    /// The file to load, relative to `directory`.
+    pub entry_point: PathBuf,
+    /// A private folder that becomes `HOME` and `TMPDIR`; without it neither is set.
+    pub scratch: Option<PathBuf>,
+    /// What is added to the otherwise empty environment.
+    pub environment: Vec<(String, String)>,
+    /// Secrets by name, handed over in the first message.
+    pub credentials: BTreeMap<String, String>,
+    pub manifest: Box<RawValue>,
+    /// Whether `onStart` runs in this version's processes.
+    pub run_on_start: bool,
+}
+
+impl fmt::Debug for WorkerSpec {
+    /// Names only: environment and credentials hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerSpec")
+            .field("app_id", &self.app_id)
+            .field("directory", &self.directory)
+            .field("entry_point", &self.entry_point)
+            .field("environment", &self.environment.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("credentials", &self.credentials.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_of_a_spec_names_secrets_without_their_values() {
+        let spec = WorkerSpec {
+            app_id: "crm".into(),
+            directory: "/apps/crm".into(),
+            entry_point: "index.ts".into(),
+            scratch: None,
+            environment: vec![("TOKEN".to_owned(), "canary-1".to_owned())],
+            credentials: BTreeMap::from([("KEY".to_owned(), "canary-2".to_owned())]),
+            manifest: RawValue::NULL.to_owned(),
+            run_on_start: false,
+        };
+        let text = format!("{spec:?}");
+        assert!(text.contains("TOKEN") && text.contains("KEY"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+    }
+}

@@ -1,0 +1,6 @@
+//! The worker host against real Bun processes that run the real prelude.
+
+mod calls;
+mod lifecycle;
+mod rig;
+mod safety;

@@ -1,0 +1,184 @@
+/**
+ * What the platform puts into the global scope of a backend. Self-contained on purpose: copy it into a project, and an
+ * editor knows every global without a dependency.
+ */
+
+// biome-ignore lint/suspicious/noExplicitAny: what travels is checked by the manifest's schemas, not by TypeScript.
+type Json = any;
+
+/** Who started a call; null where the platform calls on its own account. */
+interface Caller {
+  userId: string;
+  email: string;
+  /** The connection whose credentials apply to this call, where one was chosen. */
+  connectionId?: string;
+  /** The app through which the user came, when it is not this one. */
+  appId?: string;
+}
+
+interface Log {
+  debug(...values: unknown[]): void;
+  info(...values: unknown[]): void;
+  warn(...values: unknown[]): void;
+  error(...values: unknown[]): void;
+}
+
+/** Passed to every handler. Whatever is asked through it happens with the rights of the caller of that one call. */
+interface Context {
+  readonly appId: string;
+  readonly runtimeUrl: string;
+  /** The app's secrets by name. */
+  readonly credentials: Readonly<Record<string, string>>;
+  /** The installed manifest. */
+  readonly manifest: Json;
+  readonly agentConfig: undefined;
+  readonly log: Log;
+  /** Writes a named entry to the app's log. */
+  emit(name: string, data?: Json): void;
+  /** Runs one of this app's own integration actions as the caller. */
+  action(name: string, input?: Json): Promise<Json>;
+  /** Runs an action of another integration as the caller. */
+  callIntegration(integrationId: string, action: string, input?: Json): Promise<Json>;
+  /** Asks the platform for something by its wire name; the other methods are built on it. Fails after 30 s. */
+  selfAction(action: string, params?: Json): Promise<Json>;
+}
+
+type RpcHandler = (params: Json, caller: Caller | null, ctx: Context) => unknown;
+
+interface Handlers {
+  rpc?: Record<string, RpcHandler>;
+  /** Once per start of the app; a failure is logged and the backend keeps serving. */
+  onStart?(ctx: Context): unknown;
+  onJob?(payload: Json, caller: Caller | null, ctx: Context): unknown;
+  /** Awaited before the process ends, for a few seconds at most. */
+  onShutdown?(): unknown;
+}
+
+/**
+ * `Transient`: may succeed if repeated. `RateLimited`: repeat after `retryAfter`. `Auth`: the credentials must be renewed.
+ * `Validation`: the input must change. `Poison`: a fault in the backend; repeating is pointless.
+ */
+type ErrorCategory = "Transient" | "RateLimited" | "Auth" | "Validation" | "Poison";
+
+interface ActionErrorOptions {
+  /** Short machine-readable name, best the vendor's own, such as `channel_not_found`. */
+  code?: string | undefined;
+  category?: ErrorCategory | undefined;
+  /** Seconds. */
+  retryAfter?: number | undefined;
+  /** Shown to the caller: no secrets. */
+  details?: Json;
+  cause?: unknown;
+}
+
+/** Throw it to tell the caller what went wrong and what to do; every other error counts as a fault in the backend. */
+declare class ActionError extends Error {
+  constructor(message: string, options?: ActionErrorOptions);
+  readonly code: string | undefined;
+  readonly category: ErrorCategory | undefined;
+  readonly retryAfter: number | undefined;
+  readonly details: Json;
+}
+
+/** Parameters of `__integration`. */
+interface IntegrationCall<Config = Json, Credentials = Json> {
+  action: string;
+  input: Json;
+  /** The integration's platform configuration, secrets included. */
+  config: Config;
+  /** What was stored for the user's connection; null if there is none. */
+  userCredentials: Credentials | null;
+  /** The owner of the credentials, who may differ from the caller. */
+  userId: string;
+  connectionId: string | null;
+}
+
+/** Parameters of `__webhook`. */
+interface WebhookCall<Config = Json> {
+  name: string;
+  /** Names in lower case. */
+  headers: Record<string, string>;
+  /** The parsed JSON body, or the text if it is not JSON. */
+  body: Json;
+  /** The body's bytes in base64: what a signature covers. */
+  rawBody: string;
+  config: Config;
+}
+
+/** Parameters of `__auth_start`. */
+interface AuthStartCall<Config = Json> {
+  config: Config;
+  callbackUrl: string;
+  /** Must come back from the provider unchanged. */
+  state: string;
+  userId: string;
+}
+
+type AuthStartResult =
+  | { redirectUrl: string }
+  | { type: "redirect"; url: string }
+  | { type: "credentials"; schema: Json };
+
+/** Parameters of `__auth_callback`. */
+interface AuthCallbackCall<Config = Json> {
+  config: Config;
+  query: Record<string, string>;
+  callbackUrl: string;
+  userId: string;
+}
+
+interface AuthCallbackResult<Credentials = Json> {
+  credentials: Credentials;
+  email?: string;
+  account?: string;
+  label?: string;
+}
+
+/** Parameters of `__bind`, called when an administrator saves the configuration. */
+interface BindCall<Config = Json> {
+  config: Config;
+}
+
+/** The context of an integration's handlers. */
+interface IntegrationContext<Config = Json, Credentials = Json> extends Context {
+  readonly caller: Caller | null;
+  readonly config: Config;
+  readonly userCredentials: Credentials | null;
+  readonly userId: string | null;
+  readonly connectionId: string | null;
+}
+
+interface IntegrationDefinition<Config = Json, Credentials = Json> {
+  /** By action id, as in the manifest. */
+  actions?: Record<string, (input: Json, ctx: IntegrationContext<Config, Credentials>) => unknown>;
+  /** By webhook name, as in the manifest; what a handler returns is the answer to the sender. */
+  webhooks?: Record<string, (call: WebhookCall<Config>, ctx: IntegrationContext<Config, Credentials>) => unknown>;
+  bind?(
+    call: BindCall<Config>,
+    ctx: IntegrationContext<Config, Credentials>,
+  ): Promise<{ mergeConfig?: Json } | undefined> | { mergeConfig?: Json } | undefined;
+  authStart?(
+    call: AuthStartCall<Config>,
+    ctx: IntegrationContext<Config, Credentials>,
+  ): Promise<AuthStartResult> | AuthStartResult;
+  authCallback?(
+    call: AuthCallbackCall<Config>,
+    ctx: IntegrationContext<Config, Credentials>,
+  ): Promise<AuthCallbackResult<Credentials>> | AuthCallbackResult<Credentials>;
+  onStart?(ctx: Context): unknown;
+  onShutdown?(): unknown;
+}
+
+/** Registers the backend's handlers; callable once. A bare map of RPC handlers is accepted, but deprecated. */
+declare function serve(handlers?: Handlers | Record<string, RpcHandler> | null): void;
+
+/** Registers an integration's handlers; it calls `serve`, so use one or the other. */
+declare function defineIntegration<Config = Json, Credentials = Json>(
+  definition: IntegrationDefinition<Config, Credentials>,
+): void;
+
+/** Writes to the app's log; `console` does the same. Lines written during a call are attributed to it. */
+declare const log: Log;
+
+/** Writes a named entry to the app's log. */
+declare function emit(name: string, data?: Json): void;

@@ -1,0 +1,119 @@
+/**
+ * Calls in progress, and the context that their handlers receive. Must not know how messages travel.
+ *
+ * Identity belongs to the call: what a handler asks or logs carries the call's id. Once a call is over its id is no longer
+ * used, so that a timer which outlives its call still reaches the log, but nothing is done in the caller's name.
+ */
+import { AsyncLocalStorage } from "node:async_hooks";
+import { format } from "node:util";
+import { fromWire, PlatformActionError } from "./errors.ts";
+import { send } from "./wire.ts";
+
+const SELF_ACTION_SECONDS = 30;
+/** The host cuts log entries at 8,192 bytes; no more than that need travel. */
+const MAX_LOG = 8192;
+
+export interface Call {
+  readonly id: string;
+  over: boolean;
+}
+
+/** What the host says about the app in its first line. */
+export interface App {
+  appId: string;
+  runtimeUrl: string;
+  credentials: Readonly<Record<string, string>>;
+  manifest: Json;
+}
+
+interface Waiting {
+  resolve(result: unknown): void;
+  reject(error: unknown): void;
+  timer: ReturnType<typeof setTimeout>;
+}
+
+const current = new AsyncLocalStorage<Call>();
+const waiting = new Map<string, Waiting>();
+let counter = 0;
+
+/** The global `log`: finds its call by itself. */
+export const globalLog: Log = makeLog(() => current.getStore());
+
+/** The global `emit`. */
+export function globalEmit(name: string, data: Json = {}): void {
+  sendEvent(current.getStore(), name, data);
+}
+
+/** Runs `work` so that everything it starts is attributed to the call. */
+export function within<T>(call: Call, work: () => T): T {
+  return current.run(call, work);
+}
+
+/** A context bound to one call; without a call (at start) only to the app. */
+export function makeContext(app: App, call: Call | undefined): Context {
+  const selfAction = (action: string, params: Json = {}) => askHost(call, action, params);
+  return {
+    ...app,
+    agentConfig: undefined,
+    log: makeLog(() => call),
+    emit: (name, data = {}) => sendEvent(call, name, data),
+    selfAction,
+    action: (actionName, input = {}) => selfAction("triggerAction", { actionName, input }),
+    callIntegration: (integrationId, action, input = {}) =>
+      selfAction("call_integration", { integrationId, action, input }),
+  };
+}
+
+/** Hands the host's answer to whoever asked; an answer that nobody waits for any more is dropped. */
+export function settle(id: string, result: unknown, error: unknown): void {
+  const asked = waiting.get(id);
+  if (!asked) return;
+  waiting.delete(id);
+  clearTimeout(asked.timer);
+  if (error === undefined || error === null) asked.resolve(result);
+  else asked.reject(fromWire(error));
+}
+
+function askHost(call: Call | undefined, action: string, params: Json): Promise<Json> {
+  if (!call || call.over) return Promise.reject(callOver(action));
+  const { promise, resolve, reject } = Promise.withResolvers<Json>();
+  counter += 1;
+  const id = `sa_${counter}`;
+  send({ type: "self_action", id, call: call.id, action, params });
+  const timer = setTimeout(() => {
+    waiting.delete(id);
+    reject(
+      new PlatformActionError(`selfAction ${action}: timeout (${SELF_ACTION_SECONDS}s)`, {
+        code: "timeout",
+        category: "Transient",
+      }),
+    );
+  }, SELF_ACTION_SECONDS * 1000);
+  waiting.set(id, { resolve, reject, timer });
+  return promise;
+}
+
+function callOver(action: string): PlatformActionError {
+  return new PlatformActionError(
+    `selfAction ${action}: the call it belongs to is over; await it before the handler returns`,
+    { code: "call_over", category: "Poison" },
+  );
+}
+
+function makeLog(callOf: () => Call | undefined): Log {
+  const at =
+    (level: keyof Log) =>
+    (...values: unknown[]) => {
+      const message = values.length === 1 && typeof values[0] === "string" ? values[0] : format(...values);
+      send({ type: "log", level, message: message.slice(0, MAX_LOG), ...attribution(callOf()) });
+    };
+  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+}
+
+function sendEvent(call: Call | undefined, name: string, data: Json): void {
+  send({ type: "event", name, data, ...attribution(call) });
+}
+
+function attribution(call: Call | undefined): { call?: string } {
+  return call && !call.over ? { call: call.id } : {};
+}

@@ -1,0 +1,51 @@
+/**
+ * The global `defineIntegration`: turns named actions and webhooks into the RPC methods that the platform calls.
+ * Knows nothing of messages or processes.
+ */
+import { PlatformActionError } from "./errors.ts";
+import { serve } from "./serve.ts";
+
+type Fields = Partial<IntegrationCall>;
+type Step = (call: Json, ctx: IntegrationContext) => unknown;
+
+/** The global `defineIntegration`. */
+export function defineIntegration(definition: IntegrationDefinition): void {
+  const { actions = {}, webhooks, bind, authStart, authCallback, onStart, onShutdown } = definition;
+  const rpc: Record<string, RpcHandler> = {
+    __integration: (call: IntegrationCall, caller, ctx) =>
+      pick(actions, call.action, "action")(call.input ?? {}, extend(ctx, caller, call)),
+  };
+  if (webhooks) {
+    rpc.__webhook = (call: WebhookCall, caller, ctx) =>
+      pick(webhooks, call.name, "webhook")(call, extend(ctx, caller, call));
+  }
+  if (bind) rpc.__bind = step(bind);
+  if (authStart) rpc.__auth_start = step(authStart);
+  if (authCallback) rpc.__auth_callback = step(authCallback);
+  serve({ rpc, ...(onStart && { onStart }), ...(onShutdown && { onShutdown }) });
+}
+
+function step(handler: Step): RpcHandler {
+  return (call, caller, ctx) => handler(call, extend(ctx, caller, call));
+}
+
+function pick<H>(handlers: Record<string, H>, name: string, kind: "action" | "webhook"): H {
+  const handler = Object.hasOwn(handlers, name) ? handlers[name] : undefined;
+  if (handler !== undefined) return handler;
+  const known = Object.keys(handlers).join(", ") || "none";
+  throw new PlatformActionError(`unknown ${kind}: ${name} (this integration has: ${known})`, {
+    code: `unknown_${kind}`,
+    category: "Validation",
+  });
+}
+
+function extend(ctx: Context, caller: Caller | null, call: Fields): IntegrationContext {
+  return {
+    ...ctx,
+    caller,
+    config: call.config ?? {},
+    userCredentials: call.userCredentials ?? null,
+    userId: call.userId ?? null,
+    connectionId: call.connectionId ?? null,
+  };
+}

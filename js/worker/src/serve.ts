@@ -1,0 +1,147 @@
+/**
+ * The global `serve`: keeps the backend's handlers and answers the host's messages. Must not know about integrations.
+ *
+ * Every call gets exactly one answer: a result, or the error that its handler threw. Unknown messages are ignored, so
+ * that an older worker survives a newer host.
+ */
+import { type App, type Call, globalLog, makeContext, settle, within } from "./calls.ts";
+import { isUnexpected, messageOf, stackOf, toWire, type WireError } from "./errors.ts";
+import { exit, type Message, readLines, send } from "./wire.ts";
+
+/** Time for calls in flight when the host asks to stop; it kills the process after 10 s. */
+const DRAIN_MS = 5000;
+const HANDLER_KINDS = ["rpc", "onStart", "onJob", "onShutdown"];
+
+let handlers: Handlers | undefined;
+let app: App = { appId: "", runtimeUrl: "", credentials: {}, manifest: null };
+let whenServing: (() => void) | undefined;
+let stopping = false;
+const inFlight = new Map<Call, Promise<void>>();
+
+/** The global `serve`. */
+export function serve(given?: Handlers | Record<string, RpcHandler> | null): void {
+  if (handlers) throw new Error("serve() called twice");
+  handlers = checked(normalised(given ?? {}));
+  if (handlers.onJob) globalLog.warn("onJob is not called: this server does not run jobs yet");
+  readLines(receive, () => stop());
+  whenServing?.();
+}
+
+/** The RPC methods on offer; undefined until `serve` has been called. */
+export function methods(): string[] | undefined {
+  return handlers && Object.keys(handlers.rpc ?? {});
+}
+
+/** Lets the caller know of a `serve` that comes after the entry point has been evaluated. */
+export function onLateServe(listener: () => void): void {
+  whenServing = listener;
+}
+
+function normalised(given: Handlers | Record<string, RpcHandler>): Handlers {
+  if (HANDLER_KINDS.some((kind) => kind in given)) return given as Handlers;
+  if (Object.keys(given).length > 0) {
+    globalLog.warn("serve({ method }) is deprecated; write serve({ rpc: { method } })");
+  }
+  return { rpc: given as Record<string, RpcHandler> };
+}
+
+function checked(given: Handlers): Handlers {
+  for (const [method, handler] of Object.entries(given.rpc ?? {})) {
+    if (typeof handler !== "function") {
+      throw new TypeError(`serve(): the handler of "${method}" is of type ${typeof handler}; expected a function`);
+    }
+  }
+  return given;
+}
+
+function receive(line: string): void {
+  const message = parse(line);
+  if (message?.type === "rpc") answer(message);
+  else if (message?.type === "self_action_result") settle(String(message.id), message.result, message.error);
+  else if (message?.type === "discover") discover(message);
+  else if (message?.type === "shutdown") drain();
+}
+
+function parse(line: string): Message | undefined {
+  try {
+    return JSON.parse(line);
+  } catch (error) {
+    globalLog.error(`a line from the host is not JSON: ${messageOf(error)}`);
+    return undefined;
+  }
+}
+
+function discover(message: Message): void {
+  app = {
+    appId: String(message.app_id ?? ""),
+    runtimeUrl: String(message.runtime_url ?? ""),
+    credentials: Object.freeze({ ...(message.credentials as Record<string, string> | undefined) }),
+    manifest: message.manifest ?? null,
+  };
+  if (message.run_onstart === true) start();
+}
+
+async function start(): Promise<void> {
+  try {
+    await handlers?.onStart?.(makeContext(app, undefined));
+  } catch (error) {
+    globalLog.error(`onStart error: ${stackOf(error)}`);
+  }
+}
+
+function answer(message: Message): void {
+  const call: Call = { id: String(message.id), over: false };
+  const method = String(message.method);
+  const done = within(call, () => run(call, method, message.params, (message.caller as Caller | null) ?? null));
+  inFlight.set(call, done);
+}
+
+async function run(call: Call, method: string, params: Json, caller: Caller | null): Promise<void> {
+  try {
+    const handler = find(method);
+    const result = handler ? await handler(params, caller, makeContext(app, call)) : undefined;
+    if (handler) respond(call, method, result);
+    else fail(call, { message: `unknown method: ${method}`, code: "unknown_method", category: "Validation" });
+  } catch (error) {
+    if (isUnexpected(error)) globalLog.error(`${method}: ${stackOf(error)}`);
+    fail(call, toWire(error));
+  }
+  inFlight.delete(call);
+}
+
+function find(method: string): RpcHandler | undefined {
+  const rpc = handlers?.rpc;
+  return rpc && Object.hasOwn(rpc, method) ? rpc[method] : undefined;
+}
+
+function respond(call: Call, method: string, result: unknown): void {
+  try {
+    send({ type: "rpc_response", id: call.id, result });
+    call.over = true;
+  } catch (error) {
+    const message = `the result of ${method} cannot be sent: ${messageOf(error)}`;
+    fail(call, { message, code: "invalid_result", category: "Poison" });
+  }
+}
+
+function fail(call: Call, error: WireError): void {
+  call.over = true;
+  send({ type: "rpc_response", id: call.id, error });
+}
+
+async function drain(): Promise<void> {
+  const timeUp = new Promise((resolve) => setTimeout(resolve, DRAIN_MS));
+  await Promise.race([Promise.allSettled(inFlight.values()), timeUp]);
+  await stop();
+}
+
+async function stop(): Promise<void> {
+  if (stopping) return;
+  stopping = true;
+  try {
+    await handlers?.onShutdown?.();
+  } catch (error) {
+    globalLog.error(`onShutdown error: ${stackOf(error)}`);
+  }
+  exit(0);
+}
