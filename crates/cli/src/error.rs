@@ -19,7 +19,7 @@ pub enum CliError {
     #[error("{message}")]
     Failed { message: String, hint: Option<String> },
     /// The server refused and said why.
-    #[error("{}", .0.error)]
+    #[error("{}", .0.headline())]
     Problem(Box<Problem>),
     #[error("no server answers at {url}")]
     NoServer { url: String, cause: String },
@@ -136,6 +136,13 @@ impl Problem {
         let body: Value = serde_json::from_str(text).unwrap_or_default();
         let parsed = Self::deserialize(&body).unwrap_or_else(|_| Self { error: foreign_body(status, text), ..Self::default() });
         Self { status: status.as_u16(), run_id, body, ..parsed }
+    }
+
+    /// What is wrong in one line: without the faults, which are listed below it.
+    pub fn headline(&self) -> &str {
+        let listed = self.errors.first().and_then(|first| self.error.find(&format!("{}: {}", first.path, first.message)));
+        let end = listed.unwrap_or(self.error.len());
+        self.error.get(..end).unwrap_or(&self.error).trim_end_matches([':', ' '])
     }
 
     fn next_step(&self) -> Option<String> {

@@ -1,5 +1,7 @@
 //! One thing that is wrong with a document a person sent, and where.
 
+use std::fmt::Write;
+
 use serde::{Deserialize, Serialize};
 
 /// A fault in a JSON document: where it is and what is wrong with it.
@@ -24,12 +26,12 @@ impl Fault {
         for segment in pointer.split('/').skip(1) {
             let segment = segment.replace("~1", "/").replace("~0", "~");
             if !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit()) {
-                path.push_str(&format!("[{segment}]"));
+                let _ = write!(path, "[{segment}]");
             } else if segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
                 path.push('.');
                 path.push_str(&segment);
             } else {
-                path.push_str(&format!("['{segment}']"));
+                let _ = write!(path, "['{segment}']");
             }
         }
         path

@@ -1,6 +1,6 @@
 //! Logs, traces and metrics of the process.
 
-use std::sync::OnceLock;
+use std::{io::IsTerminal, sync::OnceLock};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -25,7 +25,8 @@ impl Telemetry {
         let filter = EnvFilter::try_new(&settings.log_filter).context("the log filter is not valid")?;
         let traces = settings.otlp_endpoint.as_ref().map(exporter).transpose()?;
         let spans = traces.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("weft")));
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let colours = std::io::stderr().is_terminal();
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
         let lines = if settings.log_json { lines.json().flatten_event(true).boxed() } else { lines.with_target(false).boxed() };
         tracing_subscriber::registry()
             .with(spans)

@@ -1,2 +1,10 @@
+//! What tests of the product share: a database for each test, a server in the process, and vendors that no test machine can
+//! reach, played in their true wire format.
 
+pub mod api;
+pub mod database;
+pub mod server;
 pub mod slack;
+
+pub use api::{Answer, Api};
+pub use server::TestServer;

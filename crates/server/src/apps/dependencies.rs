@@ -7,7 +7,7 @@ use tokio::process::Command;
 use crate::host::Account;
 
 /// How long an installation may take.
-const TIME_LIMIT: Duration = Duration::from_secs(300);
+const TIME_LIMIT: Duration = Duration::from_mins(5);
 /// How much of the package manager's output an error repeats, in bytes.
 const SHOWN_OUTPUT: usize = 2000;
 

@@ -383,8 +383,8 @@ impl Apps {
         let entry_point =
             tokio::task::spawn_blocking(move || archive::unpack(&archive, &target)).await.map_err(std::io::Error::other)??;
         let installer = self.machine.accounts.map(|accounts| accounts.installer);
-        let installed = dependencies::install(&self.machine.bun, &staged, &self.machine.package_cache, installer).await;
-        if let Err(error) = installed {
+        let result = dependencies::install(&self.machine.bun, &staged, &self.machine.package_cache, installer).await;
+        if let Err(error) = result {
             let _ = tokio::fs::remove_dir_all(&staged).await;
             return Err(error.into());
         }

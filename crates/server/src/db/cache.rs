@@ -15,7 +15,7 @@ pub struct Cache<K, V> {
 
 impl<K: Hash + Eq + Send + Sync + Clone + 'static, V: Clone + Send + Sync + 'static> Cache<K, V> {
     pub fn new(capacity: u64) -> Self {
-        let entries = moka::sync::Cache::builder().max_capacity(capacity).time_to_live(Duration::from_secs(3600)).build();
+        let entries = moka::sync::Cache::builder().max_capacity(capacity).time_to_live(Duration::from_hours(1)).build();
         Self { entries, generation: AtomicU64::new(0) }
     }
 

@@ -89,6 +89,7 @@ struct Workers {
 }
 
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "a list of what is on, as a person reads it")]
 struct Confinement {
     /// Workers run under an unprivileged account of their own.
     separate_account: bool,

@@ -99,6 +99,7 @@ struct AccessToken {
 /// How one can log in.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the shape is the API's")]
 struct Mode {
     auth_required: bool,
     /// Nobody has registered yet; the first to do so becomes administrator.

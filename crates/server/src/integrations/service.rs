@@ -284,19 +284,19 @@ mod tests {
 
     use super::*;
 
-    fn manifest(schema: Value) -> Manifest {
+    fn manifest(schema: &Value) -> Manifest {
         Manifest::parse(json!({ "appId": "x", "name": "X", "type": "integration", "configSchema": schema }))
             .expect("a valid manifest")
     }
 
-    fn stored(platform: &[(&str, &str)], settings: Value) -> Stored {
+    fn stored(platform: &[(&str, &str)], settings: &Value) -> Stored {
         let platform = platform.iter().map(|(key, value)| ((*key).to_owned(), Secret::new((*value).to_owned()))).collect();
         Stored { platform, merged: BTreeMap::new(), settings: settings.as_object().cloned().unwrap_or_default() }
     }
 
     #[test]
     fn secrets_settings_and_defaults_make_one_object() {
-        let manifest = manifest(json!({
+        let manifest = manifest(&json!({
             "properties": {
                 "token": { "type": "string", "platformSecret": "TOKEN" },
                 "other": { "type": "string", "platformSecret": "OTHER" },
@@ -305,7 +305,7 @@ mod tests {
             },
             "required": ["token", "other"],
         }));
-        let config = assemble(&manifest, &stored(&[("TOKEN", "t")], json!({ "modify": true }))).expect("assembled");
+        let config = assemble(&manifest, &stored(&[("TOKEN", "t")], &json!({ "modify": true }))).expect("assembled");
         let value: Value = serde_json::from_str(config.json().get()).expect("JSON");
         assert_eq!(value, json!({ "token": "t", "url": "https://example.com", "modify": true }));
         assert_eq!(config.missing, ["other"]);
@@ -314,17 +314,17 @@ mod tests {
 
     #[test]
     fn of_alternatives_one_is_enough() {
-        let manifest = manifest(json!({
+        let manifest = manifest(&json!({
             "properties": { "id": { "platformSecret": "ID" }, "secret": { "platformSecret": "SECRET" }, "proxy": { "platformSecret": "PROXY" } },
             "anyOf": [{ "required": ["id", "secret"] }, { "required": ["proxy"] }],
         }));
-        assert!(assemble(&manifest, &stored(&[("PROXY", "p")], json!({}))).expect("assembled").missing.is_empty());
-        assert_eq!(assemble(&manifest, &stored(&[], json!({}))).expect("assembled").missing, ["proxy"]);
+        assert!(assemble(&manifest, &stored(&[("PROXY", "p")], &json!({}))).expect("assembled").missing.is_empty());
+        assert_eq!(assemble(&manifest, &stored(&[], &json!({}))).expect("assembled").missing, ["proxy"]);
     }
 
     #[test]
     fn faults_name_the_field_and_never_the_value() {
-        let manifest = manifest(json!({ "properties": { "port": { "type": "number" } } }));
+        let manifest = manifest(&json!({ "properties": { "port": { "type": "number" } } }));
         let given = json!({ "port": "canary", "prot": 1 });
         let faults = faults(&manifest, given.as_object().expect("an object"));
         let paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();

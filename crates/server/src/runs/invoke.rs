@@ -5,22 +5,17 @@ use std::{sync::Arc, time::Duration};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
-use weft_model::{
-    AppId, Fault, Principal, RunId, TenantId,
-    manifest::AppKind,
-    run::{ErrorCategory, RunKind},
-};
+use weft_model::{AppId, Principal, RunId, TenantId, manifest::AppKind, run::RunKind};
 use weft_workers::{CallError, Failure};
 
 use super::{
+    error::{Cause, Error},
     idempotency::{Answer, Answered, Claim, Claimed, Earlier, KeyName},
-    record::{Failed, Record},
+    record::Record,
 };
 use crate::{
     apps::{self, Action, App, CallContext, CallRequest},
-    db::group::NotWritten,
     http::trace::TraceId,
-    integrations,
     node::Node,
     secrets,
 };
@@ -72,134 +67,6 @@ pub struct Outcome {
     pub output: Box<RawValue>,
 }
 
-/// Why nothing came of it, with the run that records it if it got that far.
-#[derive(Debug, thiserror::Error)]
-#[error("{cause}")]
-pub struct Error {
-    pub run: Option<RunId>,
-    pub cause: Cause,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum Cause {
-    #[error("integration '{0}'")]
-    UnknownIntegration(AppId),
-    #[error("integration '{provider}' has no action '{action}'; it has: {known}")]
-    UnknownAction { provider: AppId, action: String, known: String },
-    #[error("{0}")]
-    Denied(String),
-    #[error("the header x-app-id names '{0}', which is no installed app")]
-    UnknownCallingApp(AppId),
-    #[error("the input breaks the action's schema")]
-    InvalidInput(Vec<Fault>),
-    #[error("the result breaks the action's outputSchema")]
-    InvalidOutput(Vec<Fault>),
-    #[error("the integration is not configured: {} missing", .0.join(", "))]
-    NotConfigured(Vec<String>),
-    #[error("an Idempotency-Key is 1 to 255 visible ASCII characters")]
-    InvalidKey,
-    #[error("a request with this Idempotency-Key is still running: try again in a moment")]
-    InProgress,
-    #[error("this Idempotency-Key was used for another input: use a new key for a new request")]
-    KeyMismatch,
-    #[error(
-        "the first request with this Idempotency-Key broke off, and whether it took effect is not known: look, then use a new key"
-    )]
-    Interrupted,
-    #[error("{}", .0.message)]
-    Failed(Failure),
-    #[error(transparent)]
-    App(#[from] apps::Error),
-    #[error(transparent)]
-    Integration(#[from] integrations::Error),
-    #[error(transparent)]
-    Secrets(#[from] secrets::Error),
-    #[error(transparent)]
-    NotWritten(#[from] NotWritten),
-    #[error("{0}")]
-    Internal(String),
-}
-
-impl From<Cause> for Error {
-    fn from(cause: Cause) -> Self {
-        Self { run: None, cause }
-    }
-}
-
-impl Error {
-    /// The error as a backend sees it that made the call.
-    pub fn into_failure(self) -> Failure {
-        match self.cause {
-            Cause::Failed(failure) => failure,
-            Cause::App(apps::Error::Call(error)) => error.into_failure(),
-            cause => {
-                let failed = cause.failed();
-                let category = match failed.category {
-                    ErrorCategory::Transient => weft_workers::Category::Transient,
-                    ErrorCategory::RateLimited => weft_workers::Category::RateLimited,
-                    ErrorCategory::Auth => weft_workers::Category::Auth,
-                    ErrorCategory::Validation => weft_workers::Category::Validation,
-                    ErrorCategory::Poison => weft_workers::Category::Poison,
-                };
-                let mut failure = Failure::new(failed.message).with_code(failed.code).with_category(category);
-                if let Cause::InvalidInput(faults) | Cause::InvalidOutput(faults) = cause {
-                    failure.details = serde_json::to_value(faults).ok();
-                }
-                failure
-            }
-        }
-    }
-}
-
-impl Cause {
-    /// How the run's record tells it.
-    fn failed(&self) -> Failed {
-        let (code, category) = match self {
-            Self::Failed(failure) => return failure.into(),
-            Self::App(apps::Error::Call(error)) => return (&error.clone().into_failure()).into(),
-            Self::InvalidInput(_) => ("invalid_input", ErrorCategory::Validation),
-            Self::InvalidOutput(_) => ("invalid_output", ErrorCategory::Poison),
-            Self::NotConfigured(_) => ("not_configured", ErrorCategory::Auth),
-            Self::Denied(_) => ("denied", ErrorCategory::Validation),
-            Self::UnknownIntegration(_) => ("unknown_integration", ErrorCategory::Validation),
-            Self::UnknownAction { .. } => ("unknown_action", ErrorCategory::Validation),
-            Self::UnknownCallingApp(_) | Self::InvalidKey | Self::KeyMismatch => ("invalid_request", ErrorCategory::Validation),
-            Self::App(apps::Error::NotDeployed(_)) => ("not_deployed", ErrorCategory::Validation),
-            Self::App(apps::Error::Start(_)) => ("start_failed", ErrorCategory::Poison),
-            Self::App(_)
-            | Self::Integration(_)
-            | Self::Secrets(_)
-            | Self::NotWritten(_)
-            | Self::InProgress
-            | Self::Interrupted => ("unavailable", ErrorCategory::Transient),
-            Self::Internal(_) => ("internal", ErrorCategory::Poison),
-        };
-        // What may hold the database's own words stays out of the record.
-        let message = match self {
-            Self::Integration(_) | Self::Secrets(_) | Self::Internal(_) => "the server could not carry it out".to_owned(),
-            other => other.to_string(),
-        };
-        Failed::new(code, category, message)
-    }
-
-    /// Whether it is certain that nothing happened outside, so that trying again is safe.
-    fn had_no_effect(&self) -> bool {
-        match self {
-            Self::Failed(failure) => failure_had_no_effect(failure),
-            Self::App(apps::Error::Call(error)) => {
-                matches!(error, CallError::NotRunning { .. } | CallError::TooLarge { .. } | CallError::UnknownMethod { .. })
-            }
-            Self::InvalidOutput(_) => false,
-            _ => true,
-        }
-    }
-}
-
-fn failure_had_no_effect(failure: &Failure) -> bool {
-    use weft_workers::Category::{Auth, RateLimited, Validation};
-    matches!(failure.category, Auth | RateLimited | Validation)
-}
-
 /// Calls an action. The call goes on when whoever asked for it goes away.
 pub async fn invoke(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome, Error> {
     let shared = Arc::clone(node);
@@ -231,16 +98,14 @@ async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome,
         Err(cause) => return finish(node, record, Err(cause)).await,
     };
     let request = action_request(&invocation, &record, action, config.json())?;
-    match &invocation.idempotency_key {
-        Some(key) => run_once(node, key, (&app, action), &invocation.input, (record, request)).await,
-        None => {
-            if action.destructive {
-                node.runs.record_start(record.clone()).await.map_err(Cause::from)?;
-            }
-            let result = execute(node, &app, Some(action), request).await;
-            finish(node, record, result).await
-        }
+    if let Some(key) = &invocation.idempotency_key {
+        return run_once(node, key, (&app, action), &invocation.input, (record, request)).await;
     }
+    if action.destructive {
+        node.runs.record_start(record.clone()).await.map_err(Cause::from)?;
+    }
+    let result = execute(node, &app, Some(action), request).await;
+    finish(node, record, result).await
 }
 
 async fn resolve(node: &Node, invocation: &Invocation) -> Result<Arc<App>, Cause> {
@@ -331,7 +196,7 @@ fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Cause> {
 /// Executes on the app's worker and checks what comes back.
 async fn execute(node: &Node, app: &Arc<App>, action: Option<&Action>, request: CallRequest) -> Result<Box<RawValue>, Cause> {
     let output = node.apps.call(app, request).await.map_err(|error| match error {
-        apps::Error::Call(CallError::Failed(failure)) => Cause::Failed(*failure),
+        apps::Error::Call(CallError::Failed(failure)) => Cause::Failed(failure),
         other => Cause::App(other),
     })?;
     let Some(schema) = action.and_then(|action| action.output.as_ref()) else { return Ok(output) };
@@ -369,7 +234,7 @@ async fn run_once(
     let digest = Sha256::digest(input.get().as_bytes()).to_vec();
     let claim = Claim { name: name.clone(), digest: digest.clone(), record: record.clone() };
     match node.runs.claims.write(claim).await.map_err(Cause::from)? {
-        Claimed::Lost(earlier) => replay(node, &name, &digest, earlier),
+        Claimed::Lost(earlier) => replay(node, &name, &digest, &earlier),
         Claimed::Won => {
             let result = execute(node, app, Some(action), request).await;
             let answer = seal_answer(node, &name, &result).map_err(Cause::from)?;
@@ -389,7 +254,7 @@ fn seal_answer(
         Err(cause) if cause.had_no_effect() => return Ok(None),
         Err(cause) => {
             let failure = match cause {
-                Cause::Failed(failure) => failure.clone(),
+                Cause::Failed(failure) => failure.as_ref().clone(),
                 Cause::App(apps::Error::Call(error)) => error.clone().into_failure(),
                 other => Failure::new(other.to_string()).with_code(other.failed().code),
             };
@@ -404,7 +269,7 @@ fn sealed_place(name: &KeyName) -> [&str; 3] {
     ["idempotency", &name.operation, &name.key]
 }
 
-fn replay(node: &Node, name: &KeyName, digest: &[u8], earlier: Earlier) -> Result<Outcome, Error> {
+fn replay(node: &Node, name: &KeyName, digest: &[u8], earlier: &Earlier) -> Result<Outcome, Error> {
     let failed = |cause: Cause| Error { run: Some(earlier.run), cause };
     if earlier.digest != digest {
         return Err(failed(Cause::KeyMismatch));
@@ -419,7 +284,7 @@ fn replay(node: &Node, name: &KeyName, digest: &[u8], earlier: Earlier) -> Resul
         Answer::Failure { code, category, message } => {
             let mut failure = Failure::new(message).with_category(category);
             failure.code = code;
-            Err(failed(Cause::Failed(failure)))
+            Err(failed(Cause::Failed(Box::new(failure))))
         }
     }
 }

@@ -5,6 +5,7 @@
 //! groups within 50 ms; where a second effect would do harm (a destructive action, an idempotency key) the start is on disk
 //! before the executor begins.
 
+mod error;
 mod idempotency;
 mod invoke;
 mod record;
@@ -12,6 +13,7 @@ mod routes;
 mod service;
 mod store;
 
-pub use invoke::{Cause, Error, Invocation, Outcome, RpcCall, WebhookCall, call_rpc, call_webhook, invoke};
+pub use error::{Cause, Error};
+pub use invoke::{Invocation, Outcome, RpcCall, WebhookCall, call_rpc, call_webhook, invoke};
 pub use routes::router;
 pub use service::Runs;

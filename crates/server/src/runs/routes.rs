@@ -16,7 +16,7 @@ use weft_model::{
 use weft_workers::{CallError, Category, Failure};
 
 use super::{
-    invoke::{Cause, Error},
+    error::{Cause, Error},
     service::Runs,
     store::{Filter, Row},
 };
@@ -223,7 +223,7 @@ impl From<Cause> for Problem {
             Cause::InProgress => Self::new(Code::IdempotencyInProgress, message),
             Cause::KeyMismatch => Self::new(Code::IdempotencyMismatch, message),
             Cause::Interrupted => Self::new(Code::Conflict, message),
-            Cause::Failed(failure) => failure.into(),
+            Cause::Failed(failure) => (*failure).into(),
             Cause::App(apps::Error::Call(error)) => error.into(),
             Cause::App(error) => error.into(),
             Cause::Integration(error) => error.into(),

@@ -61,7 +61,9 @@ pub async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[Record
         }
     }
     let mut columns = Columns::default();
-    latest.into_values().for_each(|record| columns.push(record));
+    for record in latest.into_values() {
+        columns.push(record);
+    }
     let Columns {
         id, tenant, kind, operation, provider, action, app, principal, principal_kind, principal_email, parent, ..
     } = &columns;

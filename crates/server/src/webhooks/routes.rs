@@ -15,7 +15,7 @@ use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use weft_model::{AppId, EndpointId};
-use weft_workers::{CallError, Category, Failure};
+use weft_workers::{CallError, Category};
 
 use super::service::{Error, Incoming};
 use crate::{
@@ -126,8 +126,8 @@ async fn receive(State(node): State<Arc<Node>>, Path(token): Path<String>, reque
 /// What senders may not learn about our side stays out: they get a status and the backend's own words.
 fn refusal(error: runs::Error) -> Problem {
     let code = match &error.cause {
-        runs::Cause::Failed(Failure { category: Category::Auth, .. }) => Some(Code::Unauthenticated),
-        runs::Cause::Failed(Failure { category: Category::Validation, .. }) => Some(Code::InvalidRequest),
+        runs::Cause::Failed(failure) if failure.category == Category::Auth => Some(Code::Unauthenticated),
+        runs::Cause::Failed(failure) if failure.category == Category::Validation => Some(Code::InvalidRequest),
         runs::Cause::App(apps::Error::Call(CallError::UnknownMethod { .. })) => Some(Code::ActionFailed),
         _ => None,
     };

@@ -1,3 +1,5 @@
+//! The fake against Slack's own documentation of its wire format.
+
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

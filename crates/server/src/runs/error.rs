@@ -1,0 +1,135 @@
+//! Why a call came to nothing, in the words of the domain; `routes` turns it into HTTP, `record` into the run's row.
+
+use weft_model::{AppId, Fault, RunId, run::ErrorCategory};
+use weft_workers::{CallError, Failure};
+
+use super::record::Failed;
+use crate::{apps, db::group::NotWritten, integrations, secrets};
+
+/// Why nothing came of it, with the run that records it if it got that far.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct Error {
+    pub run: Option<RunId>,
+    pub cause: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    #[error("integration '{0}'")]
+    UnknownIntegration(AppId),
+    #[error("integration '{provider}' has no action '{action}'; it has: {known}")]
+    UnknownAction { provider: AppId, action: String, known: String },
+    #[error("{0}")]
+    Denied(String),
+    #[error("the header x-app-id names '{0}', which is no installed app")]
+    UnknownCallingApp(AppId),
+    #[error("the input breaks the action's schema")]
+    InvalidInput(Vec<Fault>),
+    #[error("the result breaks the action's outputSchema")]
+    InvalidOutput(Vec<Fault>),
+    #[error("the integration is not configured: {} missing", .0.join(", "))]
+    NotConfigured(Vec<String>),
+    #[error("an Idempotency-Key is 1 to 255 visible ASCII characters")]
+    InvalidKey,
+    #[error("a request with this Idempotency-Key is still running: try again in a moment")]
+    InProgress,
+    #[error("this Idempotency-Key was used for another input: use a new key for a new request")]
+    KeyMismatch,
+    #[error(
+        "the first request with this Idempotency-Key broke off, and whether it took effect is not known: look, then use a new key"
+    )]
+    Interrupted,
+    #[error("{}", .0.message)]
+    Failed(Box<Failure>),
+    #[error(transparent)]
+    App(#[from] apps::Error),
+    #[error(transparent)]
+    Integration(#[from] integrations::Error),
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
+    #[error(transparent)]
+    NotWritten(#[from] NotWritten),
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<Cause> for Error {
+    fn from(cause: Cause) -> Self {
+        Self { run: None, cause }
+    }
+}
+
+impl Error {
+    /// The error as a backend sees it that made the call.
+    pub fn into_failure(self) -> Failure {
+        match self.cause {
+            Cause::Failed(failure) => *failure,
+            Cause::App(apps::Error::Call(error)) => error.into_failure(),
+            cause => {
+                let failed = cause.failed();
+                let category = match failed.category {
+                    ErrorCategory::Transient => weft_workers::Category::Transient,
+                    ErrorCategory::RateLimited => weft_workers::Category::RateLimited,
+                    ErrorCategory::Auth => weft_workers::Category::Auth,
+                    ErrorCategory::Validation => weft_workers::Category::Validation,
+                    ErrorCategory::Poison => weft_workers::Category::Poison,
+                };
+                let mut failure = Failure::new(failed.message).with_code(failed.code).with_category(category);
+                if let Cause::InvalidInput(faults) | Cause::InvalidOutput(faults) = cause {
+                    failure.details = serde_json::to_value(faults).ok();
+                }
+                failure
+            }
+        }
+    }
+}
+
+impl Cause {
+    /// How the run's record tells it.
+    pub(super) fn failed(&self) -> Failed {
+        let (code, category) = match self {
+            Self::Failed(failure) => return failure.as_ref().into(),
+            Self::App(apps::Error::Call(error)) => return (&error.clone().into_failure()).into(),
+            Self::InvalidInput(_) => ("invalid_input", ErrorCategory::Validation),
+            Self::InvalidOutput(_) => ("invalid_output", ErrorCategory::Poison),
+            Self::NotConfigured(_) => ("not_configured", ErrorCategory::Auth),
+            Self::Denied(_) => ("denied", ErrorCategory::Validation),
+            Self::UnknownIntegration(_) => ("unknown_integration", ErrorCategory::Validation),
+            Self::UnknownAction { .. } => ("unknown_action", ErrorCategory::Validation),
+            Self::UnknownCallingApp(_) | Self::InvalidKey | Self::KeyMismatch => ("invalid_request", ErrorCategory::Validation),
+            Self::App(apps::Error::NotDeployed(_)) => ("not_deployed", ErrorCategory::Validation),
+            Self::App(apps::Error::Start(_)) => ("start_failed", ErrorCategory::Poison),
+            Self::App(_)
+            | Self::Integration(_)
+            | Self::Secrets(_)
+            | Self::NotWritten(_)
+            | Self::InProgress
+            | Self::Interrupted => ("unavailable", ErrorCategory::Transient),
+            Self::Internal(_) => ("internal", ErrorCategory::Poison),
+        };
+        // What may hold the database's own words stays out of the record.
+        let message = match self {
+            Self::Integration(_) | Self::Secrets(_) | Self::Internal(_) => "the server could not carry it out".to_owned(),
+            other => other.to_string(),
+        };
+        Failed::new(code, category, message)
+    }
+
+    /// Whether it is certain that nothing happened outside, so that trying again is safe.
+    pub(super) fn had_no_effect(&self) -> bool {
+        match self {
+            Self::Failed(failure) => failure_had_no_effect(failure),
+            Self::App(apps::Error::Call(error)) => {
+                matches!(error, CallError::NotRunning { .. } | CallError::TooLarge { .. } | CallError::UnknownMethod { .. })
+            }
+            Self::InvalidOutput(_) => false,
+            _ => true,
+        }
+    }
+}
+
+fn failure_had_no_effect(failure: &Failure) -> bool {
+    use weft_workers::Category::{Auth, RateLimited, Validation};
+    matches!(failure.category, Auth | RateLimited | Validation)
+}

@@ -1,0 +1,136 @@
+//! A PostgreSQL for the tests of one binary, and a database of its own for each test.
+//!
+//! The cluster lives in the system's temporary folder and is kept between runs, because creating one takes longer than most
+//! tests. One process uses it at a time. A test's database is a clone of one that was migrated once.
+
+use std::{
+    fs::File,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, LazyLock, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Mutex,
+};
+use weft_postgres::{Binaries, Cluster, Settings};
+
+const TEMPLATE: &str = "weft_template";
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// The cluster outlives the runtime of any single test.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime for the cluster"));
+
+static SHARED: Mutex<Weak<SharedCluster>> = Mutex::const_new(Weak::new());
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+struct SharedCluster {
+    cluster: Option<Cluster>,
+    _lock: File,
+}
+
+impl Drop for SharedCluster {
+    fn drop(&mut self) {
+        if let Some(cluster) = self.cluster.take() {
+            // The last test may end inside a runtime, where blocking is not allowed; a thread of its own may block.
+            let stopping = std::thread::spawn(move || RUNTIME.block_on(cluster.stop()));
+            let _ = stopping.join();
+        }
+    }
+}
+
+/// A database that one test has to itself.
+pub struct TestDatabase {
+    pub url: String,
+    _cluster: Arc<SharedCluster>,
+}
+
+impl TestDatabase {
+    /// A migrated, empty database.
+    pub async fn create() -> Self {
+        RUNTIME.spawn(create()).await.expect("creating a database does not panic")
+    }
+}
+
+async fn create() -> TestDatabase {
+    let cluster = shared().await;
+    let name = format!("test_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+    let mut admin = PgConnection::connect(&url(&cluster, "weft")).await.expect("the cluster accepts connections");
+    let statement = format!("create database {name} template {TEMPLATE}");
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await.expect("the template can be cloned");
+    TestDatabase { url: url(&cluster, &name), _cluster: cluster }
+}
+
+async fn shared() -> Arc<SharedCluster> {
+    let mut shared = SHARED.lock().await;
+    if let Some(cluster) = shared.upgrade() {
+        return cluster;
+    }
+    let cluster = Arc::new(start().await);
+    *shared = Arc::downgrade(&cluster);
+    cluster
+}
+
+async fn start() -> SharedCluster {
+    let folder = folder();
+    std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
+    let lock = File::create(folder.join("lock")).expect("the temporary folder is writable");
+    let lock =
+        tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.expect("locking does not panic").expect("a lock");
+    let binaries = Binaries::find(&[runtime_dir()]).expect("PostgreSQL is installed: run `make runtime`");
+    let mut settings = Settings::new(folder, binaries);
+    for (name, value) in
+        [("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off"), ("max_connections", "300")]
+    {
+        settings.options.insert(name.to_owned(), value.to_owned());
+    }
+    let cluster = SharedCluster { cluster: Some(Cluster::start(settings).await.expect("the cluster starts")), _lock: lock };
+    prepare(&cluster).await;
+    cluster
+}
+
+/// Removes what earlier runs left and migrates the template.
+async fn prepare(cluster: &SharedCluster) {
+    let mut admin = PgConnection::connect(&url(cluster, "weft")).await.expect("the cluster accepts connections");
+    let old: Vec<String> =
+        sqlx::query_scalar("select datname from pg_database where datname like 'test\\_%' or datname = 'weft_template'")
+            .fetch_all(&mut admin)
+            .await
+            .expect("databases can be listed");
+    for name in old {
+        sqlx::raw_sql(AssertSqlSafe(format!("drop database {name} with (force)"))).execute(&mut admin).await.expect("dropped");
+    }
+    sqlx::raw_sql(AssertSqlSafe(format!("create database {TEMPLATE}"))).execute(&mut admin).await.expect("created");
+    let template = PgPool::connect(&url(cluster, TEMPLATE)).await.expect("the template accepts connections");
+    MIGRATIONS.run(&template).await.expect("the migrations run");
+    template.close().await;
+}
+
+fn url(cluster: &SharedCluster, database: &str) -> String {
+    let mut connection = cluster.cluster.as_ref().expect("present until dropped").connection();
+    database.clone_into(&mut connection.database);
+    connection.url()
+}
+
+/// One folder for each test binary of each checkout, within reach of the account that PostgreSQL runs as.
+fn folder() -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    std::env::current_exe().unwrap_or_default().parent().map(Path::to_path_buf).hash(&mut hasher);
+    let program = std::env::current_exe().unwrap_or_default();
+    let name = program.file_stem().unwrap_or_default().to_string_lossy().split('-').next().unwrap_or("test").to_owned();
+    let user = std::env::var_os("USER").unwrap_or_else(|| "anybody".into()).to_string_lossy().into_owned();
+    std::env::temp_dir().join(format!("weft-tests-{user}-{name}-{:08x}", hasher.finish() & 0xffff_ffff))
+}
+
+/// The folder with Bun and PostgreSQL.
+pub fn runtime_dir() -> PathBuf {
+    let configured = std::env::var_os("WEFT_RUNTIME_DIR").map(PathBuf::from);
+    configured.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtime"))
+}

@@ -1,0 +1,70 @@
+//! Preparing the checked queries: a scratch database, migrated, against which the macros describe every statement.
+
+use std::{collections::BTreeSet, ffi::OsString, fs, path::Path, process::Command};
+
+use anyhow::Context;
+use weft_postgres::{Binaries, Cluster, Settings};
+
+/// Writes `.sqlx`, one file per query, so that the product builds without a database.
+pub fn write(root: &Path) -> anyhow::Result<()> {
+    let target = root.join(".sqlx");
+    let _ = fs::remove_dir_all(&target);
+    prepare(root, &target)?;
+    println!("{} queries in {}", names(&target).len(), target.display());
+    Ok(())
+}
+
+/// A line when `.sqlx` is not what would be written.
+pub fn stale(root: &Path) -> anyhow::Result<Vec<String>> {
+    let fresh = tempfile::tempdir()?;
+    prepare(root, fresh.path())?;
+    let same = names(fresh.path()) == names(&root.join(".sqlx"));
+    let problem = ".sqlx is stale: run `cargo run -p weft-xtask -- sqlx` and commit the result";
+    Ok(if same { Vec::new() } else { vec![problem.to_owned()] })
+}
+
+/// The names of prepared queries. Each is a digest of its statement.
+fn names(folder: &Path) -> BTreeSet<OsString> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
+}
+
+fn prepare(root: &Path, target: &Path) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let folder = tempfile::Builder::new().prefix("weft-sqlx-").tempdir()?;
+    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
+    let binaries = Binaries::find(&[root.join("runtime")])?;
+    let cluster = runtime.block_on(Cluster::start(Settings::new(folder.path().to_owned(), binaries)))?;
+    let url = cluster.connection().url();
+    let described = runtime.block_on(migrate(&url)).and_then(|()| describe(root, target, &url));
+    runtime.block_on(cluster.stop())?;
+    described
+}
+
+async fn migrate(url: &str) -> anyhow::Result<()> {
+    let pool = sqlx::PgPool::connect(url).await?;
+    sqlx::migrate!("../../migrations").run(&pool).await?;
+    pool.close().await;
+    Ok(())
+}
+
+fn describe(root: &Path, target: &Path, url: &str) -> anyhow::Result<()> {
+    fs::create_dir_all(target)?;
+    // The macros run while the crate is compiled, so it has to be compiled anew.
+    let main = root.join("crates/server/src/lib.rs");
+    fs::File::options().append(true).open(&main)?.set_modified(now())?;
+    let status = Command::new(env!("CARGO"))
+        .args(["check", "--package", "weft-server"])
+        .current_dir(root)
+        .env("DATABASE_URL", url)
+        .env("SQLX_OFFLINE", "false")
+        .env("SQLX_OFFLINE_DIR", target)
+        .status()
+        .context("cannot run cargo")?;
+    anyhow::ensure!(status.success(), "the queries do not fit the migrations");
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a file's modification time is the real time")]
+fn now() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
