@@ -55,6 +55,7 @@ impl Node {
         match change {
             Change::Identity => self.identity.forget(),
             Change::Secrets | Change::Vault => self.integrations.forget(),
+            Change::AppSecrets(app) => self.apps.restart(app),
             Change::App(app) => {
                 self.forget_apps();
                 self.apps.follow(app);

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -55,10 +55,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let mut server = Server::start(settings, Clock::default()).await?;
     println!("Weft is ready at {}", server.node.url("/"));
     println!("API reference: {}   Next: weft login {}", server.node.url("/docs"), server.node.url(""));
-    server.until_stopped().await?;
+    let ended = server.until_stopped().await;
     server.stop().await?;
     telemetry.stop();
-    Ok(())
+    ended
 }
 
 impl Server {
@@ -135,7 +135,7 @@ impl Server {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("server.stop: told to terminate"),
             _ = interrupt.recv() => tracing::info!("server.stop: interrupted"),
-            ended = database => tracing::error!(?ended, "the embedded database ended by itself"),
+            ended = database => bail!("the embedded database ended by itself: {}", ended?),
         }
         Ok(())
     }
@@ -143,8 +143,10 @@ impl Server {
     /// Stops accepting, lets requests finish, ends workers, writes what is left, stops the database.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.node.stopping.cancel();
+        let abort = self.serving.abort_handle();
         if tokio::time::timeout(DRAIN, self.serving).await.is_err() {
             tracing::warn!("some requests did not finish in time");
+            abort.abort();
         }
         self.node.background.close();
         let _ = tokio::time::timeout(DRAIN, self.node.background.wait()).await;

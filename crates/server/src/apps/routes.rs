@@ -126,8 +126,14 @@ struct WorkerStatus {
 #[derive(Deserialize, ToSchema)]
 struct RpcRequest {
     method: String,
+    /// An empty object when absent.
+    #[serde(default = "empty_object")]
     #[schema(value_type = Option<Object>)]
-    params: Option<Box<RawValue>>,
+    params: Box<RawValue>,
+}
+
+fn empty_object() -> Box<RawValue> {
+    RawValue::from_string("{}".to_owned()).unwrap_or_default()
 }
 
 #[derive(Serialize, ToSchema)]
@@ -325,7 +331,7 @@ async fn rpc(
         app,
         principal: Arc::clone(caller.principal()),
         method: request.method,
-        params: request.params.unwrap_or_default(),
+        params: request.params,
         trace: trace::current(),
         timeout: DEFAULT_TIMEOUT,
     };
@@ -375,6 +381,7 @@ impl From<Error> for Problem {
                 Self::new(Code::ValidationFailed, format!("{message}: {}", list.join("; "))).with_faults(faults)
             }
             Error::IdTaken(_) => Self::new(Code::Conflict, message),
+            Error::NotYours(_) => Self::new(Code::Forbidden, format!("{message}. It needs the permission admin:apps.install.")),
             Error::Unknown(_) => Self::not_found(message),
             Error::NotDeployed(_) => Self::new(Code::NotDeployed, message),
             Error::Stopped(_) | Error::Call(CallError::NotRunning { .. }) => Self::new(Code::WorkerNotRunning, message),

@@ -48,6 +48,8 @@ pub enum Error {
     InvalidManifest(Vec<Fault>),
     #[error("the app id '{0}' is taken on this server: choose another")]
     IdTaken(AppId),
+    #[error("app '{0}' is there already, and only its administrators may replace it")]
+    NotYours(AppId),
     #[error("app '{0}'")]
     Unknown(AppId),
     #[error("app '{0}' has no backend yet: deploy one with `weft deploy` or POST /api/v1/apps/{0}/deploy")]
@@ -149,6 +151,9 @@ impl Apps {
         let content = &manifest.content;
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
+        if !may_replace(by, &content.app_id) && store::find(&mut transaction, &content.app_id).await?.is_some() {
+            return Err(Error::NotYours(content.app_id.clone()));
+        }
         if !store::upsert(&mut transaction, &by.tenant, (content, &manifest.document), by.id, now).await? {
             return Err(Error::IdTaken(content.app_id.clone()));
         }
@@ -227,6 +232,8 @@ impl Apps {
 
     /// Calls a method of an app's backend, starting the process if it does not run.
     pub async fn call(&self, app: &Arc<App>, request: CallRequest) -> Result<Box<RawValue>, Error> {
+        // A backend that never got this far may have left a crashed worker behind, which is not to be woken.
+        to_run(app)?;
         let call = |request: &CallRequest| Call {
             method: request.method.clone(),
             params: request.params.clone(),
@@ -245,10 +252,7 @@ impl Apps {
 
     /// Starts the worker of an app that is deployed and not stopped on purpose.
     pub async fn ensure_started(&self, app: &App) -> Result<(), Error> {
-        let deployment = app.deployment.as_ref().ok_or_else(|| Error::NotDeployed(app.id.clone()))?;
-        if !app.worker_enabled {
-            return Err(Error::Stopped(app.id.clone()));
-        }
+        let deployment = to_run(app)?;
         let starting = self.starting_lock(&app.id);
         let _one_at_a_time = starting.lock().await;
         self.fetch(&app.id, deployment).await?;
@@ -291,9 +295,9 @@ impl Apps {
         Ok(self.workers.logs(id.as_str()))
     }
 
-    /// Starts a running worker again in the background, so that it sees changed secrets.
+    /// Starts a worker again in the background, so that it sees changed secrets. One that keeps crashing may lack just those.
     pub fn restart(self: &Arc<Self>, id: &AppId) {
-        if self.workers.status(id.as_str()) == Some(Status::Running) {
+        if matches!(self.workers.status(id.as_str()), Some(Status::Running | Status::Starting | Status::Crashed)) {
             self.replace_worker(id);
         }
     }
@@ -439,6 +443,17 @@ impl Apps {
         }
         Ok(folder)
     }
+}
+
+/// Installing anew needs less than replacing: whoever installs an app comes to administer it.
+fn may_replace(by: &Principal, id: &AppId) -> bool {
+    by.permissions.allows("admin:apps.install") || by.permissions.allows(&format!("app:{id}:*"))
+}
+
+/// The deployment to run, unless there is none or somebody stopped it.
+fn to_run(app: &App) -> Result<&Deployment, Error> {
+    let deployment = app.deployment.as_ref().ok_or_else(|| Error::NotDeployed(app.id.clone()))?;
+    if app.worker_enabled { Ok(deployment) } else { Err(Error::Stopped(app.id.clone())) }
 }
 
 fn compile(id: &AppId, stored: store::StoredApp) -> Result<App, Error> {

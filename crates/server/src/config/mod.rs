@@ -8,8 +8,11 @@ use std::{
 };
 
 use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
 use url::Url;
 use weft_model::Secret;
+
+use crate::db;
 
 /// The commented defaults; also what `weft serve --print-config` shows.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -154,6 +157,12 @@ impl Settings {
         for entry in &settings.egress_allow {
             problems.egress(entry);
         }
+        if let Err(error) = EnvFilter::try_new(&settings.log_filter) {
+            problems.add(format!("log.filter: '{}': {error}", settings.log_filter));
+        }
+        if let Some(Err(error)) = settings.database_url.as_ref().map(|url| db::options(url.expose())) {
+            problems.add(format!("database_url: {error}"));
+        }
         if problems.0.is_empty() { Ok(settings) } else { Err(InvalidSettings(problems.0)) }
     }
 }
@@ -166,8 +175,11 @@ fn read(path: &Path, problems: &mut Problems) -> File {
             return File::default();
         }
     };
-    toml::from_str(&text).unwrap_or_else(|error| {
-        problems.add(format!("--config {}: {}", path.display(), error.to_string().trim()));
+    toml::from_str(&text).unwrap_or_else(|error: toml::de::Error| {
+        // The error's own text quotes the line, which may hold the password of the database.
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        problems.add(format!("--config {}: line {line}: {}", path.display(), error.message()));
         File::default()
     })
 }

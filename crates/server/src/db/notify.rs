@@ -18,8 +18,10 @@ pub enum Change {
     Identity,
     /// An app's manifest, deployment or worker, or an integration's configuration.
     App(AppId),
-    /// Platform secrets or app secrets.
+    /// Platform secrets.
     Secrets,
+    /// The secrets of an app, which its worker gets when it starts.
+    AppSecrets(AppId),
     /// The vault's keys.
     Vault,
     /// Unknown: drop everything.
@@ -32,6 +34,7 @@ impl fmt::Display for Change {
             Self::Identity => formatter.write_str("identity"),
             Self::App(app) => write!(formatter, "app {app}"),
             Self::Secrets => formatter.write_str("secrets"),
+            Self::AppSecrets(app) => write!(formatter, "secrets {app}"),
             Self::Vault => formatter.write_str("vault"),
             Self::Everything => formatter.write_str("everything"),
         }
@@ -47,6 +50,7 @@ impl FromStr for Change {
             None if text == "secrets" => Self::Secrets,
             None if text == "vault" => Self::Vault,
             Some(("app", id)) => id.parse().map_or(Self::Everything, Self::App),
+            Some(("secrets", id)) => id.parse().map_or(Self::Everything, Self::AppSecrets),
             _ => Self::Everything,
         })
     }
@@ -106,7 +110,8 @@ mod tests {
 
     #[test]
     fn changes_survive_the_wire_and_the_unknown_drops_everything() {
-        for change in [Change::Identity, Change::Secrets, Change::Vault, Change::App("slack".parse().expect("a name"))] {
+        let app = || "slack".parse().expect("a name");
+        for change in [Change::Identity, Change::Secrets, Change::Vault, Change::App(app()), Change::AppSecrets(app())] {
             assert_eq!(change.to_string().parse(), Ok(change));
         }
         assert_eq!("something newer".parse(), Ok(Change::Everything));

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use weft_model::Secret;
 use weft_vault::MasterKey;
 
@@ -48,10 +48,17 @@ impl Keys {
 
     /// The key that signs session tokens.
     pub fn signing(&self, settings: &Settings) -> anyhow::Result<SigningKey> {
-        let secret = match &settings.jwt_secret {
-            Some(secret) => secret.clone(),
-            None => read_or_create(&self.folder.join("jwt.key"), || MasterKey::generate().to_hex().to_string())?,
-        };
+        if let Some(secret) = &settings.jwt_secret {
+            return Ok(SigningKey::new(secret));
+        }
+        let path = self.folder.join("jwt.key");
+        let secret = read_or_create(&path, || MasterKey::generate().to_hex().to_string())?;
+        // With what a full disk may leave, an empty file, anybody could sign.
+        ensure!(
+            MasterKey::from_hex(secret.expose()).is_ok(),
+            "{} does not hold 64 hexadecimal digits: restore it, or remove it to have another made, which ends all sessions",
+            path.display()
+        );
         Ok(SigningKey::new(&secret))
     }
 }
@@ -65,7 +72,8 @@ impl MasterFile {
 
     /// Makes the staged key the current one.
     pub fn promote(&self) -> io::Result<()> {
-        fs::rename(&self.next, &self.current)
+        fs::rename(&self.next, &self.current)?;
+        sync_folder_of(&self.current)
     }
 }
 
@@ -84,5 +92,11 @@ fn read_or_create(path: &Path, make: impl FnOnce() -> String) -> anyhow::Result<
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file: File = File::options().create_new(true).write(true).mode(0o600).open(path)?;
     writeln!(file, "{text}")?;
-    file.sync_all()
+    file.sync_all()?;
+    sync_folder_of(path)
+}
+
+/// Makes the name of a file survive a power failure, as `sync_all` does for its content.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-pub use keys::Keys;
+pub use keys::{Keys, MasterFile};
 pub use runtime::Runtime;
 
 /// An unprivileged account for a server that is root. No entry in the password file is needed.

@@ -6,6 +6,8 @@
 use std::{marker::PhantomData, ops::Deref, sync::Arc};
 
 use axum::{
+    RequestExt,
+    body::HttpBody,
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
     http::{HeaderMap, header, request::Parts},
 };
@@ -53,9 +55,16 @@ impl<S: Send + Sync> FromRequest<S> for JsonBytes {
 
 /// A body of any type.
 pub async fn body_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    let too_large = || Problem::new(Code::PayloadTooLarge, "The body is larger than this route takes.");
+    let announced = request.body().size_hint().lower();
+    let request = request.with_limited_body();
+    // The limit cuts the hint: what is announced beyond it is refused before it is sent.
+    if announced > request.body().size_hint().lower() {
+        return Err(too_large());
+    }
     Bytes::from_request(request, state).await.map_err(|rejection| {
         if rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
-            Problem::new(Code::PayloadTooLarge, "The body is larger than this route takes.")
+            too_large()
         } else {
             Problem::new(Code::InvalidRequest, "The body ended before it was complete.")
         }

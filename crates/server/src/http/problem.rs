@@ -189,6 +189,9 @@ impl IntoResponse for Problem {
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
+        if holds_nul(&error) {
+            return Self::new(Code::InvalidRequest, "A text in the request holds the character U+0000, which cannot be stored.");
+        }
         match error {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
                 tracing::warn!(%error, "the database does not answer");
@@ -198,4 +201,10 @@ impl From<sqlx::Error> for Problem {
             other => Self::internal(other),
         }
     }
+}
+
+/// Whether PostgreSQL refused a text, plain or within JSON, for the one character that it cannot store.
+fn holds_nul(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("22021" | "22P05"))
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use axum::{
-    extract::Request,
+    extract::{MatchedPath, Request},
     http::{HeaderMap, HeaderName, HeaderValue},
     middleware::Next,
     response::Response,
@@ -48,12 +48,17 @@ pub fn current() -> TraceId {
 /// Gives every request a trace id, a span and the `x-trace-id` response header.
 pub async fn layer(request: Request, next: Next) -> Response {
     let trace = TraceId::from_headers(request.headers()).unwrap_or_else(TraceId::generate);
-    let span = tracing::info_span!("http.request", method = %request.method(), path = request.uri().path(), trace.id = %trace);
+    let span = tracing::info_span!("http.request", method = %request.method(), route = route(&request), trace.id = %trace);
     let mut response = CURRENT.scope(trace, next.run(request).instrument(span)).await;
     if let Ok(value) = HeaderValue::from_str(&trace.to_string()) {
         response.headers_mut().insert(HeaderName::from_static("x-trace-id"), value);
     }
     response
+}
+
+/// The pattern of a request's route. Never the path itself: that holds identifiers and the tokens of webhooks.
+pub fn route(request: &Request) -> &str {
+    request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str)
 }
 
 #[cfg(test)]

@@ -147,8 +147,8 @@ async fn login(State(node): State<Arc<Node>>, Json(body): Json<Credentials>) -> 
 #[utoipa::path(post, path = "/api/v1/auth/refresh", tag = "auth", security(()), request_body = RefreshToken,
     responses((status = 200, body = AccessToken), Problems))]
 async fn refresh(State(node): State<Arc<Node>>, Json(body): Json<RefreshToken>) -> Result<Body<AccessToken>, Problem> {
-    let access_token = node.identity.refresh(body.refresh_token.expose()).await?;
-    Ok(Body(AccessToken { access_token, expires_in: token::ACCESS.num_seconds() }))
+    let (access_token, expires_in) = node.identity.refresh(body.refresh_token.expose()).await?;
+    Ok(Body(AccessToken { access_token, expires_in }))
 }
 
 /// End the session of a refresh token

@@ -162,11 +162,13 @@ impl Identity {
         Claims { sub: user.id, email, session, tenant: tenant.clone(), purpose, iat, exp }
     }
 
-    /// A new access token for a live session.
-    pub async fn refresh(&self, refresh_token: &str) -> Result<String, Error> {
+    /// A new access token for a live session, which it does not outlive, and its seconds to live.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<(String, i64), Error> {
         let claims = self.key.check(refresh_token, Use::Refresh, self.clock.now())?;
         let session = self.live_session(&mut *self.pool.acquire().await?, &claims).await?;
-        Ok(self.key.sign(&self.claims(&claims.tenant, &session.user, claims.session, Use::Access)))
+        let mut access = self.claims(&claims.tenant, &session.user, claims.session, Use::Access);
+        access.exp = access.exp.min(claims.exp);
+        Ok((self.key.sign(&access), access.exp - access.iat))
     }
 
     /// Ends the session of a refresh token, and with it every access token made from it.

@@ -6,7 +6,7 @@ use axum::{Json as Body, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
-use weft_model::{AppId, Principal, Secret};
+use weft_model::{AppId, Fault, Principal, Secret};
 use weft_vault::MasterKey;
 
 use super::service::{Error, RotationFailed, Scope};
@@ -23,6 +23,8 @@ use crate::{
 /// Names that a backend's environment must keep to itself.
 const RESERVED: [&str; 4] = ["PATH", "HOME", "TMPDIR", "IFS"];
 const RESERVED_PREFIXES: [&str; 7] = ["WEFT_", "ROOTCX_", "LD_", "DYLD_", "BUN_", "NODE_", "NPM_"];
+/// In bytes. An environment variable has to take it: the system allows 128 KiB for one.
+const LONGEST_VALUE: usize = 64 * 1024;
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
     OpenApiRouter::new()
@@ -78,7 +80,6 @@ async fn set_app_secret(
         return Err(Error::InvalidName("this name is reserved for the backend's own environment").into());
     }
     set(&node, &caller, &Scope::App(app.clone()), &secret).await?;
-    node.apps.restart(&app);
     Ok(Message::new(format!("secret '{}' set", secret.key)))
 }
 
@@ -92,7 +93,6 @@ async fn delete_app_secret(
 ) -> Result<Body<Message>, Problem> {
     node.apps.get(&caller.tenant, &app).await?;
     delete(&node, &caller, &Scope::App(app.clone()), &key).await?;
-    node.apps.restart(&app);
     Ok(Message::new(format!("secret '{key}' deleted")))
 }
 
@@ -142,9 +142,12 @@ async fn set(node: &Arc<Node>, caller: &Principal, scope: &Scope, secret: &NewSe
     if !fits {
         return Err(Error::InvalidName("a key is 1 to 128 letters, digits and underscores, not starting with a digit").into());
     }
+    if secret.value.expose().len() > LONGEST_VALUE || secret.value.expose().contains('\0') {
+        return Err(Error::InvalidValue("a value has at most 65,536 bytes and no character U+0000").into());
+    }
     let mut transaction = node.pool.begin().await?;
     node.vault.set(&mut transaction, (&caller.tenant, scope), &secret.key, &secret.value, Some(caller.id)).await?;
-    commit(node, transaction).await
+    commit(node, scope, transaction).await
 }
 
 async fn delete(node: &Arc<Node>, caller: &Principal, scope: &Scope, key: &str) -> Result<(), Problem> {
@@ -152,13 +155,15 @@ async fn delete(node: &Arc<Node>, caller: &Principal, scope: &Scope, key: &str) 
     if !node.vault.delete(&mut transaction, &caller.tenant, scope, key).await? {
         return Err(Error::Unknown(key.to_owned()).into());
     }
-    commit(node, transaction).await
+    commit(node, scope, transaction).await
 }
 
-async fn commit(node: &Arc<Node>, mut transaction: sqlx::Transaction<'_, sqlx::Postgres>) -> Result<(), Problem> {
-    notify::announce(&mut transaction, &Change::Secrets).await?;
+async fn commit(node: &Arc<Node>, scope: &Scope, mut transaction: sqlx::Transaction<'_, sqlx::Postgres>) -> Result<(), Problem> {
+    // An app's worker starts again when the notification comes back, here as on every other node.
+    let change = if let Scope::App(app) = scope { Change::AppSecrets(app.clone()) } else { Change::Secrets };
+    notify::announce(&mut transaction, &change).await?;
     transaction.commit().await?;
-    node.apply(&Change::Secrets);
+    node.integrations.forget();
     Ok(())
 }
 
@@ -201,11 +206,8 @@ async fn rotate_key(
         }
         None => MasterKey::generate(),
     };
-    let file = node.keys.master_file();
-    let master_key_id = node.vault.rotate(new, |key| if from_environment { Ok(()) } else { file.stage(key) }).await?;
-    if !from_environment {
-        file.promote().map_err(Problem::internal)?;
-    }
+    let file = (!from_environment).then(|| node.keys.master_file());
+    let master_key_id = node.vault.rotate(new, file.as_ref()).await?;
     let next = if from_environment { "Set WEFT_MASTER_KEY to the new key before the next start of any node." } else { "" };
     Ok(Body(Rotated { message: format!("master key replaced. {next}").trim().to_owned(), master_key_id }))
 }
@@ -215,13 +217,16 @@ impl From<Error> for Problem {
         let message = error.to_string();
         match error {
             Error::Unknown(_) => Self::not_found(message),
-            Error::InvalidName(_) => {
-                Self::new(Code::ValidationFailed, message.clone()).with_faults(vec![weft_model::Fault::new("$.key", message)])
-            }
+            Error::InvalidName(_) => fault("$.key", message),
+            Error::InvalidValue(_) => fault("$.value", message),
             Error::Database(cause) => cause.into(),
             Error::WrongMasterKey { .. } | Error::Damaged { .. } | Error::NoKey(_) => Self::internal(message),
         }
     }
+}
+
+fn fault(path: &str, message: String) -> Problem {
+    Problem::new(Code::ValidationFailed, message.clone()).with_faults(vec![Fault::new(path, message)])
 }
 
 impl From<RotationFailed> for Problem {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::Mutex;
 use weft_model::{AppId, Secret, TenantId, UserId};
 use weft_vault::{DataKey, MasterKey, Place, Sealed};
 
@@ -14,6 +15,7 @@ use super::store::{self, StoredSecret, WrappedKey};
 use crate::{
     clock::Clock,
     db::notify::{self, Change},
+    host::MasterFile,
 };
 
 /// How many versions of a value are kept, the current one included.
@@ -35,6 +37,8 @@ pub enum Error {
     Unknown(String),
     #[error("{0}")]
     InvalidName(&'static str),
+    #[error("{0}")]
+    InvalidValue(&'static str),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -71,6 +75,8 @@ pub struct Vault {
     clock: Clock,
     master: RwLock<Arc<MasterKey>>,
     ring: RwLock<Ring>,
+    /// Held by the one rotation that runs on this node: the key file has room for one successor.
+    rotating: Mutex<()>,
 }
 
 impl Vault {
@@ -87,16 +93,13 @@ impl Vault {
         }
         let ring = unwrap_all(&master, &stored)?;
         transaction.commit().await?;
-        Ok(Self { pool, clock, master: RwLock::new(Arc::new(master)), ring: RwLock::new(ring) })
+        Ok(Self { pool, clock, master: RwLock::new(Arc::new(master)), ring: RwLock::new(ring), rotating: Mutex::default() })
     }
 
     /// Wraps every data key with another master key. Values stay as they are, so nothing stops meanwhile.
-    /// `keep` makes the new key survive a restart; it runs before the change is committed.
-    pub async fn rotate(
-        &self,
-        new: MasterKey,
-        keep: impl FnOnce(&MasterKey) -> std::io::Result<()>,
-    ) -> Result<String, RotationFailed> {
+    /// `file`, when the key lives in one, holds the new key beside the old before the change is committed, and alone after it.
+    pub async fn rotate(&self, new: MasterKey, file: Option<&MasterFile>) -> Result<String, RotationFailed> {
+        let _turn = self.rotating.lock().await;
         let old = self.master();
         let mut transaction = self.pool.begin().await.map_err(Error::from)?;
         let stored = store::lock_keys(&mut transaction).await.map_err(Error::from)?;
@@ -104,12 +107,13 @@ impl Vault {
             let data_key = unwrap(&old, key)?;
             store::update_key(&mut transaction, &wrap(&new, &key.tenant, key.version, &data_key)).await.map_err(Error::from)?;
         }
-        keep(&new)?;
+        file.map_or(Ok(()), |file| file.stage(&new))?;
         notify::announce(&mut transaction, &Change::Vault).await.map_err(Error::from)?;
         transaction.commit().await.map_err(Error::from)?;
         let id = new.id();
         tracing::info!(from = old.id(), to = id, keys = stored.len(), "vault.rotate");
         *self.master.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);
+        file.map_or(Ok(()), MasterFile::promote)?;
         Ok(id)
     }
 

@@ -53,9 +53,7 @@ pub async fn effective(connection: &mut PgConnection, tenant: &TenantId, user: U
 /// Locks the administrator role of a tenant, so that two changes cannot each remove what the other one counts on.
 /// Returns who holds it directly.
 pub async fn lock_administrators(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<Vec<UserId>> {
-    sqlx::query!("select from roles where tenant_id = $1 and name = $2 for update", tenant.as_str(), super::ADMIN)
-        .execute(&mut *connection)
-        .await?;
+    lock_admin_role(connection, tenant).await?;
     let holders = sqlx::query_scalar!(
         "select user_id from role_assignments join users on users.id = user_id
          where role_assignments.tenant_id = $1 and role = $2 and disabled_at is null",
@@ -65,6 +63,13 @@ pub async fn lock_administrators(connection: &mut PgConnection, tenant: &TenantI
     .fetch_all(connection)
     .await?;
     Ok(holders.into_iter().map(UserId::from).collect())
+}
+
+async fn lock_admin_role(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<()> {
+    sqlx::query!("select from roles where tenant_id = $1 and name = $2 for update", tenant.as_str(), super::ADMIN)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 pub async fn list(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<Vec<Role>> {
@@ -79,6 +84,8 @@ pub async fn list(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Res
 
 /// Locks every role of the tenant against changes until the transaction ends, and returns them.
 pub async fn lock_all(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<Vec<Role>> {
+    // A statement sees only what was committed before it began: the one below must not begin before its turn.
+    lock_admin_role(connection, tenant).await?;
     sqlx::query_as!(
         Role,
         "select name, description, inherits, permissions from roles where tenant_id = $1 order by name for update",
