@@ -17,7 +17,7 @@ INTEGRATIONS := $(patsubst %/bun.lock,%,$(wildcard integrations/*/bun.lock))
 RUNTIME_READY := runtime/node_modules/.installed
 JS_READY := js/node_modules/.installed $(INTEGRATIONS:%=%/node_modules/.installed)
 
-.PHONY: help up demo test check runtime js require
+.PHONY: help up demo test check bench runtime js require
 
 help: ## List the targets
 	@echo "usage: make <target>"
@@ -47,6 +47,10 @@ check: require runtime js ## Formatting, lints, licences, generated files, types
 	scripts/deny.sh
 	cargo run --quiet --package weft-xtask -- check
 	npm run check --prefix js
+
+bench: require runtime ## Measure the release build against bare baselines, into bench/RESULTS.md
+	cargo build --release --package weft-cli --package weft-bench
+	$$(scripts/target-dir.sh)/release/weft-bench run --write
 
 runtime: $(RUNTIME_READY) ## Install Bun and PostgreSQL into runtime/
 js: $(JS_READY) ## Install the packages for TypeScript

@@ -20,6 +20,13 @@ macro_rules! record_ids {
                 Self(uuid_at(now))
             }
 
+            /// What no identifier that was generated at `now` or later sorts before.
+            pub fn floor(now: DateTime<Utc>) -> Self {
+                let mut bytes = *uuid_at(now).as_bytes();
+                bytes[6..].fill(0);
+                Self(Uuid::from_bytes(bytes))
+            }
+
             pub const fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
             }
@@ -170,5 +177,6 @@ mod tests {
         let early = DateTime::from_timestamp(1_700_000_000, 0).expect("a valid time");
         let late = early + chrono::Duration::milliseconds(1);
         assert!(RunId::generate(early) < RunId::generate(late));
+        assert!(RunId::floor(late) <= RunId::generate(late) && RunId::generate(early) < RunId::floor(late));
     }
 }

@@ -201,8 +201,11 @@ async fn tidy(node: Arc<Node>) {
     let mut ticks = tokio::time::interval(TIDY);
     loop {
         tokio::select! { () = node.stopping.cancelled() => return, _ = ticks.tick() => {} }
-        if let Err(error) = node.runs.tidy().await {
+        if let Err(error) = node.runs.tidy(node.settings.runs_kept).await {
             tracing::warn!(%error, "cannot tidy up runs");
+        }
+        if let Err(error) = node.webhooks.tidy(node.settings.deliveries_kept).await {
+            tracing::warn!(%error, "cannot tidy up webhook deliveries");
         }
         if let Err(error) = node.identity.prune_sessions().await {
             tracing::warn!(%error, "cannot tidy up sessions");

@@ -26,7 +26,7 @@ export function verifySignature(
   if (!FORM.test(signature)) return refused("X-Slack-Signature is not of the form v0=<64 hex digits>");
   const expected = Buffer.from(sign(secret, timestamp, rawBody));
   const given = Buffer.from(signature);
-  if (!timingSafeEqual(expected, given)) return refused("the signature does not match; is the signing secret right?");
+  if (!timingSafeEqual(expected, given)) return refused("the signature does not match: check the signing secret");
   return { valid: true };
 }
 

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use chrono::Duration;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -77,6 +78,8 @@ struct File {
     #[serde(default)]
     telemetry: TelemetryFile,
     #[serde(default)]
+    history: HistoryFile,
+    #[serde(default)]
     database: DatabaseFile,
 }
 
@@ -91,6 +94,13 @@ struct LogFile {
 #[serde(deny_unknown_fields)]
 struct TelemetryFile {
     otlp_endpoint: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistoryFile {
+    runs_days: Option<u32>,
+    deliveries_days: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -114,6 +124,8 @@ pub struct Settings {
     pub log_json: bool,
     pub log_filter: String,
     pub otlp_endpoint: Option<Url>,
+    pub runs_kept: Duration,
+    pub deliveries_kept: Duration,
     pub max_connections: u32,
     pub master_key: Option<Secret<String>>,
     pub jwt_secret: Option<Secret<String>>,
@@ -150,6 +162,8 @@ impl Settings {
                 .otlp_endpoint
                 .or(file.telemetry.otlp_endpoint)
                 .and_then(|url| problems.http_url("telemetry.otlp_endpoint", &url)),
+            runs_kept: days(file.history.runs_days, default.history.runs_days),
+            deliveries_kept: days(file.history.deliveries_days, default.history.deliveries_days),
             max_connections: file.database.max_connections.or(default.database.max_connections).unwrap_or(16).max(2),
             master_key: problems.key("WEFT_MASTER_KEY", args.master_key),
             jwt_secret: problems.key("WEFT_JWT_SECRET", args.jwt_secret),
@@ -182,6 +196,10 @@ fn read(path: &Path, problems: &mut Problems) -> File {
         problems.add(format!("--config {}: line {line}: {}", path.display(), error.message()));
         File::default()
     })
+}
+
+fn days(file: Option<u32>, default: Option<u32>) -> Duration {
+    Duration::days(file.or(default).unwrap_or(1).max(1).into())
 }
 
 fn default_data_dir() -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::Path, http::header, response::IntoResponse, routing::get};
+use axum::{Router, extract::Path, http::header, response::{IntoResponse, Redirect}, routing::get};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -49,7 +49,10 @@ pub fn routes() -> OpenApiRouter<Arc<Node>> {
 /// `/api/openapi.json`, `/docs` and the pages of the error codes.
 pub fn router(document: &Arc<utoipa::openapi::OpenApi>) -> Router<Arc<Node>> {
     let reader = SwaggerUi::new("/docs").url("/api/openapi.json", document.as_ref().clone());
-    Router::new().merge(reader).route("/docs/errors/{code}", get(error_page))
+    Router::new()
+        .merge(reader)
+        .route("/", get(async || Redirect::temporary("/docs/")))
+        .route("/docs/errors/{code}", get(error_page))
 }
 
 async fn error_page(Path(code): Path<String>) -> Result<impl IntoResponse, Problem> {

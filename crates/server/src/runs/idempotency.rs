@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
-use weft_model::{RunId, TenantId, UserId};
+use weft_model::{Fault, RunId, TenantId, UserId};
 use weft_vault::Sealed;
 
 use super::{record::Record, store};
@@ -63,7 +63,17 @@ pub struct Answered {
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     Output(Box<serde_json::value::RawValue>),
-    Failure { code: Option<String>, category: weft_workers::Category, message: String },
+    Failure {
+        code: Option<String>,
+        category: weft_workers::Category,
+        message: String,
+        /// In seconds.
+        retry_after: Option<f64>,
+    },
+    InvalidOutput(Vec<Fault>),
+    Timeout {
+        seconds: f64,
+    },
 }
 
 /// Claims a group of keys. Those that are free get their run's start recorded in the same transaction.

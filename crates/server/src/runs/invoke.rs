@@ -4,20 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
-use sha2::{Digest, Sha256};
 use weft_model::{AppId, Principal, RunId, TenantId, manifest::AppKind, run::RunKind};
-use weft_workers::{CallError, Failure};
+use weft_workers::CallError;
 
 use super::{
     error::{Cause, Error},
-    idempotency::{Answer, Answered, Claim, Claimed, Earlier, KeyName},
+    once::run_once,
     record::Record,
 };
 use crate::{
     apps::{self, Action, App, CallContext, CallRequest},
     http::trace::TraceId,
     node::Node,
-    secrets,
 };
 
 /// A wish to call an action.
@@ -194,7 +192,7 @@ fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Cause> {
 }
 
 /// Executes on the app's worker and checks what comes back.
-async fn execute(node: &Node, app: &Arc<App>, action: Option<&Action>, request: CallRequest) -> Result<Box<RawValue>, Cause> {
+pub(super) async fn execute(node: &Node, app: &Arc<App>, action: Option<&Action>, request: CallRequest) -> Result<Box<RawValue>, Cause> {
     let output = node.apps.call(app, request).await.map_err(|error| match error {
         apps::Error::Call(CallError::Failed(failure)) => Cause::Failed(failure),
         other => Cause::App(other),
@@ -206,86 +204,13 @@ async fn execute(node: &Node, app: &Arc<App>, action: Option<&Action>, request: 
 }
 
 /// Records how a run ended and passes the result on.
-async fn finish(node: &Node, record: Record, result: Result<Box<RawValue>, Cause>) -> Result<Outcome, Error> {
+pub(super) async fn finish(node: &Node, record: Record, result: Result<Box<RawValue>, Cause>) -> Result<Outcome, Error> {
     let (run, now) = (record.id, node.clock.now());
     let end = result.as_ref().map(|output| output.get().len()).map_err(Cause::failed);
     node.runs.record(record.finished(now, end)).await;
     match result {
         Ok(output) => Ok(Outcome { run, output }),
         Err(cause) => Err(Error { run: Some(run), cause }),
-    }
-}
-
-/// Executes unless the key was used before; then answers as it was answered.
-async fn run_once(
-    node: &Node,
-    key: &str,
-    (app, action): (&Arc<App>, &Action),
-    input: &RawValue,
-    (record, request): (Record, CallRequest),
-) -> Result<Outcome, Error> {
-    if key.is_empty() || key.len() > 255 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Cause::InvalidKey.into());
-    }
-    let Some(principal) = record.principal.as_ref().map(|principal| principal.id) else {
-        return Err(Cause::Internal("an idempotency key needs a caller".to_owned()).into());
-    };
-    let name = KeyName { tenant: app.tenant.clone(), principal, operation: record.operation(), key: key.to_owned() };
-    let digest = Sha256::digest(input.get().as_bytes()).to_vec();
-    let claim = Claim { name: name.clone(), digest: digest.clone(), record: record.clone() };
-    match node.runs.claims.write(claim).await.map_err(Cause::from)? {
-        Claimed::Lost(earlier) => replay(node, &name, &digest, &earlier),
-        Claimed::Won => {
-            let result = execute(node, app, Some(action), request).await;
-            let answer = seal_answer(node, &name, &result).map_err(Cause::from)?;
-            node.runs.answers.write(Answered { name, answer }).await.map_err(Cause::from)?;
-            finish(node, record, result).await
-        }
-    }
-}
-
-fn seal_answer(
-    node: &Node,
-    name: &KeyName,
-    result: &Result<Box<RawValue>, Cause>,
-) -> Result<Option<(i32, weft_vault::Sealed)>, secrets::Error> {
-    let answer = match result {
-        Ok(output) => Answer::Output(output.clone()),
-        Err(cause) if cause.had_no_effect() => return Ok(None),
-        Err(cause) => {
-            let failure = match cause {
-                Cause::Failed(failure) => failure.as_ref().clone(),
-                Cause::App(apps::Error::Call(error)) => error.clone().into_failure(),
-                other => Failure::new(other.to_string()).with_code(other.failed().code),
-            };
-            Answer::Failure { code: failure.code, category: failure.category, message: failure.message }
-        }
-    };
-    let bytes = serde_json::to_vec(&answer).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    node.vault.seal(&name.tenant, &sealed_place(name), &bytes).map(Some)
-}
-
-fn sealed_place(name: &KeyName) -> [&str; 3] {
-    ["idempotency", &name.operation, &name.key]
-}
-
-fn replay(node: &Node, name: &KeyName, digest: &[u8], earlier: &Earlier) -> Result<Outcome, Error> {
-    let failed = |cause: Cause| Error { run: Some(earlier.run), cause };
-    if earlier.digest != digest {
-        return Err(failed(Cause::KeyMismatch));
-    }
-    let Some((version, sealed)) = &earlier.answer else {
-        return Err(failed(if earlier.running { Cause::InProgress } else { Cause::Interrupted }));
-    };
-    let bytes =
-        node.vault.open_sealed(&name.tenant, &sealed_place(name), *version, sealed).map_err(|error| failed(error.into()))?;
-    match serde_json::from_slice(&bytes).map_err(|error| failed(Cause::Internal(error.to_string())))? {
-        Answer::Output(output) => Ok(Outcome { run: earlier.run, output }),
-        Answer::Failure { code, category, message } => {
-            let mut failure = Failure::new(message).with_category(category);
-            failure.code = code;
-            Err(failed(Cause::Failed(Box::new(failure))))
-        }
     }
 }
 

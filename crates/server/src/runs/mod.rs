@@ -8,6 +8,7 @@
 mod error;
 mod idempotency;
 mod invoke;
+mod once;
 mod record;
 mod routes;
 mod service;

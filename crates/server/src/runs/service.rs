@@ -93,8 +93,8 @@ impl Runs {
         Ok(row.filter(|row| own(row) || !Self::sees_own_only(caller)))
     }
 
-    /// Ends runs whose node has gone, and forgets old idempotency keys. Run at start and now and then.
-    pub async fn tidy(&self) -> sqlx::Result<()> {
+    /// Ends runs whose node has gone, forgets old idempotency keys and runs older than `kept`. Run at start and now and then.
+    pub async fn tidy(&self, kept: chrono::Duration) -> sqlx::Result<()> {
         let mut connection = self.pool.acquire().await?;
         let now = self.clock.now();
         for (node, lock_key) in store::list_other_nodes(&mut connection, self.node).await? {
@@ -105,7 +105,9 @@ impl Runs {
                 tracing::info!(node.id = %node, runs = ended, "run.end_interrupted");
             }
         }
-        idempotency::delete_older(&mut connection, now - KEY_LIFETIME).await
+        idempotency::delete_older(&mut connection, now - KEY_LIFETIME).await?;
+        while store::delete_older(&mut connection, RunId::floor(now - kept)).await? > 0 {}
+        Ok(())
     }
 
     /// Says goodbye: no other node needs to look after this one's runs.

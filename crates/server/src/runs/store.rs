@@ -230,6 +230,17 @@ pub async fn list(connection: &mut PgConnection, filter: &Filter) -> sqlx::Resul
     .await
 }
 
+/// Removes a batch of finished runs from before `than`. Returns how many.
+pub async fn delete_older(connection: &mut PgConnection, than: RunId) -> sqlx::Result<u64> {
+    let result = sqlx::query!(
+        "delete from runs where id in (select id from runs where id < $1 and status <> 'running' order by id limit 5000)",
+        than.as_uuid(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected())
+}
+
 pub async fn insert_node(connection: &mut PgConnection, node: Uuid, now: DateTime<Utc>) -> sqlx::Result<i64> {
     sqlx::query_scalar!("insert into nodes (id, started_at) values ($1, $2) returning lock_key", node, now)
         .fetch_one(connection)

@@ -110,6 +110,13 @@ impl Webhooks {
         Ok(Accepted { target, tenant, app, run })
     }
 
+    /// Forgets deliveries older than `kept`. Run now and then.
+    pub async fn tidy(&self, kept: chrono::Duration) -> sqlx::Result<()> {
+        let mut connection = self.pool.acquire().await?;
+        while store::delete_older(&mut connection, DeliveryId::floor(self.clock.now() - kept)).await? > 0 {}
+        Ok(())
+    }
+
     /// The endpoints of an app, each with its token.
     pub async fn list(&self, tenant: &TenantId, app: &AppId) -> Result<Vec<(Endpoint, Secret<String>)>, Error> {
         let mut connection = self.pool.acquire().await?;

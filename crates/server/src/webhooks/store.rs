@@ -123,6 +123,17 @@ pub async fn find_target(connection: &mut PgConnection, token_digest: &[u8]) -> 
     }))
 }
 
+/// Removes a batch of deliveries from before `than`. Returns how many.
+pub async fn delete_older(connection: &mut PgConnection, than: DeliveryId) -> sqlx::Result<u64> {
+    let result = sqlx::query!(
+        "delete from webhook_deliveries where id in (select id from webhook_deliveries where id < $1 order by id limit 1000)",
+        than.as_uuid(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected())
+}
+
 /// Writes a group of deliveries in one statement.
 pub async fn insert_deliveries(connection: &mut PgConnection, deliveries: &[Delivery]) -> sqlx::Result<()> {
     let ids: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.id.as_uuid()).collect();

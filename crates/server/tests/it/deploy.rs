@@ -1,0 +1,241 @@
+//! `/api/v1/apps/{app_id}/deploy`: what becomes a running backend, and what does not.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use flate2::{Compression, write::GzEncoder};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tar::EntryType;
+use weft_testkit::{Api, TestServer, api::archive};
+
+use crate::fixtures::{app, integration};
+
+fn backend(version: &str) -> String {
+    format!("defineIntegration({{ actions: {{ version: () => '{version}' }} }});")
+}
+
+/// An archive with one entry whose path the ordinary builder would refuse, beside a good entry point.
+fn archive_with(kind: EntryType, path: &str) -> Vec<u8> {
+    let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    let code = "serve({})";
+    for (kind, path, content) in [(EntryType::Regular, "index.ts", code), (kind, path, "")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.as_old_mut().linkname[..11].copy_from_slice(b"/etc/passwd");
+        header.set_cksum();
+        builder.append(&header, content.as_bytes()).expect("in memory");
+    }
+    builder.into_inner().and_then(GzEncoder::finish).expect("in memory")
+}
+
+async fn version(api: &Api) -> Value {
+    api.call("chat", "version", json!({})).await.expect(200).json
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployed_backend_serves_at_once_and_the_next_version_replaces_it() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    admin.post("/api/v1/apps", integration("chat", &["version"])).await.expect(200);
+    let first = admin.deploy("chat", &[("index.ts", &backend("one"))]).await.expect(200);
+    assert_eq!(first.text("/message"), "app 'chat' deployed and started");
+    assert_eq!(first.value("/migrationsApplied"), json!([]));
+    assert_eq!(version(&admin).await, "one");
+    assert_eq!(admin.get("/api/v1/apps/chat").await.expect(200).value("/deploymentId"), first.value("/deploymentId"));
+
+    let second = admin.deploy("chat", &[("index.ts", &backend("two"))]).await.expect(200);
+    assert_ne!(second.value("/deploymentId"), first.value("/deploymentId"));
+    assert_eq!(version(&admin).await, "two");
+    let folders = std::fs::read_dir(server.data_path("apps/chat")).expect("a folder").count();
+    assert_eq!(folders, 1, "the files of the version before are gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_entry_point_is_the_first_of_its_known_names() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    admin.post("/api/v1/apps", integration("chat", &["version"])).await.expect(200);
+    for (expected, other) in [("index.ts", "index.js"), ("main.js", "src/index.ts"), ("src/index.js", "backend/index.ts")] {
+        let code = backend(expected);
+        let answer = admin.deploy("chat", &[(other, "throw new Error('not me')"), (expected, &code)]).await.expect(200);
+        assert_eq!(answer.text("/entryPoint"), expected);
+        assert_eq!(version(&admin).await, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_installed_app_can_be_deployed_and_only_with_the_right() {
+    let server = TestServer::start().await;
+    let (admin, user) = (server.user("admin").await, server.user("user").await);
+    admin.deploy("chat", &[("index.ts", "serve({})")]).await.expect(404);
+    admin.post("/api/v1/apps", app("chat")).await.expect(200);
+    server.grant(&admin, &user, &["app:chat:*", "admin:apps.install"]).await;
+    let refused = user.deploy("chat", &[("index.ts", "serve({})")]).await.expect(403);
+    assert!(refused.text("/error").contains("admin:apps.deploy"), "{refused:?}");
+    server.grant(&admin, &user, &["admin:apps.deploy"]).await;
+    user.deploy("chat", &[("index.ts", "serve({})")]).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_cannot_be_used_is_refused_with_the_reason() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    admin.post("/api/v1/apps", app("chat")).await.expect(200);
+    let path = "/api/v1/apps/chat/deploy";
+    let empty_form =
+        admin.request(Method::POST, path).header("content-type", "multipart/form-data; boundary=x").body("--x--\r\n");
+    let mut answers = vec![
+        ("multipart/form-data", admin.post(path, json!({})).await),
+        ("missing 'archive' field", admin.send(empty_form).await),
+    ];
+    for (reason, bytes) in [
+        ("the archive is empty", Vec::new()),
+        ("no gzip-compressed tar", b"not a tarball".to_vec()),
+        ("no entry point", archive(&[("readme.md", "hello")])),
+        ("'../evil.ts'", archive_with(EntryType::Regular, "../evil.ts")),
+        ("'/etc/evil.ts'", archive_with(EntryType::Regular, "/etc/evil.ts")),
+        ("symbolic link", archive_with(EntryType::Symlink, "passwd")),
+        ("hard link", archive_with(EntryType::Link, "passwd")),
+    ] {
+        answers.push((reason, admin.deploy_archive("chat", bytes).await));
+    }
+    for (reason, answer) in answers {
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_archive"), "{reason}: {answer:?}");
+        assert!(answer.text("/error").contains(reason), "{reason}: {answer:?}");
+    }
+    assert_eq!(admin.get("/api/v1/apps/chat").await.expect(200).value("/deploymentId"), Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_does_not_start_is_refused_with_the_reason_and_what_served_goes_on_serving() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server.deploy(&admin, &integration("chat", &["version"]), &backend("one")).await;
+    for (code, reason) in [
+        ("const x: = 5;", "index.ts:1"),
+        ("\nthrow new Error('the database is missing');", "Error: the database is missing (at index.ts:2"),
+        ("import x from 'no-such-package'; serve({ rpc: { x } });", "no-such-package"),
+        ("import './missing.ts'; serve({});", "./missing.ts"),
+        ("serve({ rpc: { a: 5 } });", "serve()"),
+        ("process.exit(3);", "exited with code 3"),
+    ] {
+        let answer = admin.deploy("chat", &[("index.ts", code)]).await;
+        assert_eq!(answer.status, 422, "{code}: {answer:?}");
+        assert_eq!(answer.code(), "deploy_failed");
+        assert!(answer.text("/error").contains(reason), "{reason}: {answer:?}");
+        assert_eq!(version(&admin).await, "one", "after {code}");
+    }
+    let folders = std::fs::read_dir(server.data_path("apps/chat")).expect("a folder").count();
+    assert_eq!(folders, 1, "refused versions leave no files");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_never_finishes_loading_is_given_up() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server.deploy(&admin, &integration("chat", &["version"]), &backend("one")).await;
+    let endless = "setInterval(() => {}, 1000); await new Promise(() => {}); serve({});";
+    let answer = admin.deploy("chat", &[("index.ts", endless)]).await.expect(422);
+    assert_eq!(answer.code(), "deploy_failed");
+    assert!(answer.text("/error").contains("was not ready within 10s"), "{answer:?}");
+    assert_eq!(version(&admin).await, "one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_whose_first_backend_does_not_start_still_has_none() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    admin.post("/api/v1/apps", integration("chat", &["version"])).await.expect(200);
+    admin.deploy("chat", &[("index.ts", "throw new Error('no')")]).await.expect(422);
+    assert_eq!(admin.call("chat", "version", json!({})).await.expect(409).code(), "not_deployed");
+    admin.deploy("chat", &[("index.ts", &backend("one"))]).await.expect(200);
+    assert_eq!(version(&admin).await, "one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dependencies_are_installed_without_running_their_scripts() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    admin.post("/api/v1/apps", integration("chat", &["version"])).await.expect(200);
+    let bare = [("package.json", r#"{ "name": "chat" }"#), ("index.ts", &*backend("bare"))];
+    admin.deploy("chat", &bare).await.expect(200);
+    assert_eq!(version(&admin).await, "bare");
+
+    let files = [
+        (
+            "package.json",
+            r#"{ "name": "chat", "dependencies": { "greeting": "file:./greeting" }, "scripts": { "postinstall": "touch ran" } }"#,
+        ),
+        (
+            "greeting/package.json",
+            r#"{ "name": "greeting", "version": "1.0.0", "main": "index.js", "scripts": { "postinstall": "touch ran" } }"#,
+        ),
+        ("greeting/index.js", "module.exports = 'hello'"),
+        (
+            "index.ts",
+            "import greeting from 'greeting'; import { existsSync } from 'node:fs';
+             const ran = existsSync('ran') || existsSync('node_modules/greeting/ran') || existsSync('greeting/ran');
+             defineIntegration({ actions: { version: () => ({ greeting, ran }) } });",
+        ),
+    ];
+    admin.deploy("chat", &files).await.expect(200);
+    assert_eq!(version(&admin).await, json!({ "greeting": "hello", "ran": false }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dependencies_that_cannot_be_installed_refuse_the_deployment() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server.deploy(&admin, &integration("chat", &["version"]), &backend("one")).await;
+    for package in [r#"{ "dependencies": { "gone": "file:./gone" } }"#, "{ no json"] {
+        let answer = admin.deploy("chat", &[("package.json", package), ("index.ts", &backend("two"))]).await.expect(422);
+        assert_eq!(answer.code(), "deploy_failed");
+        assert!(answer.text("/error").contains("dependencies could not be installed"), "{answer:?}");
+    }
+    assert_eq!(version(&admin).await, "one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_on_without_a_gap_while_a_new_version_is_deployed() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server.deploy(&admin, &integration("chat", &["version"]), &backend("one")).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let calling = {
+        let (api, done) = (admin.clone(), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut seen = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                seen.push(version(&api).await);
+            }
+            seen
+        })
+    };
+    admin.deploy("chat", &[("index.ts", &backend("two"))]).await.expect(200);
+    done.store(true, Ordering::Relaxed);
+    let mut seen = calling.await.expect("every call is answered");
+    seen.dedup();
+    assert!(seen == ["one"] || seen == ["one", "two"], "{seen:?}");
+    assert_eq!(version(&admin).await, "two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deployed_code_outlives_a_restart_and_the_loss_of_its_files() {
+    let mut server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server.deploy(&admin, &integration("chat", &["version"]), &backend("one")).await;
+    server.restart().await;
+    let admin = admin.at(server.url());
+    assert_eq!(version(&admin).await, "one");
+
+    server.stop().await;
+    std::fs::remove_dir_all(server.data_path("apps")).expect("there are files");
+    server.restart().await;
+    assert_eq!(version(&admin.at(server.url())).await, "one");
+}

@@ -1,0 +1,44 @@
+//! Manifests and small helpers that several modules share.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use weft_testkit::Answer;
+
+/// An integration whose actions take and return anything.
+pub fn integration(id: &str, actions: &[&str]) -> Value {
+    let actions: Vec<_> = actions.iter().map(|action| json!({ "id": action, "name": action })).collect();
+    json!({ "appId": id, "name": id, "version": "1.0.0", "type": "integration", "actions": actions })
+}
+
+/// An app that is no integration.
+pub fn app(id: &str) -> Value {
+    json!({ "appId": id, "name": id, "version": "1.0.0" })
+}
+
+/// `base` with the members of `more` in it.
+pub fn with(mut base: Value, more: Value) -> Value {
+    if let (Some(base), Value::Object(more)) = (base.as_object_mut(), more) {
+        base.extend(more);
+    }
+    base
+}
+
+/// The paths of a problem's faults, sorted.
+pub fn fault_paths(answer: &Answer) -> Vec<String> {
+    let faults = answer.value("/errors").as_array().cloned().unwrap_or_default();
+    let mut paths: Vec<_> = faults.iter().map(|fault| fault["path"].as_str().unwrap_or_default().to_owned()).collect();
+    paths.sort_unstable();
+    paths
+}
+
+/// Asks until there is an answer, for what follows a request soon but not before its reply.
+pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    for _ in 0..500 {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came to be: {what}");
+}

@@ -1,0 +1,140 @@
+//! Two servers on one database: what is done through one is seen through the other.
+
+use futures::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use weft_server::Server;
+use weft_testkit::{Api, TestServer, server::url};
+
+use crate::fixtures::{eventually, integration, with};
+
+fn backend(version: &str) -> String {
+    format!(
+        "defineIntegration({{
+            actions: {{ version: () => '{version}', config: (_, ctx) => ctx.config, token: (_, ctx) => ctx.credentials.TOKEN ?? null }},
+            webhooks: {{ push: ({{ body }}) => body }},
+        }});"
+    )
+}
+
+/// Two nodes with an integration deployed through the first, and the administrator's client at each.
+struct Pair {
+    first: TestServer,
+    second: Server,
+    here: Api,
+    there: Api,
+    _data_dir: TempDir,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let first = TestServer::start().await;
+        let here = first.user("admin").await;
+        let (second, data_dir) = first.second_node().await;
+        let there = here.clone().at(url(&second));
+        let more = json!({ "webhooks": ["push"], "configSchema": { "properties": { "region": { "type": "string" } } } });
+        let manifest = with(integration("chat", &["version", "config", "token"]), more);
+        first.deploy(&here, &manifest, &backend("one")).await;
+        Self { first, second, here, there, _data_dir: data_dir }
+    }
+
+    async fn stop(mut self) {
+        self.second.stop().await.expect("the second node stops in order");
+        self.first.stop().await;
+    }
+}
+
+async fn becomes(api: &Api, action: &str, expected: Value) {
+    eventually("the other node follows", async || {
+        let answer = api.call("chat", action, json!({})).await;
+        (answer.status == 200 && answer.json == expected).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deployed_through_one_node_serves_on_the_other() {
+    let pair = Pair::start().await;
+    becomes(&pair.there, "version", json!("one")).await;
+    pair.here.deploy("chat", &[("index.ts", &backend("two"))]).await.expect(200);
+    becomes(&pair.there, "version", json!("two")).await;
+    pair.there.deploy("chat", &[("index.ts", &backend("three"))]).await.expect(200);
+    becomes(&pair.here, "version", json!("three")).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configuration_and_permissions_changed_through_one_node_hold_on_the_other() {
+    let pair = Pair::start().await;
+    becomes(&pair.there, "config", json!({})).await;
+    pair.here.put("/api/v1/integrations/chat/config", json!({ "region": "eu" })).await.expect(200);
+    becomes(&pair.there, "config", json!({ "region": "eu" })).await;
+
+    let user = pair.first.user("user").await.at(url(&pair.second));
+    user.call("chat", "version", json!({})).await.expect(403);
+    pair.first.grant(&pair.here, &user, &["integration:chat:*"]).await;
+    becomes(&user, "version", json!("one")).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_set_through_one_node_reaches_the_backend_on_the_other() {
+    let pair = Pair::start().await;
+    becomes(&pair.there, "token", Value::Null).await;
+    pair.here.post("/api/v1/apps/chat/secrets", json!({ "key": "TOKEN", "value": "t" })).await.expect(200);
+    becomes(&pair.here, "token", json!("t")).await;
+    becomes(&pair.there, "token", json!("t")).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_may_arrive_at_any_node() {
+    let pair = Pair::start().await;
+    let token = pair.here.get("/api/v1/apps/chat/webhooks").await.expect(200).text("/0/token");
+    for node in [&pair.here, &pair.there] {
+        let answer = node.post(&format!("/api/v1/hooks/{token}"), json!({ "n": 1 })).await.expect(200);
+        assert_eq!(answer.json, json!({ "n": 1 }));
+    }
+    assert_eq!(pair.there.runs("chat", 2).await.len(), 2);
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_and_uninstalling_through_one_node_hold_on_the_other() {
+    let pair = Pair::start().await;
+    becomes(&pair.there, "version", json!("one")).await;
+    pair.here.post("/api/v1/apps/chat/worker/stop", json!({})).await.expect(200);
+    eventually("the other node stops the worker", async || {
+        let answer = pair.there.call("chat", "version", json!({})).await;
+        (answer.status == 503).then_some(())
+    })
+    .await;
+    pair.there.post("/api/v1/apps/chat/worker/start", json!({})).await.expect(200);
+    becomes(&pair.here, "version", json!("one")).await;
+
+    pair.here.delete("/api/v1/apps/chat").await.expect(200);
+    eventually("the other node forgets the app", async || {
+        let answer = pair.there.call("chat", "version", json!({})).await;
+        (answer.status == 404).then_some(())
+    })
+    .await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_holds_on_every_node() {
+    let pair = Pair::start().await;
+    becomes(&pair.there, "version", json!("one")).await;
+    let before = pair.here.runs("chat", 1).await.len();
+    let calls = (0..20).map(|n| {
+        let api = if n % 2 == 0 { &pair.here } else { &pair.there };
+        let request = api.request(Method::POST, "/api/v1/integrations/chat/actions/version").header("Idempotency-Key", "k");
+        api.send(request.json(&json!({})))
+    });
+    let answers = join_all(calls).await;
+    assert!(answers.iter().any(|answer| answer.status == 200));
+    assert!(answers.iter().all(|answer| [200, 409].contains(&answer.status)), "{answers:?}");
+    assert_eq!(pair.there.runs("chat", before + 1).await.len(), before + 1);
+    pair.stop().await;
+}
