@@ -28,9 +28,10 @@ pub async fn echo() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     let service = Router::new().route("/echo", post(async |body: Bytes| ([("content-type", "application/json")], body)));
+    let (mut stdin, mut nowhere) = (tokio::io::stdin(), tokio::io::sink());
     tokio::select! {
         served = axum::serve(listener, service) => served?,
-        _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()) => {}
+        _ = tokio::io::copy(&mut stdin, &mut nowhere) => {}
     }
     Ok(())
 }
@@ -39,7 +40,8 @@ pub async fn echo() -> anyhow::Result<()> {
 pub async fn ping(bun: &Path, line: &str) -> anyhow::Result<f64> {
     let script = tempfile::Builder::new().suffix(".ts").tempfile()?;
     std::fs::write(script.path(), PING)?;
-    let mut child = Command::new(bun).arg(script.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut child =
+        Command::new(bun).arg(script.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut stdin = child.stdin.take().context("piped")?;
     let mut stdout = BufReader::new(child.stdout.take().context("piped")?);
     let (mut times, mut answer) = (Vec::new(), String::new());

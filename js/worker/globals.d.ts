@@ -148,9 +148,38 @@ interface IntegrationContext<Config = Json, Credentials = Json> extends Context 
   readonly connectionId: string | null;
 }
 
-interface IntegrationDefinition<Config = Json, Credentials = Json> {
+/**
+ * The manifest as types, by app id. Empty here: `weft types` adds the project's own in `backend/manifest.d.ts`, from which
+ * `defineIntegration` then knows actions, their inputs and the configuration.
+ */
+// biome-ignore lint/suspicious/noEmptyInterface: it is there to be extended.
+interface IntegrationManifest {}
+
+type DeclaredManifests = IntegrationManifest[keyof IntegrationManifest];
+
+/** The types of the only manifest that was declared; with none or several of them everything goes. */
+type DeclaredManifest = [keyof IntegrationManifest] extends [never]
+  ? UndeclaredManifest
+  : IsOne<keyof IntegrationManifest> extends true
+    ? DeclaredManifests
+    : UndeclaredManifest;
+
+interface UndeclaredManifest {
+  config: Json;
+  actions: Record<string, { input: Json; output: unknown }>;
+}
+
+type IsOne<T, Each = T> = T extends unknown ? ([Each] extends [T] ? true : false) : never;
+
+type ActionHandlers<Actions, Ctx> = {
+  [Id in keyof Actions]?: Actions[Id] extends { input: infer Input; output: infer Output }
+    ? (input: Input, ctx: Ctx) => Output | Promise<Output>
+    : never;
+};
+
+interface IntegrationDefinition<Config = DeclaredManifest["config"], Credentials = Json> {
   /** By action id, as in the manifest. */
-  actions?: Record<string, (input: Json, ctx: IntegrationContext<Config, Credentials>) => unknown>;
+  actions?: ActionHandlers<DeclaredManifest["actions"], IntegrationContext<Config, Credentials>>;
   /** By webhook name, as in the manifest; what a handler returns is the answer to the sender. */
   webhooks?: Record<string, (call: WebhookCall<Config>, ctx: IntegrationContext<Config, Credentials>) => unknown>;
   bind?(
@@ -173,7 +202,7 @@ interface IntegrationDefinition<Config = Json, Credentials = Json> {
 declare function serve(handlers?: Handlers | Record<string, RpcHandler> | null): void;
 
 /** Registers an integration's handlers; it calls `serve`, so use one or the other. */
-declare function defineIntegration<Config = Json, Credentials = Json>(
+declare function defineIntegration<Config = DeclaredManifest["config"], Credentials = Json>(
   definition: IntegrationDefinition<Config, Credentials>,
 ): void;
 
@@ -182,3 +211,36 @@ declare const log: Log;
 
 /** Writes a named entry to the app's log. */
 declare function emit(name: string, data?: Json): void;
+
+/** What a test says about a call. */
+interface TestOptions {
+  /** The integration's configuration; its secret fields are kept out of recordings. */
+  config?: Json;
+  /** What is stored for the user's connection; kept out of recordings. */
+  userCredentials?: Json;
+  /** The app's secrets; kept out of recordings. */
+  credentials?: Record<string, string>;
+  /** Who calls; a user of the test's own unless given. */
+  caller?: Caller | null;
+  /** Answers the backend's calls of other integrations. */
+  callIntegration?: (integrationId: string, action: string, input: Json) => unknown;
+}
+
+interface TestDelivery {
+  headers?: Record<string, string>;
+  /** A value that is sent as JSON, or a text that is sent as it is. */
+  body?: Json;
+}
+
+/** A backend that runs in the test's process. Its outgoing HTTP comes from `test/recordings`. */
+interface TestIntegration {
+  call(action: string, input?: Json, options?: TestOptions): Promise<Json>;
+  webhook(name: string, request: TestDelivery, options?: TestOptions): Promise<Json>;
+  /** Calls a method of an app that is no integration. */
+  rpc(method: string, params?: Json, options?: TestOptions): Promise<Json>;
+  readonly logs: { level: string; message: string }[];
+  readonly events: { name: string; data: Json }[];
+}
+
+/** Loads the backend of the project in a folder. Only in tests that `weft test` runs. */
+declare function testIntegration(folder?: string): Promise<TestIntegration>;

@@ -7,6 +7,7 @@ mod archive;
 mod client;
 mod commands;
 mod config;
+mod dev;
 mod error;
 mod input;
 mod manifest;
@@ -14,6 +15,7 @@ mod output;
 mod progress;
 mod serve;
 mod sse;
+mod types;
 
 use std::process::ExitCode;
 

@@ -80,7 +80,7 @@ impl Server {
         let background = TaskTracker::new();
 
         let backend = Arc::new(Backend::default());
-        let workers = Host::new(worker_settings(&runtime, accounts, address), Arc::clone(&backend));
+        let workers = Host::new(worker_settings(&runtime, accounts, address, &settings), Arc::clone(&backend));
         let machine = machine(&data_dir, runtime.bun, accounts)?;
         let shared = || (pool.clone(), clock.clone());
         let apps = Arc::new(Apps::new(shared(), Arc::clone(&vault), machine, workers, background.clone()));
@@ -191,7 +191,7 @@ fn start_background(node: &Arc<Node>, lock_key: i64) -> Vec<JoinHandle<()>> {
         let node = Arc::clone(node);
         async move {
             let stop = node.stopping.clone();
-            tokio::select! { () = stop.cancelled() => {} () = node.apps.start_all() => {} }
+            tokio::select! { () = stop.cancelled() => {} () = node.apps.start_kept() => {} }
         }
     };
     vec![tokio::spawn(listening), tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node)))]
@@ -257,8 +257,9 @@ async fn open_vault(pool: &PgPool, clock: &Clock, keys: &Keys, settings: &Settin
     }
 }
 
-fn worker_settings(runtime: &Runtime, accounts: Option<Accounts>, address: SocketAddr) -> HostSettings {
+fn worker_settings(runtime: &Runtime, accounts: Option<Accounts>, address: SocketAddr, all: &Settings) -> HostSettings {
     let mut settings = HostSettings::new(&runtime.bun, &runtime.prelude, format!("http://{address}"));
+    settings.limits = all.workers.limits();
     settings.account = accounts.map(|Accounts { worker: Account { uid, gid }, .. }| weft_workers::Account { uid, gid });
     settings
 }

@@ -41,7 +41,20 @@ impl TestServer {
 
     async fn boot(&mut self) {
         let settings = self.settings();
-        self.server = Some(Server::start(settings, self.clock.clone()).await.expect("the server starts"));
+        for _ in 0..100 {
+            match Server::start(settings.clone(), self.clock.clone()).await {
+                Ok(server) => {
+                    self.server = Some(server);
+                    return;
+                }
+                // A child that another test forks at this moment holds the stopped server's lock until it becomes its program.
+                Err(error) if error.to_string().contains("uses the data directory") => {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("the server starts: {error:?}"),
+            }
+        }
+        panic!("the data directory does not become free");
     }
 
     fn settings(&self) -> Settings {

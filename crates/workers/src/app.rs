@@ -2,7 +2,8 @@
 //! the supervisor obeys.
 
 use crate::{
-    Call, CallError, Platform, StartError, Status, WorkerSpec,
+    Call, CallError, Death, Platform, StartError, Status, WorkerReport, WorkerSpec,
+    gate::Gate,
     logs::Journal,
     process::{Process, Shared},
     supervisor::Supervisor,
@@ -11,10 +12,13 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 const COMMANDS: usize = 64;
+
+/// How and when the last process was lost that nobody stopped.
+pub(crate) type LastDeath = Option<(Death, Instant)>;
 
 /// What callers need to know; published by the supervisor.
 pub(crate) enum State<P: Platform> {
@@ -24,7 +28,7 @@ pub(crate) enum State<P: Platform> {
     Stopped,
     /// `round` tells this crash from earlier ones, so that a thousand callers wake the app only once.
     Crashed {
-        reason: Arc<str>,
+        death: Death,
         round: u64,
     },
 }
@@ -36,7 +40,7 @@ impl<P: Platform> Clone for State<P> {
             Self::Running(process) => Self::Running(Arc::clone(process)),
             Self::Stopping => Self::Stopping,
             Self::Stopped => Self::Stopped,
-            Self::Crashed { reason, round } => Self::Crashed { reason: Arc::clone(reason), round: *round },
+            Self::Crashed { death, round } => Self::Crashed { death: death.clone(), round: *round },
         }
     }
 }
@@ -69,16 +73,20 @@ impl Command {
 /// The handle of an app's supervisor. Dropping it ends the supervisor and kills the process.
 pub(crate) struct App<P: Platform> {
     id: Arc<str>,
+    gate: Gate,
     state: watch::Receiver<State<P>>,
+    last_death: watch::Receiver<LastDeath>,
     commands: mpsc::Sender<Command>,
 }
 
 impl<P: Platform> App<P> {
     pub(crate) fn new(id: Arc<str>, shared: Arc<Shared<P>>, journal: Arc<Journal<P>>) -> Self {
         let (publish, state) = watch::channel(State::Starting);
+        let (mourn, last_death) = watch::channel(None);
         let (commands, inbox) = mpsc::channel(COMMANDS);
-        tokio::spawn(Supervisor::new(shared, journal, publish, inbox).run());
-        Self { id, state, commands }
+        let gate = Gate::new(Arc::clone(&id), &shared.settings.limits, shared.settings.request_limit);
+        tokio::spawn(Supervisor::new(shared, journal, (publish, mourn), inbox).run());
+        Self { id, gate, state, last_death, commands }
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -91,6 +99,16 @@ impl<P: Platform> App<P> {
         }
     }
 
+    pub(crate) fn report(&self) -> WorkerReport {
+        let process = self.running();
+        WorkerReport {
+            status: self.status(),
+            memory: process.as_ref().and_then(|process| process.memory()),
+            calls_in_flight: process.map_or(0, |process| process.calls_in_flight()),
+            last_death: self.last_death.borrow().as_ref().map(|(death, at)| (death.clone(), at.elapsed())),
+        }
+    }
+
     /// Sends a command and waits until it has been obeyed; nothing if the supervisor is gone.
     pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (done, answer) = oneshot::channel();
@@ -98,11 +116,23 @@ impl<P: Platform> App<P> {
         answer.await.ok()
     }
 
-    /// Calls the running process, or the next one as soon as it is ready. The caller bounds the time.
+    /// Calls the running process, or the next one as soon as it is ready, once there is a place for the call.
     pub(crate) async fn call(&self, call: &Call<P::Context>) -> Result<Box<RawValue>, CallError> {
         let begun = Instant::now();
+        let _pass = if call.nested { None } else { Some(self.gate.enter(call.params.get().len(), call.timeout).await?) };
+        let left = call.timeout.saturating_sub(begun.elapsed());
+        if let Ok(outcome) = timeout(left, self.call_now(call, begun)).await {
+            return outcome;
+        }
+        if let Some(process) = self.running() {
+            process.doubt();
+        }
+        Err(CallError::Timeout(call.timeout))
+    }
+
+    async fn call_now(&self, call: &Call<P::Context>, begun: Instant) -> Result<Box<RawValue>, CallError> {
         if let Some(process) = self.running()
-            && let Some(outcome) = process.call(call, call.timeout).await
+            && let Some(outcome) = process.call(call, call.timeout.saturating_sub(begun.elapsed())).await
         {
             return outcome;
         }
@@ -130,7 +160,7 @@ impl<P: Platform> App<P> {
                 }
                 State::Starting => {}
                 State::Stopping | State::Stopped => break,
-                State::Crashed { reason, .. } if woken => return Err(CallError::Died { reason }),
+                State::Crashed { death, .. } if woken => return Err(CallError::Died(death)),
                 State::Crashed { round, .. } => {
                     woken = true;
                     // Fails when the inbox is full, which means that others have asked for the same.

@@ -1,5 +1,6 @@
 //! How a call and a start can fail, in words a person can act on. No HTTP words: the platform maps these.
 
+use crate::{Death, DeathKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
@@ -16,8 +17,11 @@ pub enum CallError {
     #[error("the backend did not answer within {0:?}")]
     Timeout(Duration),
     /// The process ended before it answered, or could not be brought up again.
-    #[error("the backend stopped before it answered: {reason}")]
-    Died { reason: Arc<str> },
+    #[error("the backend stopped before it answered: {0}")]
+    Died(Death),
+    /// As many calls are at work as may be, and no more may wait, or the whole time of the call went by waiting. Nothing was sent.
+    #[error("the backend of app `{app}` has more calls at work and waiting than it can take; try again in a moment")]
+    Busy { app: Arc<str> },
     /// Nothing was sent.
     #[error("the request has {bytes} bytes, more than the {limit} a backend accepts; send less or pass a file")]
     TooLarge { bytes: usize, limit: usize },
@@ -29,20 +33,35 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// When it makes sense to try again, where that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { .. } => Some(Duration::from_secs(1)),
+            Self::Failed(failure) => failure.retry_after,
+            _ => None,
+        }
+    }
+
     /// The same error in the form that travels to a backend, so that nested calls fail like direct ones.
     #[must_use]
     pub fn into_failure(self) -> Failure {
         let (code, category) = match &self {
             Self::NotRunning { .. } => ("not_running", Category::Transient),
             Self::Timeout(_) => ("timeout", Category::Transient),
-            Self::Died { .. } => ("worker_died", Category::Transient),
+            Self::Died(death) => (death.kind.code(), Category::Transient),
+            Self::Busy { .. } => ("worker_busy", Category::Transient),
             Self::TooLarge { .. } => ("too_large", Category::Validation),
             Self::UnknownMethod { .. } => ("unknown_method", Category::Validation),
             Self::Failed(_) => ("failed", Category::Poison),
         };
         match self {
             Self::Failed(failure) => *failure,
-            other => Failure::new(other.to_string()).with_code(code).with_category(category),
+            other => {
+                let mut failure = Failure::new(other.to_string()).with_code(code).with_category(category);
+                failure.retry_after = other.retry_after();
+                failure
+            }
         }
     }
 }
@@ -115,8 +134,8 @@ pub enum StartError {
     /// The prelude reported that the entry point cannot be loaded.
     #[error("the entry point cannot be loaded: {message}")]
     Fatal { message: String },
-    #[error("the process ended before it was ready: {reason}{}", Tail(stderr))]
-    Exited { reason: Arc<str>, stderr: Vec<String> },
+    #[error("the process ended before it was ready: {death}{}", Tail(stderr))]
+    Exited { death: Death, stderr: Vec<String> },
     #[error(
         "the process was not ready within {after:?}: does the entry point wait for something at its top level?{}",
         Tail(stderr)
@@ -129,6 +148,17 @@ pub enum StartError {
     Stopped,
     #[error("the worker host is shutting down")]
     HostGone,
+}
+
+impl StartError {
+    /// The same as the end of a process, for those who wait for it.
+    pub(crate) fn as_death(&self) -> Death {
+        let kind = match self {
+            Self::Exited { death: Death { kind: DeathKind::OutOfMemory, .. }, .. } => DeathKind::OutOfMemory,
+            _ => DeathKind::StartFailed,
+        };
+        Death::new(kind, self.to_string())
+    }
 }
 
 /// The last lines a process wrote to stderr, as the end of a message.

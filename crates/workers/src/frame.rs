@@ -22,6 +22,8 @@ pub(crate) enum ToWorker<'a> {
         credentials: &'a BTreeMap<String, String>,
         manifest: &'a RawValue,
         run_onstart: bool,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        dev: bool,
     },
     Rpc {
         id: &'a str,

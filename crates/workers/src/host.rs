@@ -1,7 +1,7 @@
 //! The map from apps to their workers, and the public face of the crate.
 
 use crate::{
-    Call, CallError, HostSettings, LogLine, Platform, StartError, Status, WorkerSpec,
+    Call, CallError, HostSettings, LogLine, Platform, StartError, Status, WorkerReport, WorkerSpec,
     app::{App, Command},
     logs::Journal,
     process::Shared,
@@ -9,7 +9,7 @@ use crate::{
 use dashmap::DashMap;
 use serde_json::value::RawValue;
 use std::{collections::BTreeMap, sync::Arc};
-use tokio::{sync::broadcast, task::JoinSet, time::timeout};
+use tokio::{sync::broadcast, task::JoinSet};
 
 /// Runs the workers of all apps. Cheap to share; needs a tokio runtime with time and IO enabled. When the host is dropped its
 /// processes are killed; [`Host::stop_all`] ends them gently.
@@ -75,11 +75,18 @@ impl<P: Platform> Host<P> {
         self.apps.iter().map(|entry| (Arc::clone(entry.key()), entry.value().status())).collect()
     }
 
-    /// Calls a handler of the app. A call that arrives while the process starts waits for it; a crashed app gets one more try.
+    /// How the worker of every app is that was ever started.
+    #[must_use]
+    pub fn reports(&self) -> BTreeMap<Arc<str>, WorkerReport> {
+        self.apps.iter().map(|entry| (Arc::clone(entry.key()), entry.value().report())).collect()
+    }
+
+    /// Calls a handler of the app. A call that arrives while the process starts waits for it; a crashed app gets one more try; one
+    /// that finds too many others before it is refused.
     /// Dropping the future gives the call up.
     pub async fn call(&self, app: &str, call: Call<P::Context>) -> Result<Box<RawValue>, CallError> {
         let app = self.find(app).ok_or_else(|| CallError::NotRunning { app: app.into() })?;
-        timeout(call.timeout, app.call(&call)).await.unwrap_or(Err(CallError::Timeout(call.timeout)))
+        app.call(&call).await
     }
 
     /// The app's log from now on, across restarts and deployments. A receiver that lags behind by more than 256 lines loses the
@@ -100,7 +107,7 @@ impl<P: Platform> Host<P> {
 
     fn journal(&self, app: &str) -> Arc<Journal<P>> {
         let id: Arc<str> = app.into();
-        let new = || Arc::new(Journal::new(Arc::clone(&id), Arc::clone(&self.shared.platform)));
+        let new = || Arc::new(Journal::new(Arc::clone(&id), Arc::clone(&self.shared.platform), &self.shared.settings.limits));
         Arc::clone(&self.journals.entry(Arc::clone(&id)).or_insert_with(new))
     }
 }

@@ -3,15 +3,21 @@
 //! An entry lives from just before its line is queued until the first of: its reply, its caller giving up, the death of the
 //! process. Whoever presents an id afterwards finds nothing, which is what makes an id a proof of "on behalf of this call".
 
-use crate::Failure;
+use crate::{Death, DeathKind, Failure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dashmap::DashMap;
 use serde_json::value::RawValue;
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 const ID_LENGTH: usize = 22;
 
@@ -41,12 +47,13 @@ impl CallId {
 pub(crate) enum Reply {
     Result(Box<RawValue>),
     Error(Failure),
-    Died(Arc<str>),
+    Died(Death),
 }
 
 struct Entry<C> {
     reply: oneshot::Sender<Reply>,
-    context: Arc<C>,
+    /// Nothing for a probe: its id proves nothing.
+    context: Option<Arc<C>>,
 }
 
 pub(crate) struct InFlight<C> {
@@ -54,8 +61,11 @@ pub(crate) struct InFlight<C> {
     /// Counts tickets rather than entries, so that a call is seen before its entry exists.
     tickets: AtomicUsize,
     retired: AtomicBool,
-    death: OnceLock<Arc<str>>,
+    death: OnceLock<Death>,
     idle: Notify,
+    born: Instant,
+    /// When the last call ended, in milliseconds after `born`.
+    last_end: AtomicU64,
 }
 
 impl<C> InFlight<C> {
@@ -66,11 +76,13 @@ impl<C> InFlight<C> {
             retired: AtomicBool::new(false),
             death: OnceLock::new(),
             idle: Notify::new(),
+            born: Instant::now(),
+            last_end: AtomicU64::new(0),
         }
     }
 
     /// Registers a call; nothing if this process takes no more calls.
-    pub(crate) fn open(&self, context: Arc<C>) -> Option<Ticket<'_, C>> {
+    pub(crate) fn open(&self, context: Option<Arc<C>>) -> Option<Ticket<'_, C>> {
         self.tickets.fetch_add(1, SeqCst);
         let (reply, answer) = oneshot::channel();
         // From here on dropping the ticket undoes everything.
@@ -97,7 +109,7 @@ impl<C> InFlight<C> {
 
     /// The context of a call that is in flight.
     pub(crate) fn context(&self, id: &CallId) -> Option<Arc<C>> {
-        self.calls.get(id).map(|entry| Arc::clone(&entry.context))
+        self.calls.get(id).and_then(|entry| entry.context.clone())
     }
 
     /// Refuses new calls; those in flight go on.
@@ -105,19 +117,35 @@ impl<C> InFlight<C> {
         self.retired.store(true, SeqCst);
     }
 
+    /// How many calls are in flight.
+    pub(crate) fn count(&self) -> usize {
+        self.tickets.load(SeqCst)
+    }
+
+    /// Begins the time without calls anew.
+    pub(crate) fn touch(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_end.store(now, SeqCst);
+    }
+
+    /// Since when no call is in flight; nothing while there is one.
+    pub(crate) fn unused_since(&self) -> Option<Instant> {
+        (self.count() == 0).then(|| self.born + Duration::from_millis(self.last_end.load(SeqCst)))
+    }
+
     /// Waits until no call is in flight. For one waiter, after [`Self::retire`].
     pub(crate) async fn idle(&self) {
-        while self.tickets.load(SeqCst) > 0 {
+        while self.count() > 0 {
             self.idle.notified().await;
         }
     }
 
     /// Ends all calls with the reason why the process is gone.
-    pub(crate) fn bury(&self, reason: &Arc<str>) {
-        let _ = self.death.set(Arc::clone(reason));
+    pub(crate) fn bury(&self, death: &Death) {
+        let _ = self.death.set(death.clone());
         let ids: Vec<CallId> = self.calls.iter().map(|entry| *entry.key()).collect();
         for id in ids {
-            self.settle(&id, Reply::Died(Arc::clone(reason)));
+            self.settle(&id, Reply::Died(death.clone()));
         }
     }
 }
@@ -138,7 +166,7 @@ impl<C> Ticket<'_, C> {
         match (&mut self.answer).await {
             Ok(reply) => reply,
             // The table never drops an entry unanswered; if it did, the process is what is lost.
-            Err(_) => Reply::Died("its reply was lost".into()),
+            Err(_) => Reply::Died(Death::new(DeathKind::Unknown, "its reply was lost")),
         }
     }
 }
@@ -146,6 +174,8 @@ impl<C> Ticket<'_, C> {
 impl<C> Drop for Ticket<'_, C> {
     fn drop(&mut self) {
         self.table.calls.remove(&self.id);
+        // Before the count, so that whoever sees no call sees when the last one ended.
+        self.table.touch();
         if self.table.tickets.fetch_sub(1, SeqCst) == 1 {
             self.table.idle.notify_one();
         }
@@ -168,22 +198,34 @@ mod tests {
     #[test]
     fn an_id_is_worthless_once_its_ticket_is_dropped() {
         let table = InFlight::new();
-        let id = table.open(Arc::new(7)).map(|ticket| {
+        let id = table.open(Some(Arc::new(7))).map(|ticket| {
             assert_eq!(table.context(ticket.id()).as_deref(), Some(&7));
             *ticket.id()
         });
         let Some(id) = id else { unreachable!("an open table takes calls") };
         assert!(table.context(&id).is_none());
-        assert!(!table.settle(&id, Reply::Died("late".into())));
+        assert!(!table.settle(&id, Reply::Error(Failure::new("late"))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_is_unused_from_the_end_of_its_last_call() {
+        let table = InFlight::new();
+        let Some(ticket) = table.open(Some(Arc::new(()))) else { unreachable!("an open table takes calls") };
+        assert_eq!((table.count(), table.unused_since()), (1, None));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        drop(ticket);
+        let ended = Instant::now();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!((table.count(), table.unused_since()), (0, Some(ended)));
     }
 
     #[tokio::test]
     async fn a_buried_table_ends_its_calls_and_takes_no_more() {
         let table = InFlight::new();
-        let Some(ticket) = table.open(Arc::new(())) else { unreachable!("an open table takes calls") };
-        table.bury(&"gone".into());
-        assert!(matches!(ticket.answer().await, Reply::Died(reason) if &*reason == "gone"));
-        assert!(table.open(Arc::new(())).is_none());
+        let Some(ticket) = table.open(Some(Arc::new(()))) else { unreachable!("an open table takes calls") };
+        table.bury(&Death::new(DeathKind::Exit, "gone"));
+        assert!(matches!(ticket.answer().await, Reply::Died(death) if &*death.reason == "gone"));
+        assert!(table.open(Some(Arc::new(()))).is_none());
         table.idle().await;
     }
 }

@@ -8,10 +8,14 @@
 //! process that dies takes only its own calls with it and is started again until it dies too often.
 
 mod app;
+mod death;
 mod error;
+mod flood;
 mod frame;
+mod gate;
 mod host;
 mod in_flight;
+mod keeper;
 mod lines;
 mod logs;
 mod platform;
@@ -21,9 +25,12 @@ mod restart;
 mod settings;
 mod spawn;
 mod supervisor;
+mod vitals;
 
+pub use death::{Death, DeathKind};
 pub use error::{CallError, Category, Failure, StartError};
 pub use host::Host;
 pub use logs::{Level, LogLine};
-pub use platform::{Call, Platform, Status};
-pub use settings::{Account, HostSettings, RestartPolicy, WorkerSpec};
+pub use platform::{Call, Platform, Status, WorkerReport};
+pub use settings::{Account, HostSettings, Limits, RestartPolicy, WorkerSpec};
+pub use vitals::MEMORY_IS_WATCHED;

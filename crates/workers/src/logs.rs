@@ -1,10 +1,14 @@
 //! The live log of one app: everything its processes say and what the host says about them. Nothing is stored; a subscriber that
 //! is too slow loses the oldest lines. The feed belongs to the app, not to a process, so it survives restarts and deployments.
+//! What a backend causes beyond its quota is dropped and counted; what the host says is never dropped.
 
-use crate::Platform;
+use crate::{Limits, Platform, flood::Quota};
 use serde::Serialize;
-use std::{fmt, sync::Arc};
-use tokio::sync::broadcast;
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::{sync::broadcast, time::Instant};
 
 const CAPACITY: usize = 256;
 /// The longest message, in bytes; the rest is cut off.
@@ -66,18 +70,49 @@ pub(crate) struct Journal<P> {
     app: Arc<str>,
     platform: Arc<P>,
     feed: broadcast::Sender<LogLine>,
+    quota: Mutex<Quota>,
 }
 
 impl<P: Platform> Journal<P> {
-    pub(crate) fn new(app: Arc<str>, platform: Arc<P>) -> Self {
-        Self { app, platform, feed: broadcast::Sender::new(CAPACITY) }
+    pub(crate) fn new(app: Arc<str>, platform: Arc<P>, limits: &Limits) -> Self {
+        let quota = Quota::new(limits.log_lines_per_second, limits.log_burst, Instant::now());
+        Self { app, platform, feed: broadcast::Sender::new(CAPACITY), quota: Mutex::new(quota) }
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<LogLine> {
         self.feed.subscribe()
     }
 
+    /// Logs what the backend says or causes, within its quota.
     pub(crate) fn write(&self, level: Level, message: &str, context: Option<&Arc<P::Context>>) {
+        if self.quota().admit(Instant::now()) {
+            self.put(level, message, context);
+        }
+    }
+
+    /// Tells how many lines were dropped, at most once a second.
+    pub(crate) fn report_dropped(&self) {
+        let dropped = self.quota().report(Instant::now());
+        self.tell_dropped(dropped);
+    }
+
+    /// The same at the end of a process.
+    pub(crate) fn settle_dropped(&self) {
+        let dropped = self.quota().settle();
+        self.tell_dropped(dropped);
+    }
+
+    fn tell_dropped(&self, dropped: Option<u64>) {
+        if let Some(count) = dropped {
+            self.system(&format!("{count} log lines dropped: the backend writes more than is kept"));
+        }
+    }
+
+    fn quota(&self) -> MutexGuard<'_, Quota> {
+        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, level: Level, message: &str, context: Option<&Arc<P::Context>>) {
         let line = LogLine { level, message: cut(message).into() };
         self.platform.log(&self.app, context, &line);
         // Fails only when nobody listens.
@@ -85,7 +120,7 @@ impl<P: Platform> Journal<P> {
     }
 
     pub(crate) fn system(&self, message: &str) {
-        self.write(Level::System, message, None);
+        self.put(Level::System, message, None);
     }
 
     pub(crate) fn warn(&self, message: &str) {

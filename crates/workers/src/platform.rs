@@ -1,7 +1,7 @@
 //! The seam to the platform: what it gives with a call and what the host asks of it. The context is opaque here; the host only
 //! keeps it beside the call and hands it back.
 
-use crate::{CallError, LogLine};
+use crate::{CallError, Death, LogLine};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::{fmt, sync::Arc, time::Duration};
@@ -35,8 +35,11 @@ pub struct Call<C> {
     /// `{userId, email, connectionId?, appId?}`, or nothing when the platform itself calls.
     pub caller: Option<Box<RawValue>>,
     pub context: Arc<C>,
-    /// Covers everything, a start of the process included.
+    /// Covers everything, waiting for a place and a start of the process included.
     pub timeout: Duration,
+    /// Whether it is made on behalf of another call that is at work. Such a call never waits for a place, because the places may
+    /// all be taken by the calls that wait for it.
+    pub nested: bool,
 }
 
 /// What an app's worker is doing.
@@ -63,6 +66,18 @@ impl fmt::Display for Status {
             Self::Crashed => "crashed",
         })
     }
+}
+
+/// How the worker of one app is.
+#[derive(Clone, Debug)]
+pub struct WorkerReport {
+    pub status: Status,
+    /// Resident memory in bytes, while it runs and where the system tells.
+    pub memory: Option<u64>,
+    /// Calls that its running process is working on.
+    pub calls_in_flight: usize,
+    /// Why the last process was lost that nobody stopped, and how long ago.
+    pub last_death: Option<(Death, Duration)>,
 }
 
 impl<C> fmt::Debug for Call<C> {

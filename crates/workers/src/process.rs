@@ -3,30 +3,38 @@
 //! still arrive. Letting go of every handle kills it.
 
 use crate::{
-    Call, CallError, HostSettings, Platform, StartError, WorkerSpec,
+    Call, CallError, Death, DeathKind, HostSettings, Platform, StartError, WorkerSpec,
     frame::{self, ToWorker},
     in_flight::{InFlight, Reply},
+    keeper::Keeper,
     logs::Journal,
     reader::{Handshake, Outgoing, Reader, StderrTail, follow_stderr},
     spawn::{self, Spawned},
+    vitals::Vitals,
 };
 use serde_json::value::RawValue;
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::{
     io::AsyncWriteExt,
-    process::{Child, ChildStdin},
+    process::ChildStdin,
     sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
-    time::timeout,
+    time::{sleep, sleep_until, timeout},
 };
 
 /// Lines that may wait for stdin; whoever comes later waits within the time of its call.
 const QUEUE: usize = 4096;
 const BATCH: usize = 256;
+/// A method that no backend has: names with two underscores belong to the platform.
+const PROBE: &str = "__probe";
 /// A batch buffer larger than this is not kept.
 const BATCH_BYTES: usize = 1024 * 1024;
-/// How long a process may live on after closing its stdout, and how long the pipes may be read after its end.
-const GRACE: Duration = Duration::from_millis(500);
 
 /// What every process of a host shares.
 pub(crate) struct Shared<P> {
@@ -37,9 +45,14 @@ pub(crate) struct Shared<P> {
 pub(crate) struct Process<P: Platform> {
     calls: Arc<InFlight<P::Context>>,
     lines: mpsc::Sender<Outgoing>,
-    kill: watch::Sender<bool>,
-    exit: watch::Receiver<Option<Arc<str>>>,
+    kill: watch::Sender<Option<Death>>,
+    exit: watch::Receiver<Option<Death>>,
+    vitals: Arc<Vitals>,
     request_limit: usize,
+    silence: Duration,
+    /// Whether it answers calls of methods that it does not have; one that reads its stdin by itself may not.
+    answers_probes: AtomicBool,
+    probing: AtomicBool,
 }
 
 impl<P: Platform> Process<P> {
@@ -53,7 +66,7 @@ impl<P: Platform> Process<P> {
         let spawned = spawn::spawn(settings, &spec)?;
         let tail = Arc::new(StderrTail::default());
         let (ready, word) = oneshot::channel();
-        let process = Self::attach(spawned, &shared, journal, &spec.app_id, (ready, Arc::clone(&tail)));
+        let process = Self::attach(spawned, &shared, journal, &spec, (ready, Arc::clone(&tail)));
         // The queue is empty, so this neither waits nor fails.
         let _ = process.lines.send(Outgoing::Line(discover(settings, &spec))).await;
         match timeout(settings.start_timeout, process.handshake(word, &tail)).await {
@@ -66,16 +79,16 @@ impl<P: Platform> Process<P> {
         spawned: Spawned,
         shared: &Shared<P>,
         journal: Arc<Journal<P>>,
-        app: &Arc<str>,
+        spec: &WorkerSpec,
         (ready, tail): (oneshot::Sender<Handshake>, Arc<StderrTail>),
     ) -> Self {
         let (lines, queue) = mpsc::channel(QUEUE);
-        let (kill, killed) = watch::channel(false);
+        let (kill, killed) = watch::channel(None);
         let (exited, exit) = watch::channel(None);
-        let calls = Arc::new(InFlight::new());
+        let (calls, vitals) = (Arc::new(InFlight::new()), Arc::new(Vitals::default()));
         let request_limit = shared.settings.request_limit;
         let reader = Reader {
-            app: Arc::clone(app),
+            app: Arc::clone(&spec.app_id),
             platform: Arc::clone(&shared.platform),
             journal: Arc::clone(&journal),
             calls: Arc::clone(&calls),
@@ -87,25 +100,34 @@ impl<P: Platform> Process<P> {
             child: spawned.child,
             stdin: tokio::spawn(write(spawned.stdin, queue)),
             stdout: tokio::spawn(reader.run(spawned.stdout)),
-            stderr: tokio::spawn(follow_stderr(spawned.stderr, journal, tail)),
+            stderr: tokio::spawn(follow_stderr(spawned.stderr, Arc::clone(&journal), tail)),
             killed,
+            memory_limit: spec.memory_limit.unwrap_or(u64::MAX).min(shared.settings.limits.memory),
+            vitals: Arc::clone(&vitals),
+            journal,
         };
         let table = Arc::clone(&calls);
         tokio::spawn(async move {
-            let reason: Arc<str> = keeper.run().await.into();
-            table.bury(&reason);
-            exited.send_replace(Some(reason));
+            let death = keeper.run().await;
+            table.bury(&death);
+            exited.send_replace(Some(death));
         });
-        Self { calls, lines, kill, exit, request_limit }
+        let silence = shared.settings.limits.silence;
+        let (answers_probes, probing) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { calls, lines, kill, exit, vitals, request_limit, silence, answers_probes, probing }
     }
 
     async fn handshake(&self, word: oneshot::Receiver<Handshake>, tail: &StderrTail) -> Result<(), StartError> {
         match word.await {
-            Ok(Handshake::Ready { protocol }) if protocol <= frame::PROTOCOL => Ok(()),
+            Ok(Handshake::Ready { protocol }) if protocol <= frame::PROTOCOL => {
+                self.calls.touch();
+                self.answers_probes.store(protocol == frame::PROTOCOL, Relaxed);
+                Ok(())
+            }
             Ok(Handshake::Ready { protocol }) => Err(StartError::Protocol { found: protocol }),
             Ok(Handshake::Fatal { message }) => Err(StartError::Fatal { message }),
             // The reader is gone: the process has ended or is about to.
-            Err(_) => Err(StartError::Exited { reason: self.exited().await, stderr: tail.lines() }),
+            Err(_) => Err(StartError::Exited { death: self.exited().await, stderr: tail.lines() }),
         }
     }
 
@@ -116,7 +138,7 @@ impl<P: Platform> Process<P> {
         if bytes > self.request_limit {
             return Some(Err(CallError::TooLarge { bytes, limit: self.request_limit }));
         }
-        let ticket = self.calls.open(Arc::clone(&call.context))?;
+        let ticket = self.calls.open(Some(Arc::clone(&call.context)))?;
         let message = ToWorker::Rpc {
             id: ticket.id().as_str(),
             method: &call.method,
@@ -128,7 +150,7 @@ impl<P: Platform> Process<P> {
         let _ = self.lines.send(Outgoing::Line(message.line(bytes + 256))).await;
         Some(match ticket.answer().await {
             Reply::Result(result) => Ok(result),
-            Reply::Died(reason) => Err(CallError::Died { reason }),
+            Reply::Died(death) => Err(CallError::Died(death)),
             Reply::Error(failure) if failure.code.as_deref() == Some("unknown_method") => {
                 Err(CallError::UnknownMethod { method: call.method.clone() })
             }
@@ -140,20 +162,66 @@ impl<P: Platform> Process<P> {
         self.exit.borrow().is_none()
     }
 
-    /// Waits for the end of the process and says why it came.
-    pub(crate) async fn exited(&self) -> Arc<str> {
-        match self.exit.clone().wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            // The keeper always leaves a reason unless the runtime itself goes down.
-            Err(_) => "the server is shutting down".into(),
+    /// Finds out whether the process still reads its messages, after a call that it did not answer in time, and kills it if not.
+    pub(crate) fn doubt(self: &Arc<Self>) {
+        if self.answers_probes.load(Relaxed) && !self.probing.swap(true, Relaxed) {
+            let process = Arc::clone(self);
+            tokio::spawn(async move {
+                process.probe().await;
+                process.probing.store(false, Relaxed);
+            });
         }
+    }
+
+    /// Calls a method that no backend has: a process that reads at all says so at once.
+    async fn probe(&self) {
+        let Some(ticket) = self.calls.open(None) else { return };
+        let timeout_ms = u64::try_from(self.silence.as_millis()).unwrap_or(u64::MAX);
+        let (id, params) = (ticket.id().as_str(), RawValue::NULL);
+        let line = ToWorker::Rpc { id, method: PROBE, params, caller: None, timeout_ms }.line(256);
+        let answer = async {
+            let _ = self.lines.send(Outgoing::Line(line)).await;
+            ticket.answer().await
+        };
+        if timeout(self.silence, answer).await.is_err() {
+            let reason = format!("it stopped answering: it read no message for {:?} after a call had timed out", self.silence);
+            self.kill.send_replace(Some(Death::new(DeathKind::Unresponsive, reason)));
+        }
+    }
+
+    pub(crate) fn calls_in_flight(&self) -> usize {
+        self.calls.count()
+    }
+
+    /// Resident memory in bytes, once it is known.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        self.vitals.resident()
+    }
+
+    /// Returns when there was no call for that long.
+    pub(crate) async fn unused_for(&self, limit: Duration) {
+        loop {
+            match self.calls.unused_since() {
+                Some(since) if since.elapsed() >= limit => return,
+                Some(since) => sleep_until(since + limit).await,
+                None => sleep(limit).await,
+            }
+        }
+    }
+
+    /// Waits for the end of the process and says why it came.
+    pub(crate) async fn exited(&self) -> Death {
+        let death = self.exit.clone().wait_for(Option::is_some).await.ok().and_then(|death| death.clone());
+        // The keeper always leaves a reason unless the runtime itself goes down.
+        death.unwrap_or_else(|| Death::new(DeathKind::Stopped, "the server is shutting down"))
     }
 
     /// Lets calls in flight finish, asks the process to finish, and kills what is left; `patience` bounds each of the two.
     pub(crate) async fn finish(&self, patience: Duration) {
         self.calls.retire();
         let _ = timeout(patience, self.calls.idle()).await;
-        self.calls.bury(&"it was stopped, and the call took longer than the time given to finish".into());
+        self.calls
+            .bury(&Death::new(DeathKind::Stopped, "it was stopped, and the call took longer than the time given to finish"));
         let _ = timeout(patience, async {
             // Both fail only when the process is gone already.
             let _ = self.lines.send(Outgoing::Line(ToWorker::Shutdown.line(32))).await;
@@ -161,7 +229,7 @@ impl<P: Platform> Process<P> {
             self.exited().await
         })
         .await;
-        self.kill.send_replace(true);
+        self.kill.send_replace(Some(Death::new(DeathKind::Stopped, "it was stopped")));
         self.exited().await;
     }
 }
@@ -173,65 +241,9 @@ fn discover(settings: &HostSettings, spec: &WorkerSpec) -> Vec<u8> {
         credentials: &spec.credentials,
         manifest: &spec.manifest,
         run_onstart: spec.run_on_start,
+        dev: spec.dev,
     }
     .line(1024)
-}
-
-/// Owns the process until its end.
-struct Keeper {
-    child: Child,
-    stdin: JoinHandle<io::Result<()>>,
-    stdout: JoinHandle<()>,
-    stderr: JoinHandle<()>,
-    killed: watch::Receiver<bool>,
-}
-
-impl Keeper {
-    /// Waits for the end and cleans up after it; returns the reason.
-    async fn run(mut self) -> String {
-        let group = self.child.id();
-        let status = tokio::select! {
-            status = self.child.wait() => Some(status),
-            () = must_end(&mut self.stdin, &mut self.stdout, &mut self.killed) => None,
-        };
-        let status = if let Some(status) = status {
-            status
-        } else {
-            spawn::kill_group(group);
-            self.child.wait().await
-        };
-        // Whatever it started must not outlive it, nor keep its pipes open.
-        spawn::kill_group(group);
-        let _ = timeout(GRACE, async {
-            // A finished handle may have been polled already, which must not happen twice.
-            if !self.stdout.is_finished() {
-                let _ = (&mut self.stdout).await;
-            }
-            let _ = (&mut self.stderr).await;
-        })
-        .await;
-        self.stdin.abort();
-        self.stdout.abort();
-        self.stderr.abort();
-        spawn::describe(&status)
-    }
-}
-
-/// Returns when the process has to be killed: somebody asked for it or let go of it, or a pipe of it is closed and it therefore
-/// cannot be talked to any more.
-async fn must_end(stdin: &mut JoinHandle<io::Result<()>>, stdout: &mut JoinHandle<()>, killed: &mut watch::Receiver<bool>) {
-    let broken = async {
-        tokio::select! {
-            _ = stdout => {}
-            Ok(Err(_)) = stdin => {}
-        }
-        // It may just be exiting by itself; its own reason says more than a signal.
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        _ = killed.wait_for(|kill| *kill) => {}
-        () = broken => {}
-    }
 }
 
 /// Writes queued lines to stdin, as many at once as there are.

@@ -1,10 +1,11 @@
 //! What a worker says: replies to their callers, requests to the platform, the rest to the log.
 //!
 //! Runs on one task per process and waits for nothing but the next line, so that a call which needs the same worker again
-//! (a self-action) can never block itself.
+//! (a self-action) can never block itself. Only a flood of what is no reply makes it rest for a moment.
 
 use crate::{
     Failure, Level, Platform,
+    flood::Pace,
     frame::{FromWorker, LINE_LIMIT, Outcome, ToWorker},
     in_flight::{CallId, InFlight, Reply},
     lines::{Line, Lines},
@@ -18,6 +19,7 @@ use std::{
 use tokio::{
     process::{ChildStderr, ChildStdout},
     sync::{Semaphore, mpsc, oneshot},
+    time::{Instant, sleep_until},
 };
 
 /// How many self-actions of one process may be at work; a backend that asks for more is refused, not queued.
@@ -52,26 +54,41 @@ impl<P: Platform> Reader<P> {
     pub(crate) async fn run(mut self, stdout: ChildStdout) {
         let mut lines = Lines::new(stdout, LINE_LIMIT);
         let room = Arc::new(Semaphore::new(SELF_ACTIONS));
+        let mut pace = Pace::new(Instant::now());
         while let Ok(Some(line)) = lines.next().await {
-            match line {
-                Line::Whole([]) => {}
-                Line::Whole(line) => match FromWorker::parse(line) {
-                    Some(message) => self.receive(message, &room),
-                    None => self.journal.write(Level::Stdout, &String::from_utf8_lossy(line), None),
-                },
-                Line::TooLong(_) => self.journal.warn(
-                    "dropped a message of more than 1 MiB from the backend, and the call it answers will time out; return less",
-                ),
+            let noise = match line {
+                Line::Whole(line) if self.receive(line, &room) => line.len(),
+                Line::Whole(_) => continue,
+                Line::TooLong(line) => {
+                    self.journal.warn(
+                        "dropped a message of more than 1 MiB from the backend, and the call it answers will time out; return less",
+                    );
+                    line.len()
+                }
+            };
+            if let Some(end) = pace.count(noise, Instant::now()) {
+                sleep_until(end).await;
             }
         }
     }
 
-    fn receive(&mut self, message: FromWorker<'_>, room: &Arc<Semaphore>) {
-        match message {
-            FromWorker::Reply { id, result } => self.reply(id, result),
-            FromWorker::SelfAction { id, call, action, params } => {
+    /// Does what a line asks for; whether it was anything else than a reply that a call waits for.
+    fn receive(&mut self, line: &[u8], room: &Arc<Semaphore>) -> bool {
+        match FromWorker::parse(line) {
+            Some(FromWorker::Reply { id, result }) => return !self.reply(id, result),
+            Some(FromWorker::SelfAction { id, call, action, params }) => {
                 self.self_action(SelfAction { id: id.to_owned(), action, params: params.to_owned() }, call, room);
             }
+            Some(message) => self.note(message),
+            None if line.is_empty() => {}
+            None => self.journal.write(Level::Stdout, &String::from_utf8_lossy(line), None),
+        }
+        true
+    }
+
+    fn note(&mut self, message: FromWorker<'_>) {
+        match message {
+            FromWorker::Reply { .. } | FromWorker::SelfAction { .. } => {}
             FromWorker::Log { level, message, call } => {
                 self.journal.write(Level::from_worker(level), &message, self.context(call).as_ref());
             }
@@ -83,14 +100,17 @@ impl<P: Platform> Reader<P> {
         }
     }
 
-    fn reply(&self, id: Option<CallId>, result: Result<&RawValue, Failure>) {
+    /// Whether a call was waiting for it.
+    fn reply(&self, id: Option<CallId>, result: Result<&RawValue, Failure>) -> bool {
         let reply = match result {
             Ok(value) => Reply::Result(value.to_owned()),
             Err(failure) => Reply::Error(failure),
         };
-        if !id.is_some_and(|id| self.calls.settle(&id, reply)) {
+        let awaited = id.is_some_and(|id| self.calls.settle(&id, reply));
+        if !awaited {
             self.journal.warn("dropped a reply to a call that is over or never was");
         }
+        awaited
     }
 
     fn first_word(&mut self, word: Handshake) {
@@ -187,6 +207,7 @@ impl StderrTail {
 /// Copies stderr to the log, line by line.
 pub(crate) async fn follow_stderr<P: Platform>(stderr: ChildStderr, journal: Arc<Journal<P>>, tail: Arc<StderrTail>) {
     let mut lines = Lines::new(stderr, MESSAGE_LIMIT);
+    let mut pace = Pace::new(Instant::now());
     while let Ok(Some(line)) = lines.next().await {
         let (Line::Whole(bytes) | Line::TooLong(bytes)) = line;
         if bytes.is_empty() {
@@ -195,5 +216,8 @@ pub(crate) async fn follow_stderr<P: Platform>(stderr: ChildStderr, journal: Arc
         let text = String::from_utf8_lossy(bytes);
         tail.push(&text);
         journal.write(Level::Stderr, &text, None);
+        if let Some(end) = pace.count(text.len(), Instant::now()) {
+            sleep_until(end).await;
+        }
     }
 }

@@ -23,10 +23,11 @@ pub struct HostSettings {
     pub restarts: RestartPolicy,
     /// The longest line sent to a worker, in bytes; a call with larger parameters is refused.
     pub request_limit: usize,
+    pub limits: Limits,
 }
 
 impl HostSettings {
-    /// Settings with the documented defaults: 10 s to start, 10 s to stop, 16 MiB a request, no change of account.
+    /// Settings with the documented defaults: 10 s to start, 10 s to stop, 16 MiB a request, no change of account, [`Limits`].
     pub fn new(bun: impl Into<PathBuf>, prelude: impl Into<PathBuf>, runtime_url: impl Into<String>) -> Self {
         Self {
             bun: bun.into(),
@@ -37,6 +38,45 @@ impl HostSettings {
             stop_timeout: Duration::from_secs(10),
             restarts: RestartPolicy::default(),
             request_limit: 16 * 1024 * 1024,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What one worker may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Resident memory in bytes; a process that exceeds it is killed.
+    pub memory: u64,
+    /// Calls at work at once.
+    pub calls: usize,
+    /// Calls that wait for a place, each at most for its own timeout; those beyond are refused at once.
+    pub queue: usize,
+    /// The parameters of all calls that are at work or wait, in bytes; at least [`HostSettings::request_limit`].
+    pub call_bytes: usize,
+    /// Log lines that are kept, sustained; those beyond are dropped and counted.
+    pub log_lines_per_second: u32,
+    /// Log lines that are kept at once after a quiet time.
+    pub log_burst: u32,
+    /// How long a process may leave a probe unanswered; it gets one when a call has timed out, and is killed after that.
+    pub silence: Duration,
+    /// How long a worker goes without a call before it is stopped; `None` for ever.
+    pub idle: Option<Duration>,
+}
+
+impl Default for Limits {
+    /// 256 MiB of memory, 256 calls and 1,024 waiting with 64 MiB of parameters, 2,000 log lines a second (4,000 at once), 10 s of silence,
+    /// 15 min without a call.
+    fn default() -> Self {
+        Self {
+            memory: 256 * 1024 * 1024,
+            calls: 256,
+            queue: 1024,
+            call_bytes: 64 * 1024 * 1024,
+            log_lines_per_second: 2000,
+            log_burst: 4000,
+            silence: Duration::from_secs(10),
+            idle: Some(Duration::from_mins(15)),
         }
     }
 }
@@ -81,6 +121,12 @@ pub struct WorkerSpec {
     pub manifest: Box<RawValue>,
     /// Whether `onStart` runs in this version's processes.
     pub run_on_start: bool,
+    /// Whether the process reports its calls and their outgoing HTTP to the live log, for the person who writes it.
+    pub dev: bool,
+    /// Resident memory in bytes; counts where it is lower than [`Limits::memory`].
+    pub memory_limit: Option<u64>,
+    /// Whether it goes on without calls, because it works by itself.
+    pub keep_running: bool,
 }
 
 impl fmt::Debug for WorkerSpec {
@@ -111,6 +157,9 @@ mod tests {
             credentials: BTreeMap::from([("KEY".to_owned(), "canary-2".to_owned())]),
             manifest: RawValue::NULL.to_owned(),
             run_on_start: false,
+            dev: false,
+            memory_limit: None,
+            keep_running: false,
         };
         let text = format!("{spec:?}");
         assert!(text.contains("TOKEN") && text.contains("KEY"), "{text}");

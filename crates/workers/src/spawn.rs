@@ -1,11 +1,11 @@
-//! One operating system process: how it is started, how its group is killed, how its end is put in words.
+//! One operating system process: how it is started and how its group is killed.
 
 use crate::{HostSettings, StartError, WorkerSpec};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus, process::Stdio};
+use std::process::Stdio;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 /// Enough for a backend that runs a common program; nothing of the server's own path.
@@ -63,35 +63,4 @@ pub(crate) fn kill_group(leader: Option<u32>) {
     let Some(leader) = leader.and_then(|id| i32::try_from(id).ok()) else { return };
     // Fails only when nothing is left of the group.
     let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
-}
-
-/// The end of a process as half a sentence.
-pub(crate) fn describe(status: &std::io::Result<ExitStatus>) -> String {
-    match status {
-        Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => format!("it exited with code {code}"),
-            (None, Some(signal)) => format!("it was killed by {}", signal_name(signal)),
-            (None, None) => "it ended for an unknown reason".to_owned(),
-        },
-        Err(error) => format!("the system lost track of it: {error}"),
-    }
-}
-
-fn signal_name(number: i32) -> String {
-    match Signal::try_from(number) {
-        Ok(signal) => format!("signal {number} ({signal})"),
-        Err(_) => format!("signal {number}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ends_are_put_in_words() {
-        // A wait status holds the exit code in its second byte and the signal in its first.
-        assert_eq!(describe(&Ok(ExitStatus::from_raw(3 << 8))), "it exited with code 3");
-        assert_eq!(describe(&Ok(ExitStatus::from_raw(9))), "it was killed by signal 9 (SIGKILL)");
-    }
 }

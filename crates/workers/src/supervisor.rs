@@ -2,13 +2,13 @@
 //! Commands are obeyed one after the other, except that a stop interrupts a start. Ends when every handle of the app is gone.
 
 use crate::{
-    Platform, StartError, WorkerSpec,
-    app::{Command, State},
+    Death, DeathKind, Platform, StartError, WorkerSpec,
+    app::{Command, LastDeath, State},
     logs::Journal,
     process::{Process, Shared},
     restart::{Deaths, Verdict},
 };
-use std::{collections::VecDeque, future, sync::Arc};
+use std::{collections::VecDeque, future, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -17,7 +17,9 @@ use tokio::{
 
 enum Event {
     Command(Command),
-    Died(Arc<str>),
+    Died(Death),
+    /// There was no call for a while.
+    Idle,
     RestartDue,
     /// A replaced process has finished.
     Retired,
@@ -27,6 +29,7 @@ pub(crate) struct Supervisor<P: Platform> {
     shared: Arc<Shared<P>>,
     journal: Arc<Journal<P>>,
     state: watch::Sender<State<P>>,
+    last_death: watch::Sender<LastDeath>,
     commands: mpsc::Receiver<Command>,
     /// Commands that arrived while a process was coming up.
     inbox: VecDeque<Command>,
@@ -43,13 +46,14 @@ impl<P: Platform> Supervisor<P> {
     pub(crate) fn new(
         shared: Arc<Shared<P>>,
         journal: Arc<Journal<P>>,
-        state: watch::Sender<State<P>>,
+        (state, last_death): (watch::Sender<State<P>>, watch::Sender<LastDeath>),
         commands: mpsc::Receiver<Command>,
     ) -> Self {
         Self {
             shared,
             journal,
             state,
+            last_death,
             commands,
             inbox: VecDeque::new(),
             spec: None,
@@ -75,7 +79,8 @@ impl<P: Platform> Supervisor<P> {
                     self.stop().await;
                     let _ = done.send(());
                 }
-                Event::Died(reason) => self.mourn(&reason),
+                Event::Died(death) => self.mourn(&death),
+                Event::Idle => self.rest(),
                 Event::RestartDue => self.restart().await,
                 Event::Retired => {}
             }
@@ -96,14 +101,28 @@ impl<P: Platform> Supervisor<P> {
                 None => future::pending().await,
             }
         };
+        let idle_limit = self.idle_limit();
+        let idle = async {
+            match (&self.process, idle_limit) {
+                (Some(process), Some(limit)) => process.unused_for(limit).await,
+                _ => future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            reason = death => Some(Event::Died(reason)),
+            death = death => Some(Event::Died(death)),
             Some(command) = async { self.inbox.pop_front() } => Some(Event::Command(command)),
             command = self.commands.recv() => command.map(Event::Command),
             () = restart => Some(Event::RestartDue),
             Some(_) = self.retiring.join_next() => Some(Event::Retired),
+            () = idle => Some(Event::Idle),
         }
+    }
+
+    /// How long the process may go without a call; nothing for one that works by itself.
+    fn idle_limit(&self) -> Option<Duration> {
+        let keep = self.spec.as_ref().is_some_and(|spec| spec.keep_running);
+        self.shared.settings.limits.idle.filter(|_| !keep)
     }
 
     async fn ensure(&mut self, spec: Arc<WorkerSpec>) -> Result<(), StartError> {
@@ -131,7 +150,7 @@ impl<P: Platform> Supervisor<P> {
                 self.journal.system(&format!("worker could not be started: {error}"));
                 if self.spec.is_none() {
                     self.spec = Some(spec);
-                    self.crash(error.to_string().into());
+                    self.crash(error.as_death());
                 } else {
                     self.publish(before);
                 }
@@ -164,21 +183,34 @@ impl<P: Platform> Supervisor<P> {
         self.publish(State::Running(process));
         self.journal.system("worker started");
         if let Some(old) = old {
-            let (journal, patience) = (Arc::clone(&self.journal), self.shared.settings.stop_timeout);
-            self.retiring.spawn(async move {
-                old.finish(patience).await;
-                journal.system("replaced worker stopped");
-            });
+            self.retire(old, "replaced worker stopped");
         }
     }
 
-    fn mourn(&mut self, reason: &Arc<str>) {
-        self.process = None;
-        self.journal.system(&format!("worker crashed: {reason}"));
-        self.plan_restart(reason);
+    /// Lets a process finish while life goes on.
+    fn retire(&mut self, process: Arc<Process<P>>, last_words: &'static str) {
+        let (journal, patience) = (Arc::clone(&self.journal), self.shared.settings.stop_timeout);
+        self.retiring.spawn(async move {
+            process.finish(patience).await;
+            journal.system(last_words);
+        });
     }
 
-    fn plan_restart(&mut self, reason: &Arc<str>) {
+    /// Stops an idle process. Whoever calls now finds the app stopped and starts it, without waiting for the old process to end.
+    fn rest(&mut self) {
+        let Some(process) = self.process.take() else { return };
+        self.publish(State::Stopped);
+        self.retire(process, "worker stopped: it had no calls for a while; the next one starts it again");
+    }
+
+    fn mourn(&mut self, death: &Death) {
+        self.process = None;
+        self.journal.system(&format!("worker crashed: {death}"));
+        self.last_death.send_replace(Some((death.clone(), Instant::now())));
+        self.plan_restart(death);
+    }
+
+    fn plan_restart(&mut self, death: &Death) {
         let policy = &self.shared.settings.restarts;
         let now = Instant::now();
         match self.deaths.record(now, policy) {
@@ -190,7 +222,8 @@ impl<P: Platform> Supervisor<P> {
             Verdict::GiveUp { deaths } => {
                 let window = policy.window.as_secs();
                 self.journal.system(&format!("crash loop: {deaths} deaths within {window} s, giving up"));
-                self.crash(Arc::clone(reason));
+                let reason = format!("crash loop: it died {deaths} times within {window} s, last because {death}");
+                self.crash(Death::new(DeathKind::CrashLoop, reason));
             }
         }
     }
@@ -202,7 +235,7 @@ impl<P: Platform> Supervisor<P> {
             Ok(process) => self.take_over(process),
             // What stopped it is in the inbox.
             Err(StartError::Stopped | StartError::HostGone) => {}
-            Err(error) => self.mourn(&error.to_string().into()),
+            Err(error) => self.mourn(&error.as_death()),
         }
     }
 
@@ -215,7 +248,7 @@ impl<P: Platform> Supervisor<P> {
             Ok(process) => self.take_over(process),
             Err(error) => {
                 self.journal.system(&format!("worker could not be started: {error}"));
-                self.crash(error.to_string().into());
+                self.crash(error.as_death());
             }
         }
     }
@@ -234,9 +267,10 @@ impl<P: Platform> Supervisor<P> {
         }
     }
 
-    fn crash(&mut self, reason: Arc<str>) {
+    fn crash(&mut self, death: Death) {
         self.round += 1;
-        self.publish(State::Crashed { reason, round: self.round });
+        self.last_death.send_replace(Some((death.clone(), Instant::now())));
+        self.publish(State::Crashed { death, round: self.round });
     }
 
     fn publish(&self, state: State<P>) {

@@ -12,6 +12,8 @@ import { send } from "./wire.ts";
 const SELF_ACTION_SECONDS = 30;
 /** The host cuts log entries at 8,192 bytes; no more than that need travel. */
 const MAX_LOG = 8192;
+/** Events of the platform begin with it. */
+const RESERVED = "weft.";
 
 export interface Call {
   readonly id: string;
@@ -41,7 +43,17 @@ export const globalLog: Log = makeLog(() => current.getStore());
 
 /** The global `emit`. */
 export function globalEmit(name: string, data: Json = {}): void {
-  sendEvent(current.getStore(), name, data);
+  emit(current.getStore(), name, data);
+}
+
+/** The call that the running code belongs to. */
+export function currentCall(): Call | undefined {
+  return current.getStore();
+}
+
+/** Writes an event of the platform itself. */
+export function report(call: Call | undefined, name: `${typeof RESERVED}${string}`, data: Json): void {
+  send({ type: "event", name, data, ...attribution(call) });
 }
 
 /** Runs `work` so that everything it starts is attributed to the call. */
@@ -56,7 +68,7 @@ export function makeContext(app: App, call: Call | undefined): Context {
     ...app,
     agentConfig: undefined,
     log: makeLog(() => call),
-    emit: (name, data = {}) => sendEvent(call, name, data),
+    emit: (name, data = {}) => emit(call, name, data),
     selfAction,
     action: (actionName, input = {}) => selfAction("triggerAction", { actionName, input }),
     callIntegration: (integrationId, action, input = {}) =>
@@ -110,7 +122,8 @@ function makeLog(callOf: () => Call | undefined): Log {
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }
 
-function sendEvent(call: Call | undefined, name: string, data: Json): void {
+function emit(call: Call | undefined, name: string, data: Json): void {
+  if (name.startsWith(RESERVED)) throw new Error(`emit: names that start with "${RESERVED}" are the platform's own`);
   send({ type: "event", name, data, ...attribution(call) });
 }
 

@@ -10,10 +10,15 @@ type Step = (call: Json, ctx: IntegrationContext) => unknown;
 
 /** The global `defineIntegration`. */
 export function defineIntegration(definition: IntegrationDefinition): void {
+  serve(handlersOf(definition));
+}
+
+/** The handlers that make an integration. */
+export function handlersOf(definition: IntegrationDefinition): Handlers {
   const { actions = {}, webhooks, bind, authStart, authCallback, onStart, onShutdown } = definition;
   const rpc: Record<string, RpcHandler> = {
     __integration: (call: IntegrationCall, caller, ctx) =>
-      pick(actions, call.action, "action")(call.input ?? {}, extend(ctx, caller, call)),
+      pick(actions as Record<string, Step>, call.action, "action")(call.input ?? {}, extend(ctx, caller, call)),
   };
   if (webhooks) {
     rpc.__webhook = (call: WebhookCall, caller, ctx) =>
@@ -22,7 +27,7 @@ export function defineIntegration(definition: IntegrationDefinition): void {
   if (bind) rpc.__bind = step(bind);
   if (authStart) rpc.__auth_start = step(authStart);
   if (authCallback) rpc.__auth_callback = step(authCallback);
-  serve({ rpc, ...(onStart && { onStart }), ...(onShutdown && { onShutdown }) });
+  return { rpc, ...(onStart && { onStart }), ...(onShutdown && { onShutdown }) };
 }
 
 function step(handler: Step): RpcHandler {

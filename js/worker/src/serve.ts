@@ -5,6 +5,7 @@
  * that an older worker survives a newer host.
  */
 import { type App, type Call, globalLog, makeContext, settle, within } from "./calls.ts";
+import { startWatching, type Watched } from "./dev.ts";
 import { isUnexpected, messageOf, stackOf, toWire, type WireError } from "./errors.ts";
 import { exit, type Message, readLines, send } from "./wire.ts";
 
@@ -14,6 +15,7 @@ const HANDLER_KINDS = ["rpc", "onStart", "onJob", "onShutdown"];
 
 let handlers: Handlers | undefined;
 let app: App = { appId: "", runtimeUrl: "", credentials: {}, manifest: null };
+let watch: ReturnType<typeof startWatching> | undefined;
 let whenServing: (() => void) | undefined;
 let stopping = false;
 const inFlight = new Map<Call, Promise<void>>();
@@ -78,6 +80,7 @@ function discover(message: Message): void {
     credentials: Object.freeze({ ...(message.credentials as Record<string, string> | undefined) }),
     manifest: message.manifest ?? null,
   };
+  if (message.dev === true) watch = startWatching(app);
   if (message.run_onstart === true) start();
 }
 
@@ -97,12 +100,16 @@ function answer(message: Message): void {
 }
 
 async function run(call: Call, method: string, params: Json, caller: Caller | null): Promise<void> {
+  let watched: Watched | undefined;
   try {
     const handler = find(method);
+    if (handler) watched = watch?.(call, method, params, caller);
     const result = handler ? await handler(params, caller, makeContext(app, call)) : undefined;
+    watched?.done(result);
     if (handler) respond(call, method, result);
     else fail(call, { message: `unknown method: ${method}`, code: "unknown_method", category: "Validation" });
   } catch (error) {
+    watched?.failed(error);
     if (isUnexpected(error)) globalLog.error(`${method}: ${stackOf(error)}`);
     fail(call, toWire(error));
   }

@@ -137,7 +137,7 @@ fn replace(slot: &Mutex<Option<Step>>, step: Option<Step>) -> Option<Step> {
 
 /// What an integration offers and lacks once it is deployed; empty for other apps.
 #[derive(Default)]
-struct After {
+pub struct After {
     webhooks: Vec<Webhook>,
     requirements: Option<Requirements>,
 }
@@ -150,7 +150,7 @@ struct Webhook {
 
 impl After {
     /// Asks for both; a refusal is only told, because the deployment itself has succeeded.
-    async fn of(output: &Output, client: &Client, manifest: &Manifest) -> Self {
+    pub async fn of(output: &Output, client: &Client, manifest: &Manifest) -> Self {
         if !manifest.is_integration() {
             return Self::default();
         }
@@ -162,12 +162,17 @@ impl After {
         Self { webhooks: webhooks.unwrap_or_default(), requirements: requirements.unwrap_or_default() }
     }
 
-    fn missing(&self) -> &[String] {
+    pub fn missing(&self) -> &[String] {
         self.requirements.as_ref().map_or(&[], |requirements| &requirements.missing)
     }
 
-    fn configured(&self) -> bool {
+    pub fn configured(&self) -> bool {
         self.requirements.as_ref().is_none_or(|requirements| requirements.configured)
+    }
+
+    /// Names of webhooks with their full addresses.
+    pub fn addresses(&self, client: &Client) -> Vec<(String, String)> {
+        self.webhooks.iter().map(|webhook| (printable(&webhook.name), client.absolute(&printable(&webhook.url)))).collect()
     }
 }
 
@@ -176,8 +181,7 @@ async fn webhooks(client: &Client, app: &str) -> Result<Vec<Webhook>> {
 }
 
 fn report(output: &Output, client: &Client, manifest: &Manifest, shipped: &Shipped, after: &After) -> Result<()> {
-    let webhooks: Vec<(String, String)> =
-        after.webhooks.iter().map(|webhook| (printable(&webhook.name), client.absolute(&printable(&webhook.url)))).collect();
+    let webhooks = after.addresses(client);
     let result = json!({
         "appId": manifest.app_id,
         "version": manifest.version,

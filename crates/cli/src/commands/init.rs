@@ -6,8 +6,9 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::Context;
+use super::{Context, types};
 use crate::error::{CliError, Result};
+use crate::manifest::Manifest;
 
 /// The types of the worker's globals, for editors.
 const GLOBALS: &str = include_str!("../../../../js/worker/globals.d.ts");
@@ -32,16 +33,18 @@ enum Kind {
 
 impl Kind {
     /// Paths and templates of the files that differ by kind.
-    fn files(self) -> [(&'static str, &'static str); 3] {
+    fn files(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Integration => [
+            Self::Integration => &[
                 ("manifest.json", include_str!("../../templates/integration/manifest.json")),
                 ("backend/index.ts", include_str!("../../templates/integration/index.ts")),
+                ("test/hello.test.ts", include_str!("../../templates/integration/hello.test.ts")),
                 ("README.md", include_str!("../../templates/integration/README.md")),
             ],
-            Self::App => [
+            Self::App => &[
                 ("manifest.json", include_str!("../../templates/app/manifest.json")),
                 ("backend/index.ts", include_str!("../../templates/app/index.ts")),
+                ("test/ping.test.ts", include_str!("../../templates/app/ping.test.ts")),
                 ("README.md", include_str!("../../templates/app/README.md")),
             ],
         }
@@ -67,17 +70,20 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     check_name(name)?;
     let folder = Path::new(name);
     refuse_occupied(folder)?;
-    let files: Vec<_> = arguments.kind.files().into_iter().chain(COMMON_FILES).collect();
+    let files: Vec<_> = arguments.kind.files().iter().chain(&COMMON_FILES).copied().collect();
     for (path, template) in &files {
         write(&folder.join(path), &fill(template, name))?;
     }
-    let paths: Vec<&str> = files.iter().map(|(path, _)| *path).collect();
+    let mut paths: Vec<&str> = files.iter().map(|(path, _)| *path).collect();
+    if types::write(folder, &Manifest::load(folder)?.document)? {
+        paths.push(types::FILE);
+    }
     context.output.show(&json!({ "name": name, "folder": name, "files": paths }), || {
         let made: Vec<String> = paths.iter().map(|path| format!("  {name}/{path}")).collect();
         format!("Made {name}:\n{}", made.join("\n"))
     })?;
     let call = arguments.kind.first_call(name);
-    context.output.note(&format!("\nNext:\n  cd {name}\n  weft login          (once per server)\n  weft deploy\n  {call}"));
+    context.output.note(&format!("\nNext:\n  cd {name}\n  weft test\n  weft login          (once per server)\n  weft dev            (deploys, and again with every change)\n  {call}"));
     Ok(())
 }
 

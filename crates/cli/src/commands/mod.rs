@@ -5,6 +5,7 @@ mod call;
 mod completions;
 mod config;
 mod deploy;
+mod dev;
 mod init;
 mod login;
 mod logs;
@@ -13,6 +14,8 @@ mod rpc;
 mod runs;
 mod secrets;
 mod status;
+mod test;
+pub mod types;
 mod vault;
 mod worker;
 
@@ -62,6 +65,12 @@ pub enum Command {
     Status,
     /// Install and start the project in a folder
     Deploy(deploy::Arguments),
+    /// Deploy the project in a folder again whenever a file changes, and show what it does
+    Dev(dev::Arguments),
+    /// Run the project's own tests, offline against recorded HTTP
+    Test(test::Arguments),
+    /// Write the manifest's types to backend/manifest.d.ts
+    Types(types::Arguments),
     /// Set an integration's configuration
     Config(config::Arguments),
     /// Call an action of an integration
@@ -94,6 +103,9 @@ impl Command {
             Self::Whoami => login::whoami(context).await,
             Self::Status => status::run(context).await,
             Self::Deploy(arguments) => deploy::run(context, &arguments).await,
+            Self::Dev(arguments) => dev::run(context, &arguments).await,
+            Self::Test(arguments) => test::run(context, &arguments).await,
+            Self::Types(arguments) => types::run(context, &arguments),
             Self::Config(arguments) => config::run(context, &arguments).await,
             Self::Call(arguments) => call::run(context, &arguments).await,
             Self::Rpc(arguments) => rpc::run(context, &arguments).await,

@@ -1,12 +1,9 @@
-interface Config {
-  apiKey?: string;
-}
-
-defineIntegration<Config>({
+defineIntegration({
   actions: {
-    hello: async (input: { name: string }, ctx) => {
-      ctx.log.info(`greeting ${input.name}`);
-      return { message: `Hello ${input.name}` };
+    // The types of input and output are those of manifest.json: `weft types` writes them to manifest.d.ts.
+    hello: async ({ name }, ctx) => {
+      ctx.log.info(`greeting ${name}`);
+      return { message: `Hello ${name}` };
     },
   },
   webhooks: {

@@ -6,13 +6,23 @@ use std::process::Stdio;
 
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 use crate::fake::Fake;
 
+/// A line that has not come by then never will.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 pub struct Machine {
     home: TempDir,
+}
+
+/// A command that runs until the test is over.
+pub struct Running {
+    _child: Child,
+    lines: mpsc::UnboundedReceiver<String>,
 }
 
 /// What a finished command left.
@@ -56,16 +66,42 @@ impl Machine {
         std::fs::write(path, content).expect("a file");
     }
 
+    /// A file that can be run.
+    pub fn program(&self, name: &str, script: &str) {
+        self.write(name, script);
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.path(name), permissions).expect("the mode");
+    }
+
+    /// Starts a command that does not end by itself.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let (send, lines) = mpsc::unbounded_channel();
+        tokio::spawn(forward(child.stdout.take().expect("a stdout"), send.clone()));
+        tokio::spawn(forward(child.stderr.take().expect("a stderr"), send));
+        Running { _child: child, lines }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weft"));
+        command.args(arguments).current_dir(self.work()).env_clear().env("XDG_CONFIG_HOME", self.home.path());
+        command
+    }
+
     pub async fn weft(&self, arguments: &[&str]) -> Outcome {
         self.run(arguments, &[], "").await
     }
 
     pub async fn run(&self, arguments: &[&str], variables: &[(&str, &str)], stdin: &str) -> Outcome {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weft"))
-            .args(arguments)
-            .current_dir(self.work())
-            .env_clear()
-            .env("XDG_CONFIG_HOME", self.home.path())
+        let mut child = self
+            .command(arguments)
             .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -82,6 +118,28 @@ impl Machine {
             stdout: String::from_utf8(output.stdout).expect("UTF-8"),
             stderr: String::from_utf8(output.stderr).expect("UTF-8"),
         }
+    }
+}
+
+impl Running {
+    /// The next line that contains `text`.
+    pub async fn line_with(&mut self, text: &str) -> String {
+        let mut before = Vec::new();
+        while let Ok(Some(line)) = tokio::time::timeout(PATIENCE, self.lines.recv()).await {
+            if line.contains(text) {
+                return line;
+            }
+            before.push(line);
+        }
+        panic!("no line with {text:?}, only:\n{}", before.join("\n"))
+    }
+}
+
+async fn forward(stream: impl AsyncRead + Unpin, lines: mpsc::UnboundedSender<String>) {
+    let mut reader = BufReader::new(stream).lines();
+    while let Ok(Some(line)) = reader.next_line().await {
+        // Fails only when the test is over.
+        let _ = lines.send(line);
     }
 }
 

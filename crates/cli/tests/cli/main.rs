@@ -3,9 +3,11 @@
 mod archive;
 mod call;
 mod deploy;
+mod dev;
 mod fake;
 mod init;
 mod listing;
 mod login;
 mod machine;
 mod secrets;
+mod testing;

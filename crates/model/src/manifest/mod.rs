@@ -73,6 +73,24 @@ pub struct Content {
     pub data_contract: Vec<Entity>,
     #[serde(default)]
     pub crons: Vec<Cron>,
+    #[serde(default)]
+    pub limits: WorkerLimits,
+    keep_running: Option<bool>,
+}
+
+/// What the backend's process makes do with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerLimits {
+    /// Memory in MiB; counts where it is less than the operator grants.
+    pub memory_mib: Option<u64>,
+}
+
+impl Content {
+    /// Whether the backend works by itself (timers, connections, `onStart`), so that it has to run even when nobody calls it.
+    pub fn keeps_running(&self) -> bool {
+        self.keep_running.unwrap_or(self.kind != AppKind::Integration)
+    }
 }
 
 fn default_version() -> String {

@@ -159,6 +159,27 @@ mod tests {
     }
 
     #[test]
+    fn integrations_run_on_demand_and_all_others_always_unless_they_say_otherwise() {
+        let keeps = |more: serde_json::Value| {
+            let mut manifest = json!({ "appId": "x", "name": "X" });
+            manifest.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+            Manifest::parse(manifest).expect("no faults").content.keeps_running()
+        };
+        assert!(keeps(json!({})) && keeps(json!({ "type": "agent" })));
+        assert!(!keeps(json!({ "type": "integration" })) && !keeps(json!({ "keepRunning": false })));
+        assert!(keeps(json!({ "type": "integration", "keepRunning": true })));
+    }
+
+    #[test]
+    fn limits_are_checked() {
+        let limits = |limits: serde_json::Value| Manifest::parse(json!({ "appId": "x", "name": "X", "limits": limits }));
+        assert_eq!(limits(json!({ "memoryMib": 128 })).expect("no faults").content.limits.memory_mib, Some(128));
+        for wrong in [json!({ "memoryMib": 1 }), json!({ "memoryMib": "128" }), json!({ "memory": 128 })] {
+            assert!(limits(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_webhook_may_be_a_name_or_name_a_method() {
         let manifest = Manifest::parse(json!({ "appId": "x", "name": "X", "webhooks": ["a", { "name": "b", "method": "onB" }] }))
             .expect("no faults");

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use weft_model::{AppId, Principal, RunId};
 use weft_workers::{CallError, Category, Failure, LogLine, Platform};
 
+use super::dev;
 use crate::{
     http::trace::TraceId,
     node::NodeHandle,
@@ -82,6 +83,9 @@ impl Platform for Backend {
     }
 
     fn log(&self, app: &str, context: Option<&Arc<CallContext>>, line: &LogLine) {
+        if dev::is_report(line) {
+            return;
+        }
         let (run, trace) = match context {
             Some(context) => (context.run.to_string(), context.trace.to_string()),
             None => (String::new(), String::new()),

@@ -6,9 +6,13 @@
 mod archive;
 mod backend;
 mod dependencies;
+mod dev;
+mod packages;
+mod permissions;
 mod routes;
 mod service;
 mod store;
+mod workers;
 
 pub use backend::{Backend, CallContext};
 pub use routes::{raw_json, router};

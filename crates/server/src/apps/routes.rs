@@ -22,6 +22,7 @@ use weft_model::{AppId, DeploymentId, manifest::AppKind};
 use weft_workers::CallError;
 
 use super::{
+    dev::{self, Purpose},
     service::{DEFAULT_TIMEOUT, Error},
     store,
 };
@@ -47,6 +48,7 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(rpc))
         .routes(routes!(logs))
         .merge(upload)
+        .merge(super::workers::router())
 }
 
 /// An installed app, in short.
@@ -96,6 +98,14 @@ struct ListFilter {
     /// Only apps of this type.
     #[serde(rename = "type")]
     kind: Option<AppKind>,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct DeployOptions {
+    /// Report every call, its input and output and its outgoing HTTP to the app's live log until the next deployment.
+    #[serde(default)]
+    dev: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -222,19 +232,21 @@ async fn uninstall(
 ///
 /// Dependencies are installed without running their scripts. The new version serves once its process is ready; when it does
 /// not get there, the version before goes on serving.
-#[utoipa::path(post, path = "/api/v1/apps/{app_id}/deploy", tag = "apps", params(("app_id" = AppId, Path)),
+#[utoipa::path(post, path = "/api/v1/apps/{app_id}/deploy", tag = "apps", params(("app_id" = AppId, Path), DeployOptions),
     request_body(content = Archive, content_type = "multipart/form-data"), responses((status = 200, body = Deployed), Problems))]
 async fn deploy(
     State(node): State<Arc<Node>>,
     caller: Authorized<rights::DeployApps>,
     Path(id): Path<AppId>,
+    Query(options): Query<DeployOptions>,
     request: Request<RawBody>,
 ) -> Result<Body<Deployed>, Problem> {
     node.apps.get(&caller.tenant, &id).await?;
     let archive = read_archive(request).await?;
+    let purpose = if options.dev { Purpose::Develop } else { Purpose::Serve };
     // Goes on when the client hangs up: half a deployment helps nobody.
     let (apps, by, app) = (Arc::clone(&node.apps), Arc::clone(caller.principal()), id.clone());
-    let deploying = node.background.spawn(async move { apps.deploy(&by, &app, archive).await });
+    let deploying = node.background.spawn(async move { apps.deploy(&by, &app, archive, purpose).await });
     let deployment = deploying.await.map_err(Problem::internal)??;
     node.integrations.forget();
     Ok(Body(Deployed {
@@ -358,7 +370,9 @@ async fn logs(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let lines = BroadcastStream::new(node.apps.logs(&caller.tenant, &id).await?);
     let stopping = node.stopping.clone();
+    let watching = dev::may_watch(&caller);
     let events = lines
+        .filter(move |line| std::future::ready(watching || !matches!(line, Ok(line) if dev::is_report(line))))
         .map(|line| {
             let entry = match line {
                 Ok(line) => LogEntry { level: line.level.to_string(), message: line.message.to_string() },

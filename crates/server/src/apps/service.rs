@@ -17,12 +17,14 @@ use weft_model::{
     manifest::{self, AppKind, Effect},
     schema::Schema,
 };
-use weft_workers::{Call, CallError, Host, LogLine, StartError, Status, WorkerSpec};
+use weft_workers::{Call, CallError, Host, LogLine, StartError, Status, WorkerReport, WorkerSpec};
 
 use super::{
     archive,
     backend::{Backend, CallContext},
     dependencies,
+    dev::{Developed, Purpose},
+    permissions::permissions,
     store::{self, Deployment, Listed, NewDeployment},
 };
 use crate::{
@@ -127,6 +129,7 @@ pub struct Apps {
     remembered: Cache<AppId, Arc<App>>,
     /// One at a time per app: unpacking, starting.
     starting: dashmap::DashMap<AppId, Arc<Mutex<()>>>,
+    developed: Developed,
 }
 
 impl Apps {
@@ -138,7 +141,8 @@ impl Apps {
         background: TaskTracker,
     ) -> Self {
         let (remembered, starting) = (Cache::new(REMEMBERED_APPS), dashmap::DashMap::new());
-        Self { pool, clock, vault, machine, workers, background, remembered, starting }
+        let developed = Developed::default();
+        Self { pool, clock, vault, machine, workers, background, remembered, starting, developed }
     }
 
     pub fn forget(&self) {
@@ -195,6 +199,7 @@ impl Apps {
         }
         roles::remove_app(&mut transaction, tenant, id).await?;
         self.commit(transaction, id).await?;
+        self.developed.forget(id);
         self.workers.remove(id.as_str()).await;
         for folder in [self.machine.apps.join(id.as_str()), self.machine.scratch.join(id.as_str())] {
             let _ = tokio::fs::remove_dir_all(folder).await;
@@ -205,16 +210,18 @@ impl Apps {
 
     /// Unpacks an archive, installs its dependencies, starts it and, once it is ready, lets it serve. Until then, and when it
     /// fails, what served before goes on.
-    pub async fn deploy(&self, by: &Principal, id: &AppId, archive: Vec<u8>) -> Result<Deployment, Error> {
+    pub async fn deploy(&self, by: &Principal, id: &AppId, archive: Vec<u8>, purpose: Purpose) -> Result<Deployment, Error> {
         let app = self.get(&by.tenant, id).await?;
         let starting = self.starting_lock(id);
         let _one_at_a_time = starting.lock().await;
         let now = self.clock.now();
         let deployment_id = DeploymentId::generate(now);
-        let entry_point = self.unpack(id, deployment_id, archive.clone()).await?;
+        let archive: Arc<[u8]> = archive.into();
+        let previous = app.deployment.as_ref().map(|deployment| self.folder(id, deployment.id));
+        let entry_point = self.unpack((id, deployment_id), Arc::clone(&archive), previous).await?;
         let deployment = Deployment { id: deployment_id, entry_point };
         let started = async {
-            self.workers.start(self.spec(&app, &deployment).await?).await?;
+            self.workers.start(self.spec(&app, &deployment, purpose).await?).await?;
             let digest = Sha256::digest(&archive);
             let mut transaction = self.pool.begin().await?;
             let new = NewDeployment { deployment: &deployment, archive: &archive, digest: &digest, by: by.id };
@@ -225,6 +232,7 @@ impl Apps {
             let _ = tokio::fs::remove_dir_all(self.folder(id, deployment_id)).await;
             return Err(error);
         }
+        self.developed.record(id, deployment_id, purpose);
         self.remove_old_folders(id, deployment_id).await;
         tracing::info!(app.id = %id, deployment.id = %deployment_id, "app.deploy");
         Ok(deployment)
@@ -240,6 +248,7 @@ impl Apps {
             caller: request.caller.clone(),
             context: Arc::new(request.context.clone()),
             timeout: request.timeout,
+            nested: request.context.depth > 0,
         };
         match self.workers.call(app.id.as_str(), call(&request)).await {
             Err(CallError::NotRunning { .. }) => {
@@ -256,7 +265,8 @@ impl Apps {
         let starting = self.starting_lock(&app.id);
         let _one_at_a_time = starting.lock().await;
         self.fetch(&app.id, deployment).await?;
-        Ok(self.workers.ensure_started(self.spec(app, deployment).await?).await?)
+        let purpose = self.developed.purpose(&app.id, deployment.id);
+        Ok(self.workers.ensure_started(self.spec(app, deployment, purpose).await?).await?)
     }
 
     /// Starts a worker by hand; a running one is left alone.
@@ -286,6 +296,20 @@ impl Apps {
         Ok(self.workers.status(id.as_str()).unwrap_or(Status::Stopped))
     }
 
+    /// The workers of a tenant's apps that this node has started since it came up.
+    pub async fn worker_reports(&self, tenant: &TenantId) -> Result<BTreeMap<AppId, WorkerReport>, Error> {
+        let mut reports = BTreeMap::new();
+        for (id, report) in self.workers.reports() {
+            let Ok(id) = id.parse::<AppId>() else { continue };
+            match self.get(tenant, &id).await {
+                Ok(_) => _ = reports.insert(id, report),
+                Err(Error::Unknown(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(reports)
+    }
+
     pub fn running_workers(&self) -> usize {
         self.workers.statuses().into_values().filter(|status| *status == Status::Running).count()
     }
@@ -311,12 +335,17 @@ impl Apps {
         self.background.spawn(async move {
             match apps.load(&id).await {
                 Ok(app) if !app.worker_enabled => apps.workers.stop(id.as_str()).await,
-                Ok(app) if !apps.serves(&app) => apps.replace_worker(&id),
-                Ok(_) => {}
+                Ok(app) if apps.sleeps(&app) || apps.serves(&app) => {}
+                Ok(_) => apps.replace_worker(&id),
                 Err(Error::Unknown(_)) => apps.workers.remove(id.as_str()).await,
                 Err(error) => tracing::warn!(app.id = %id, %error, "cannot follow a change of the app"),
             }
         });
+    }
+
+    /// Whether the worker does not run and need not before somebody calls it.
+    fn sleeps(&self, app: &App) -> bool {
+        self.workers.status(app.id.as_str()) == Some(Status::Stopped) && !app.manifest.content.keeps_running()
     }
 
     /// Whether this node has the app's current deployment unpacked, which it does before it starts it.
@@ -333,7 +362,8 @@ impl Apps {
                 let starting = apps.starting_lock(&id);
                 let _one_at_a_time = starting.lock().await;
                 apps.fetch(&id, deployment).await?;
-                Ok::<_, Error>(apps.workers.start(apps.spec(&app, deployment).await?).await?)
+                let purpose = apps.developed.purpose(&id, deployment.id);
+                Ok::<_, Error>(apps.workers.start(apps.spec(&app, deployment, purpose).await?).await?)
             };
             if let Err(error) = replaced.await {
                 tracing::warn!(app.id = %id, %error, "cannot start the worker again");
@@ -341,9 +371,9 @@ impl Apps {
         });
     }
 
-    /// Starts every worker that is to run, a few at a time.
-    pub async fn start_all(&self) {
-        let ids = async { store::list_startable(&mut *self.pool.acquire().await?).await };
+    /// Starts the workers that run even when nobody calls them, a few at a time. All others start with their first call.
+    pub async fn start_kept(&self) {
+        let ids = async { store::list_kept(&mut *self.pool.acquire().await?).await };
         let ids = match ids.await {
             Ok(ids) => ids,
             Err(error) => return tracing::warn!(%error, "cannot list the apps to start"),
@@ -378,8 +408,14 @@ impl Apps {
         self.machine.apps.join(app.as_str()).join(deployment.to_string())
     }
 
-    /// Unpacks an archive beside its final folder and renames it when everything is in place.
-    async fn unpack(&self, app: &AppId, deployment: DeploymentId, archive: Vec<u8>) -> Result<String, Error> {
+    /// Unpacks an archive beside its final folder and renames it when everything is in place. Dependencies that are those of the
+    /// `previous` deployment's folder are taken from there.
+    async fn unpack(
+        &self,
+        (app, deployment): (&AppId, DeploymentId),
+        archive: Arc<[u8]>,
+        previous: Option<PathBuf>,
+    ) -> Result<String, Error> {
         let folder = self.folder(app, deployment);
         let staged = folder.with_extension("new");
         let target = staged.clone();
@@ -387,7 +423,9 @@ impl Apps {
         let entry_point =
             tokio::task::spawn_blocking(move || archive::unpack(&archive, &target)).await.map_err(std::io::Error::other)??;
         let installer = self.machine.accounts.map(|accounts| accounts.installer);
-        let result = dependencies::install(&self.machine.bun, &staged, &self.machine.package_cache, installer).await;
+        let installer =
+            dependencies::Installer { bun: &self.machine.bun, cache: &self.machine.package_cache, account: installer };
+        let result = installer.install(&staged, previous).await;
         if let Err(error) = result {
             let _ = tokio::fs::remove_dir_all(&staged).await;
             return Err(error.into());
@@ -403,7 +441,7 @@ impl Apps {
         }
         let archive = store::find_archive(&mut *self.pool.acquire().await?, deployment.id).await?;
         let archive = archive.ok_or_else(|| Error::NotDeployed(app.clone()))?;
-        self.unpack(app, deployment.id, archive).await?;
+        self.unpack((app, deployment.id), archive.into(), None).await?;
         Ok(())
     }
 
@@ -411,16 +449,18 @@ impl Apps {
         let Ok(mut entries) = tokio::fs::read_dir(self.machine.apps.join(app.as_str())).await else { return };
         while let Ok(Some(entry)) = entries.next_entry().await {
             if entry.file_name().to_str() != Some(current.to_string().as_str()) {
-                let _ = tokio::fs::remove_dir_all(entry.path()).await;
+                // Packages are many files, and nobody has to wait for their removal.
+                self.background.spawn(tokio::fs::remove_dir_all(entry.path()));
             }
         }
     }
 
-    async fn spec(&self, app: &App, deployment: &Deployment) -> Result<WorkerSpec, Error> {
+    async fn spec(&self, app: &App, deployment: &Deployment, purpose: Purpose) -> Result<WorkerSpec, Error> {
         let mut connection = self.pool.acquire().await?;
         let secrets = self.vault.read(&mut connection, &app.tenant, &Scope::App(app.id.clone())).await?;
         let credentials: BTreeMap<String, String> =
             secrets.into_iter().map(|(name, value)| (name, value.expose().clone())).collect();
+        let content = &app.manifest.content;
         let manifest = serde_json::value::to_raw_value(&app.manifest.document).map_err(std::io::Error::other)?;
         Ok(WorkerSpec {
             app_id: app.id.shared(),
@@ -431,6 +471,9 @@ impl Apps {
             credentials,
             manifest,
             run_on_start: true,
+            dev: purpose == Purpose::Develop,
+            memory_limit: content.limits.memory_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
+            keep_running: content.keeps_running(),
         })
     }
 
@@ -474,35 +517,4 @@ fn compile_action(app: &AppId, action: &manifest::Action) -> Action {
         timeout: action.timeout_seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs_f64),
         destructive: action.effect == Some(Effect::Destructive),
     }
-}
-
-/// The permission keys that an app brings along, each with its meaning.
-fn permissions(manifest: &Manifest) -> Vec<(String, String)> {
-    let content = &manifest.content;
-    let (app, name) = (&content.app_id, &content.name);
-    let mut keys = vec![
-        (format!("app:{app}:invoke"), format!("Call the backend of {name}")),
-        (format!("app:{app}:webhook.read"), format!("See the webhook URLs of {name}")),
-    ];
-    for right in ["read", "write", "trigger"] {
-        keys.push((format!("app:{app}:cron.{right}"), format!("Crons of {name}: {right}")));
-    }
-    for entity in &content.data_contract {
-        for right in ["create", "read", "update", "delete"] {
-            keys.push((format!("app:{app}:{}.{right}", entity.entity_name), format!("{name}: {right} {}", entity.entity_name)));
-        }
-    }
-    for action in &content.actions {
-        keys.push((format!("app:{app}:action:{}", action.id), format!("{name}: {}", action.name)));
-        if content.kind == AppKind::Integration {
-            keys.push((format!("integration:{app}:{}", action.id), format!("{name}: {}", action.name)));
-        }
-    }
-    if content.kind == AppKind::Integration {
-        keys.push((format!("integration:{app}:manage"), format!("Configure {name}")));
-    }
-    for custom in &content.permissions.permissions {
-        keys.push((format!("app:{app}:{}", custom.key), custom.description.clone()));
-    }
-    keys
 }

@@ -86,11 +86,14 @@ pub async fn list(connection: &mut PgConnection, tenant: &TenantId, kind: Option
     .await
 }
 
-/// Apps whose backend is to run.
-pub async fn list_startable(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar!("select id from apps where worker_enabled and deployment_id is not null order by id")
-        .fetch_all(connection)
-        .await
+/// Apps whose backend runs even when nobody calls it; the rule is that of `Content::keeps_running`.
+pub async fn list_kept(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "select id from apps where worker_enabled and deployment_id is not null
+             and coalesce((manifest->>'keepRunning')::boolean, kind <> 'integration') order by id"
+    )
+    .fetch_all(connection)
+    .await
 }
 
 /// Whether there was such an app. Deployments, endpoints and settings go with it.

@@ -2,6 +2,8 @@
 //!
 //! `default.toml` is the manual. All problems are reported at once, each with the name of the setting it is about.
 
+mod workers;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -14,6 +16,9 @@ use url::Url;
 use weft_model::Secret;
 
 use crate::db;
+
+pub use workers::Workers;
+use workers::WorkersFile;
 
 /// The commented defaults; also what `weft serve --print-config` shows.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -80,6 +85,8 @@ struct File {
     #[serde(default)]
     history: HistoryFile,
     #[serde(default)]
+    workers: WorkersFile,
+    #[serde(default)]
     database: DatabaseFile,
 }
 
@@ -126,6 +133,7 @@ pub struct Settings {
     pub otlp_endpoint: Option<Url>,
     pub runs_kept: Duration,
     pub deliveries_kept: Duration,
+    pub workers: Workers,
     pub max_connections: u32,
     pub master_key: Option<Secret<String>>,
     pub jwt_secret: Option<Secret<String>>,
@@ -147,6 +155,8 @@ impl Settings {
         let format = args.log_format.or(file.log.format).or(default.log.format).unwrap_or_default();
         let registration = file.registration.or(default.registration).unwrap_or_default();
         let egress_allow = if args.egress_allow.is_empty() { file.egress_allow.unwrap_or_default() } else { args.egress_allow };
+        let (workers, worker_problems) = file.workers.check(&default.workers);
+        problems.0.extend(worker_problems);
         let settings = Self {
             listen: problems.parse("listen", &listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9100))),
             public_url: args.public_url.or(file.public_url).and_then(|url| problems.http_url("public_url", &url)),
@@ -164,6 +174,7 @@ impl Settings {
                 .and_then(|url| problems.http_url("telemetry.otlp_endpoint", &url)),
             runs_kept: days(file.history.runs_days, default.history.runs_days),
             deliveries_kept: days(file.history.deliveries_days, default.history.deliveries_days),
+            workers,
             max_connections: file.database.max_connections.or(default.database.max_connections).unwrap_or(16).max(2),
             master_key: problems.key("WEFT_MASTER_KEY", args.master_key),
             jwt_secret: problems.key("WEFT_JWT_SECRET", args.jwt_secret),

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 
 pub use keys::{Keys, MasterFile};
-pub use runtime::Runtime;
+pub use runtime::{Runtime, find_bun};
 
 /// An unprivileged account for a server that is root. No entry in the password file is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,14 @@ impl Accounts {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for DataDir {
+    /// A child that is being started may hold a copy of the file for a moment, and with it the lock.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl DataDir {
@@ -81,7 +88,7 @@ impl DataDir {
         lock.set_len(0)?;
         lock.rewind()?;
         writeln!(lock, "{}", std::process::id())?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     pub fn path(&self) -> &Path {

@@ -12,10 +12,13 @@ use super::{Account, DataDir};
 /// The worker prelude, as it was when the server was built.
 const PRELUDE: &[(&str, &str)] = &[
     ("calls.ts", include_str!("../../../../js/worker/src/calls.ts")),
+    ("dev.ts", include_str!("../../../../js/worker/src/dev.ts")),
     ("errors.ts", include_str!("../../../../js/worker/src/errors.ts")),
     ("integration.ts", include_str!("../../../../js/worker/src/integration.ts")),
     ("load.ts", include_str!("../../../../js/worker/src/load.ts")),
+    ("outgoing.ts", include_str!("../../../../js/worker/src/outgoing.ts")),
     ("prelude.ts", include_str!("../../../../js/worker/src/prelude.ts")),
+    ("secrets.ts", include_str!("../../../../js/worker/src/secrets.ts")),
     ("serve.ts", include_str!("../../../../js/worker/src/serve.ts")),
     ("wire.ts", include_str!("../../../../js/worker/src/wire.ts")),
 ];
@@ -52,7 +55,8 @@ impl Runtime {
     }
 }
 
-fn find_bun(candidates: &[PathBuf]) -> anyhow::Result<PathBuf> {
+/// The Bun that a server started here would use.
+pub fn find_bun(candidates: &[PathBuf]) -> anyhow::Result<PathBuf> {
     for candidate in candidates {
         let scope = candidate.join("node_modules/@oven");
         let packages = fs::read_dir(&scope).into_iter().flatten().flatten();

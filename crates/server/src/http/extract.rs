@@ -81,8 +81,10 @@ fn is_json(headers: &HeaderMap) -> bool {
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = match error.path().to_string() {
-            path if path == "." => "$".to_owned(),
+        let path = error.path().to_string();
+        // A dot stands for the whole, a question mark for a member whose name never came.
+        let path = match path.trim_end_matches(['.', '?']) {
+            "" => "$".to_owned(),
             path => format!("$.{path}"),
         };
         let cause = error.into_inner();

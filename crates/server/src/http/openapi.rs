@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::Path, http::header, response::{IntoResponse, Redirect}, routing::get};
+use axum::{
+    Router,
+    extract::Path,
+    http::header,
+    response::{IntoResponse, Redirect},
+    routing::get,
+};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},

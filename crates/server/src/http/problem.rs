@@ -72,6 +72,7 @@ codes! {
     OutputInvalid "output_invalid" BAD_GATEWAY "The backend's answer breaks its own schema",
     VendorUnavailable "vendor_unavailable" BAD_GATEWAY "The vendor cannot be reached",
     WorkerNotRunning "worker_not_running" SERVICE_UNAVAILABLE "The backend is not running",
+    WorkerBusy "worker_busy" SERVICE_UNAVAILABLE "The backend has too many calls",
     Unavailable "unavailable" SERVICE_UNAVAILABLE "The server cannot work right now",
     Timeout "timeout" GATEWAY_TIMEOUT "The backend took too long",
 }

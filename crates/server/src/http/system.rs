@@ -17,7 +17,7 @@ use super::{
     extract::Caller,
     problem::{Code, Problem},
 };
-use crate::node::Node;
+use crate::{config, node::Node};
 
 /// How long the database may take to say that it is there.
 const PING: Duration = Duration::from_secs(2);
@@ -84,8 +84,37 @@ struct Postgres {
 #[derive(Serialize, ToSchema)]
 struct Workers {
     running: usize,
+    limits: Limits,
     /// Which confinement of workers is active on this machine.
     confinement: Confinement,
+}
+
+/// What one worker may use.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Limits {
+    memory_mib: u64,
+    /// Whether this system lets the server see how much memory a worker uses; otherwise that limit is not enforced.
+    memory_enforced: bool,
+    /// Calls at work at once.
+    max_calls: usize,
+    /// Calls that may wait beyond those.
+    max_queue: usize,
+    /// Minutes without a call until it is stopped; absent: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_minutes: Option<f64>,
+}
+
+impl From<&config::Workers> for Limits {
+    fn from(settings: &config::Workers) -> Self {
+        Self {
+            memory_mib: settings.memory_mib,
+            memory_enforced: weft_workers::MEMORY_IS_WATCHED,
+            max_calls: settings.max_calls,
+            max_queue: settings.max_queue,
+            idle_minutes: settings.idle.map(|idle| idle.as_secs_f64() / 60.0),
+        }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -117,6 +146,7 @@ async fn status(State(node): State<Arc<Node>>, _caller: Caller) -> Body<Status> 
         },
         workers: Workers {
             running: node.apps.running_workers(),
+            limits: (&node.settings.workers).into(),
             confinement: Confinement {
                 separate_account: node.account.is_some(),
                 stripped_environment: true,

@@ -121,7 +121,8 @@ impl Cause {
         match self {
             Self::Failed(failure) => failure_had_no_effect(failure),
             Self::App(apps::Error::Call(error)) => {
-                matches!(error, CallError::NotRunning { .. } | CallError::TooLarge { .. } | CallError::UnknownMethod { .. })
+                use CallError::{Busy, NotRunning, TooLarge, UnknownMethod};
+                matches!(error, NotRunning { .. } | Busy { .. } | TooLarge { .. } | UnknownMethod { .. })
             }
             Self::InvalidOutput(_) => false,
             _ => true,

@@ -192,7 +192,12 @@ fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Cause> {
 }
 
 /// Executes on the app's worker and checks what comes back.
-pub(super) async fn execute(node: &Node, app: &Arc<App>, action: Option<&Action>, request: CallRequest) -> Result<Box<RawValue>, Cause> {
+pub(super) async fn execute(
+    node: &Node,
+    app: &Arc<App>,
+    action: Option<&Action>,
+    request: CallRequest,
+) -> Result<Box<RawValue>, Cause> {
     let output = node.apps.call(app, request).await.map_err(|error| match error {
         apps::Error::Call(CallError::Failed(failure)) => Cause::Failed(failure),
         other => Cause::App(other),

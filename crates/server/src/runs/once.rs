@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use weft_workers::{CallError, Category, Failure};
+use weft_workers::{CallError, Failure};
 
 use super::{
     error::{Cause, Error},
@@ -120,6 +120,7 @@ fn as_cause(answer: Answer) -> Cause {
 #[cfg(test)]
 mod tests {
     use weft_model::Fault;
+    use weft_workers::Category;
 
     use super::*;
 

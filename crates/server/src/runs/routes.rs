@@ -257,10 +257,11 @@ impl From<Failure> for Problem {
 
 impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
-        let message = error.to_string();
+        let (message, retry_after) = (error.to_string(), error.retry_after());
         match error {
             CallError::NotRunning { .. } => Self::new(Code::WorkerNotRunning, message),
             CallError::Timeout(_) => Self::new(Code::Timeout, message),
+            CallError::Busy { .. } => Self::new(Code::WorkerBusy, message).with_retry_after(retry_after),
             CallError::TooLarge { .. } => Self::new(Code::PayloadTooLarge, message),
             CallError::UnknownMethod { .. } => Self::new(Code::UnknownMethod, message),
             CallError::Failed(failure) => (*failure).into(),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tar::EntryType;
 use weft_testkit::{Api, TestServer, api::archive};
 
-use crate::fixtures::{app, integration};
+use crate::fixtures::{app, eventually, integration};
 
 fn backend(version: &str) -> String {
     format!("defineIntegration({{ actions: {{ version: () => '{version}' }} }});")
@@ -52,8 +52,11 @@ async fn a_deployed_backend_serves_at_once_and_the_next_version_replaces_it() {
     let second = admin.deploy("chat", &[("index.ts", &backend("two"))]).await.expect(200);
     assert_ne!(second.value("/deploymentId"), first.value("/deploymentId"));
     assert_eq!(version(&admin).await, "two");
-    let folders = std::fs::read_dir(server.data_path("apps/chat")).expect("a folder").count();
-    assert_eq!(folders, 1, "the files of the version before are gone");
+    eventually("the files of the version before are gone", async || {
+        let folders = std::fs::read_dir(server.data_path("apps/chat")).expect("a folder").count();
+        (folders == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,19 +1,21 @@
 //! The product over HTTP, on a real PostgreSQL and with real workers. A module per slice, named after its routes.
 
-mod auth;
-mod roles;
-mod users;
+mod actions;
 mod apps;
+mod auth;
+mod canary;
 mod deploy;
 mod fixtures;
-mod actions;
+mod idempotency;
 mod integrations;
-mod workers;
+mod limits;
+mod nodes;
+mod roles;
+mod runs;
 mod secrets;
+mod slack;
 mod startup;
 mod system;
-mod idempotency;
-mod nodes;
-mod runs;
-mod slack;
+mod users;
 mod webhooks;
+mod workers;

@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 
+use chrono::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
+use tokio::sync::Mutex;
+use weft_model::RunId;
 use weft_testkit::{Api, TestServer};
 
 use crate::fixtures::{eventually, integration, with};
@@ -217,20 +220,43 @@ async fn a_run_that_its_server_left_behind_is_ended_at_the_next_start() {
     let finished = admin.runs("chat", 1).await.remove(0);
     server.stop().await;
     let mut database = PgConnection::connect(&server.database.url).await.expect("a connection");
+    let left = RunId::generate(server.clock.now()).to_string();
     let orphan = "with gone as (insert into nodes (id, started_at) values (gen_random_uuid(), now()) returning id)
                   insert into runs (id, tenant_id, node_id, kind, operation, provider, action, status, attempts, started_at,
                       input_bytes, trace_id)
-                  select '018f0000-0000-7000-8000-000000000000', 'default', gone.id, 'action', 'chat.ping', 'chat', 'ping',
-                      'running', 1, now(), 2, '' from gone";
-    sqlx::query(orphan).execute(&mut database).await.expect("inserted");
+                  select $1::uuid, 'default', gone.id, 'action', 'chat.ping', 'chat', 'ping', 'running', 1, now(), 2, '' from gone";
+    sqlx::query(orphan).bind(&left).execute(&mut database).await.expect("inserted");
     server.restart().await;
     let admin = admin.at(server.url());
     let ended = eventually("the run is ended", async || {
-        let run = admin.get("/api/v1/runs/018f0000-0000-7000-8000-000000000000").await.expect(200);
+        let run = admin.get(&format!("/api/v1/runs/{left}")).await.expect(200);
         (run.value("/status") == "failed").then_some(run)
     })
     .await;
     assert_eq!((ended.text("/error/code"), ended.text("/error/category")), ("interrupted".to_owned(), "Transient".to_owned()));
     let untouched = admin.get(&format!("/api/v1/runs/{}", finished["id"].as_str().unwrap_or_default())).await.expect(200);
     assert_eq!(untouched.json, finished);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_and_deliveries_are_forgotten_after_their_time() {
+    let (mut server, admin) = server().await;
+    let url = admin.get("/api/v1/apps/chat/webhooks").await.expect(200).text("/0/url");
+    server.anonymous().post(&url, json!({})).await.expect(200);
+    let run = admin.runs("chat", 1).await.remove(0);
+    let mut database = PgConnection::connect(&server.database.url).await.expect("a connection");
+    for (days, deliveries_left, run_left) in [(13, 1, 200), (2, 0, 200), (76, 0, 404)] {
+        server.advance(Duration::days(days));
+        server.restart().await;
+        let admin = server.login("admin@example.com").await;
+        let path = format!("/api/v1/runs/{}", run["id"].as_str().unwrap_or_default());
+        let database = Mutex::new(&mut database);
+        eventually("the server has tidied up", async || {
+            let count = sqlx::query_scalar::<_, i64>("select count(*) from webhook_deliveries");
+            let deliveries = count.fetch_one(&mut **database.lock().await).await.expect("a count");
+            let status = admin.get(&path).await.status;
+            ((deliveries, status) == (deliveries_left, run_left)).then_some(())
+        })
+        .await;
+    }
 }

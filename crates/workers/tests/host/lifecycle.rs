@@ -35,7 +35,7 @@ serve({ rpc: {
 
 fn died(outcome: Result<Value, CallError>) -> Result<String, String> {
     match outcome {
-        Err(CallError::Died { reason }) => Ok(reason.to_string()),
+        Err(CallError::Died(death)) => Ok(death.reason.to_string()),
         other => Err(format!("the call did not die: {other:?}")),
     }
 }

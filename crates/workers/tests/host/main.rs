@@ -2,5 +2,6 @@
 
 mod calls;
 mod lifecycle;
+mod limits;
 mod rig;
 mod safety;

@@ -15,6 +15,8 @@ use weft_workers::{Call, CallError, Failure, Host, HostSettings, Level, LogLine,
 pub type TestResult<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 pub const APP: &str = "crm";
+/// Another app on the same host.
+const OTHER: &str = "other";
 /// No test waits this long unless something is broken.
 pub const LONG: Duration = Duration::from_secs(30);
 
@@ -45,7 +47,8 @@ impl Platform for TestPlatform {
             "call_again" => {
                 let host = self.host.get().and_then(Weak::upgrade).ok_or_else(|| Failure::new("no host"))?;
                 let params = to_raw_value(&params).map_err(bad)?;
-                host.call(&app, Call { method: "echo".to_owned(), params, caller: None, context, timeout: LONG }).await
+                host.call(&app, Call { method: "echo".to_owned(), params, caller: None, context, timeout: LONG, nested: true })
+                    .await
             }
             other => Err(Failure::new(format!("no action {other}")).with_code("no_such_action").into()),
         }
@@ -99,18 +102,31 @@ impl Rig {
         Ok(self.host.start(self.spec(source)?).await?)
     }
 
+    /// Deploys a backend with this source as another app.
+    pub async fn deploy_other(&self, source: &str) -> TestResult {
+        self.write("other.ts", source)?;
+        Ok(self.host.start(self.spec_of(OTHER, "other.ts")?).await?)
+    }
+
     /// A spec for a backend with this source, written to the test's folder.
     pub fn spec(&self, source: &str) -> TestResult<WorkerSpec> {
         self.write("index.ts", source)?;
+        self.spec_of(APP, "index.ts")
+    }
+
+    fn spec_of(&self, app: &str, entry_point: &str) -> TestResult<WorkerSpec> {
         Ok(WorkerSpec {
-            app_id: APP.into(),
+            app_id: app.into(),
             directory: self.folder.path().to_owned(),
-            entry_point: "index.ts".into(),
+            entry_point: entry_point.into(),
             scratch: Some(self.folder.path().to_owned()),
             environment: vec![("GREETING".to_owned(), "hello".to_owned())],
             credentials: BTreeMap::from([("TOKEN".to_owned(), "t-1".to_owned())]),
             manifest: to_raw_value(&json!({ "name": "CRM" }))?,
             run_on_start: false,
+            dev: false,
+            memory_limit: None,
+            keep_running: false,
         })
     }
 
@@ -122,7 +138,22 @@ impl Rig {
         self.call_as("ann", method, params, LONG).await
     }
 
+    /// Calls a method of the other app.
+    pub async fn call_other(&self, method: &str) -> Result<Value, CallError> {
+        self.call_app((OTHER, "ann"), method, Value::Null, LONG).await
+    }
+
     pub async fn call_as(&self, caller: &str, method: &str, params: Value, limit: Duration) -> Result<Value, CallError> {
+        self.call_app((APP, caller), method, params, limit).await
+    }
+
+    async fn call_app(
+        &self,
+        (app, caller): (&str, &str),
+        method: &str,
+        params: Value,
+        limit: Duration,
+    ) -> Result<Value, CallError> {
         let raw = |value: &Value| to_raw_value(value).map_err(|error| Failure::new(error.to_string()));
         let call = Call {
             method: method.to_owned(),
@@ -130,8 +161,9 @@ impl Rig {
             caller: Some(raw(&json!({ "userId": caller, "email": format!("{caller}@example.org") }))?),
             context: Arc::new(Caller(caller.to_owned())),
             timeout: limit,
+            nested: false,
         };
-        let result = self.host.call(APP, call).await?;
+        let result = self.host.call(app, call).await?;
         Ok(serde_json::from_str(result.get()).map_err(|error| Failure::new(error.to_string()))?)
     }
 }
@@ -144,16 +176,32 @@ impl Watch {
         Self(rig.host.logs(APP))
     }
 
+    /// The log of the other app.
+    pub fn other(rig: &Rig) -> Self {
+        Self(rig.host.logs(OTHER))
+    }
+
     /// The next line that starts with this text.
     pub async fn line(&mut self, start: &str) -> TestResult<LogLine> {
         timeout(LONG, self.find(start)).await.map_err(|_| format!("no log line starts with `{start}`"))?
     }
 
+    /// The next line that contains this text, even if others are missed.
+    pub async fn line_with(&mut self, text: &str) -> TestResult<LogLine> {
+        let find = self.find_where(|line| line.message.contains(text));
+        timeout(LONG, find).await.map_err(|_| format!("no log line contains `{text}`"))?
+    }
+
     async fn find(&mut self, start: &str) -> TestResult<LogLine> {
+        self.find_where(|line| line.message.starts_with(start)).await
+    }
+
+    async fn find_where(&mut self, fits: impl Fn(&LogLine) -> bool) -> TestResult<LogLine> {
         loop {
-            let line = self.0.recv().await?;
-            if line.message.starts_with(start) {
-                return Ok(line);
+            match self.0.recv().await {
+                Ok(line) if fits(&line) => return Ok(line),
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(closed) => return Err(closed.into()),
             }
         }
     }

@@ -1,0 +1,77 @@
+//! Brings the state of a project to the server: the manifest when it differs from what was installed, then the backend.
+//!
+//! A state that is live already is not sent again: editors touch files without changing them.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::multipart::{Form, Part};
+use serde_json::Value;
+
+use crate::archive::Plan;
+use crate::client::Client;
+use crate::commands::types;
+use crate::error::{CliError, Result};
+use crate::manifest::Manifest;
+
+/// What a release came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Release {
+    Live,
+    Unchanged,
+}
+
+pub struct Releaser<'a> {
+    client: &'a Client,
+    folder: &'a Path,
+    installed: Option<Value>,
+    /// The manifest and the archive that serve.
+    live: Option<(Value, Bytes)>,
+    /// What the last attempt was about; a failure is not repeated for the same state.
+    tried: Option<(Value, Bytes)>,
+}
+
+impl<'a> Releaser<'a> {
+    pub fn new(client: &'a Client, folder: &'a Path) -> Self {
+        Self { client, folder, installed: None, live: None, tried: None }
+    }
+
+    /// Whether a version of this session serves.
+    pub fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
+    pub async fn release(&mut self) -> Result<Release> {
+        let manifest = Manifest::load(self.folder)?;
+        types::write(self.folder, &manifest.document)?;
+        let plan = Plan::of(self.folder, &manifest)?;
+        let archive = plan.as_ref().map(Plan::pack).transpose()?.map(Bytes::from);
+        let state = (manifest.document.clone(), archive.clone().unwrap_or_default());
+        if self.tried.as_ref() == Some(&state) {
+            return Ok(Release::Unchanged);
+        }
+        self.tried = Some(state.clone());
+        if self.installed.as_ref() != Some(&manifest.document) {
+            self.client.send(Method::POST, self.client.api(&["apps"]), &manifest.document).await?;
+            self.installed = Some(manifest.document);
+        }
+        if let Some(archive) = archive {
+            self.deploy(&manifest.app_id, &archive).await?;
+        }
+        self.live = Some(state);
+        Ok(Release::Live)
+    }
+
+    async fn deploy(&self, app: &str, archive: &Bytes) -> Result<()> {
+        let mut url = self.client.api(&["apps", app, "deploy"]);
+        url.query_pairs_mut().append_pair("dev", "true");
+        let form = || {
+            let part = Part::stream(archive.clone()).file_name("backend.tar.gz").mime_str("application/gzip");
+            part.map(|part| Form::new().part("archive", part))
+                .map_err(|error| CliError::failed(format!("cannot prepare the upload: {error}")))
+        };
+        self.client.fetch(|http| Ok(http.post(url.clone()).multipart(form()?))).await?;
+        Ok(())
+    }
+}

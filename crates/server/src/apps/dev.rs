@@ -1,0 +1,70 @@
+//! Deployments that somebody is working on (`weft dev`): their workers report every call and its outgoing HTTP to the live log.
+//!
+//! Only this node's memory knows them, so a restart of the server ends it, as does the next ordinary deployment. What is reported
+//! may hold personal data: it is never stored, and only those who may deploy the app see it.
+
+use weft_model::{AppId, DeploymentId, Principal};
+use weft_workers::{Level, LogLine};
+
+/// Events of this kind come from the worker prelude, never from a backend.
+const RESERVED: &str = "weft.";
+
+/// What a deployment is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Serve,
+    /// Somebody watches: calls are reported.
+    Develop,
+}
+
+/// The deployments of this node that report their calls.
+#[derive(Debug, Default)]
+pub struct Developed {
+    deployments: dashmap::DashMap<AppId, DeploymentId>,
+}
+
+impl Developed {
+    /// Notes a deployment that took over.
+    pub fn record(&self, app: &AppId, deployment: DeploymentId, purpose: Purpose) {
+        match purpose {
+            Purpose::Serve => self.deployments.remove(app).map(|(_, deployment)| deployment),
+            Purpose::Develop => self.deployments.insert(app.clone(), deployment),
+        };
+    }
+
+    pub fn forget(&self, app: &AppId) {
+        self.deployments.remove(app);
+    }
+
+    pub fn purpose(&self, app: &AppId, deployment: DeploymentId) -> Purpose {
+        let developed = self.deployments.get(app).is_some_and(|known| *known == deployment);
+        if developed { Purpose::Develop } else { Purpose::Serve }
+    }
+}
+
+/// Whether a line of the log is a report on a call.
+pub fn is_report(line: &LogLine) -> bool {
+    line.level == Level::Event && line.message.starts_with(RESERVED)
+}
+
+/// Whether somebody may see the input and output of other people's calls while an app is developed.
+pub fn may_watch(by: &Principal) -> bool {
+    by.permissions.allows("admin:apps.deploy")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_deployment_ends_the_reports() {
+        let (developed, app) = (Developed::default(), "crm".parse::<AppId>().expect("an id"));
+        let now = chrono::DateTime::UNIX_EPOCH;
+        let (first, second) = (DeploymentId::generate(now), DeploymentId::generate(now));
+        developed.record(&app, first, Purpose::Develop);
+        assert_eq!(developed.purpose(&app, first), Purpose::Develop);
+        assert_eq!(developed.purpose(&app, second), Purpose::Serve, "only the deployment that was made for it");
+        developed.record(&app, second, Purpose::Serve);
+        assert_eq!(developed.purpose(&app, first), Purpose::Serve);
+    }
+}

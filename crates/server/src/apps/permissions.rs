@@ -1,0 +1,34 @@
+//! The rights that exist because an app is installed.
+
+use weft_model::{Manifest, manifest::AppKind};
+
+/// The permission keys that an app brings along, each with its meaning.
+pub fn permissions(manifest: &Manifest) -> Vec<(String, String)> {
+    let content = &manifest.content;
+    let (app, name) = (&content.app_id, &content.name);
+    let mut keys = vec![
+        (format!("app:{app}:invoke"), format!("Call the backend of {name}")),
+        (format!("app:{app}:webhook.read"), format!("See the webhook URLs of {name}")),
+    ];
+    for right in ["read", "write", "trigger"] {
+        keys.push((format!("app:{app}:cron.{right}"), format!("Crons of {name}: {right}")));
+    }
+    for entity in &content.data_contract {
+        for right in ["create", "read", "update", "delete"] {
+            keys.push((format!("app:{app}:{}.{right}", entity.entity_name), format!("{name}: {right} {}", entity.entity_name)));
+        }
+    }
+    for action in &content.actions {
+        keys.push((format!("app:{app}:action:{}", action.id), format!("{name}: {}", action.name)));
+        if content.kind == AppKind::Integration {
+            keys.push((format!("integration:{app}:{}", action.id), format!("{name}: {}", action.name)));
+        }
+    }
+    if content.kind == AppKind::Integration {
+        keys.push((format!("integration:{app}:manage"), format!("Configure {name}")));
+    }
+    for custom in &content.permissions.permissions {
+        keys.push((format!("app:{app}:{}", custom.key), custom.description.clone()));
+    }
+    keys
+}

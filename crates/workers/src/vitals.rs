@@ -1,0 +1,65 @@
+//! Looks after a running process: how much memory it uses, read from `/proc` four times a second. On systems without `/proc`
+//! nothing is known and nothing enforced ([`MEMORY_IS_WATCHED`] says so). Only the process itself counts, not what it starts.
+
+use crate::{Platform, logs::Journal};
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::time::{MissedTickBehavior, interval};
+
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// Whether memory limits are enforced on this system.
+pub const MEMORY_IS_WATCHED: bool = cfg!(target_os = "linux");
+
+/// What was measured last.
+#[derive(Default)]
+pub(crate) struct Vitals {
+    resident: AtomicU64,
+}
+
+impl Vitals {
+    /// Resident memory in bytes, once it is known.
+    pub(crate) fn resident(&self) -> Option<u64> {
+        Some(self.resident.load(Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    /// Measures until the process uses more than `limit` bytes; returns how many. Its log gets its reports in the same rhythm.
+    pub(crate) async fn outgrown<P: Platform>(&self, process: Option<u32>, limit: u64, journal: &Journal<P>) -> u64 {
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            journal.report_dropped();
+            let Some(bytes) = process.and_then(resident) else { continue };
+            self.resident.store(bytes, Relaxed);
+            if bytes > limit {
+                return bytes;
+            }
+        }
+    }
+}
+
+/// The caller holds the process unreaped, so its number is not somebody else's yet.
+fn resident(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    resident_in(&status)
+}
+
+fn resident_in(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read_from_a_status_and_absent_in_that_of_a_dead_process() {
+        assert_eq!(resident_in("Name:\tbun\nVmHWM:\t   99 kB\nVmRSS:\t   64 kB\nThreads:\t3\n"), Some(65536));
+        assert_eq!(resident_in("Name:\tbun\nState:\tZ (zombie)\n"), None);
+    }
+}
