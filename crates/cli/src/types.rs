@@ -16,15 +16,14 @@ pub fn declarations(manifest: &Value) -> Option<String> {
         return None;
     }
     let config = manifest.get("configSchema").map_or_else(|| "Record<string, never>".to_owned(), config_type);
-    let mut text = format!("{HEADER}interface IntegrationManifest {{\n  {}: {{\n", key(id));
-    text += &format!("    config: {};\n", indented(&config, 2));
-    text += "    actions: {\n";
-    for action in manifest.get("actions").and_then(Value::as_array).into_iter().flatten() {
-        text += &indented(&action_type(action)?, 3).replacen("", "      ", 1);
-        text.push('\n');
-    }
-    text += "    };\n  };\n}\n";
-    Some(text)
+    let config = indented(&config, 2);
+    let actions = manifest.get("actions").and_then(Value::as_array).into_iter().flatten();
+    let actions: Option<Vec<String>> =
+        actions.map(|action| Some(format!("      {}\n", indented(&action_type(action)?, 3)))).collect();
+    let (name, actions) = (key(id), actions?.concat());
+    Some(format!(
+        "{HEADER}interface IntegrationManifest {{\n  {name}: {{\n    config: {config};\n    actions: {{\n{actions}    }};\n  }};\n}}\n"
+    ))
 }
 
 fn action_type(action: &Value) -> Option<String> {
@@ -114,17 +113,16 @@ impl<'a> Schemas<'a> {
         let required = |name: &str| {
             schema.get("required").and_then(Value::as_array).is_some_and(|names| names.iter().any(|required| required == name))
         };
-        let mut text = "{\n".to_owned();
-        for (name, field) in properties {
+        let field = |(name, field): (&String, &Value)| {
             let mark = if required(name) { "" } else { "?" };
             let line = format!("{}{}{mark}: {};", doc(field), key(name), self.show(field, depth + 1));
-            text += &format!("  {}\n", indented(&line, 1));
-        }
+            format!("  {}\n", indented(&line, 1))
+        };
+        let fields: String = properties.iter().map(field).collect();
         // Every declared field has to fit the signature, so it cannot say more than this.
-        if matches!(rest, Some(Value::Object(_) | Value::Bool(true))) {
-            text += "  [name: string]: unknown;\n";
-        }
-        text + "}"
+        let open = matches!(rest, Some(Value::Object(_) | Value::Bool(true)));
+        let signature = if open { "  [name: string]: unknown;\n" } else { "" };
+        format!("{{\n{fields}{signature}}}")
     }
 }
 

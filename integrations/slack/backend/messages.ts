@@ -2,19 +2,16 @@
 import { clientFor, type SlackConfig } from "./client.ts";
 import { asActionError } from "./errors.ts";
 
-export interface SendMessage {
-  channel: string;
-  text: string;
-  thread_ts?: string;
-}
+type SendMessage = IntegrationManifest["slack"]["actions"]["send_message"];
 
 /** The action `send_message`. */
-export async function sendMessage(input: SendMessage, ctx: { config: SlackConfig }) {
+export async function sendMessage(input: SendMessage["input"], ctx: { config: SlackConfig }) {
   const { channel, text, thread_ts } = input;
   const client = clientFor(ctx.config);
   try {
     const posted = await client.chat.postMessage({ channel, text, ...(thread_ts !== undefined && { thread_ts }) });
-    return { channel: posted.channel, ts: posted.ts, message: posted.message };
+    // Slack's types call every field optional; the server holds the answer against the schema.
+    return { channel: posted.channel, ts: posted.ts, message: posted.message } as SendMessage["output"];
   } catch (error) {
     throw asActionError(error);
   }

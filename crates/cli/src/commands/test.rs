@@ -39,8 +39,8 @@ pub struct Arguments {
     #[arg(long, env = "WEFT_RUNTIME_DIR", value_name = "FOLDER", hide = true)]
     runtime_dir: Option<PathBuf>,
     /// Arguments for `bun test`, such as a file or `-t name`
-    #[arg(last = true)]
-    arguments: Vec<OsString>,
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    passed_on: Vec<OsString>,
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
@@ -52,7 +52,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
         .map_err(|error| CliError::failed(format!("cannot make a temporary folder: {error}")))?;
     let preload = write_helper(helper.path())?;
     let mut command = Command::new(&bun);
-    command.arg("test").arg("--preload").arg(&preload).args(&arguments.arguments).current_dir(&arguments.folder);
+    command.arg("test").arg("--preload").arg(&preload).args(&arguments.passed_on).current_dir(&arguments.folder);
     command.env("WEFT_TEST_RECORD", if arguments.record { "1" } else { "0" }).kill_on_drop(true);
     let status = command.status().await.map_err(|error| CliError::failed(format!("cannot run {}: {error}", bun.display())))?;
     if !status.success() {

@@ -122,7 +122,7 @@ impl View {
                     if error.is_some() { self.output.paint(Paint::Bad, "✗") } else { self.output.paint(Paint::Good, "✓") };
                 call.lines.extend(output.map(|output| self.part("out", &output)));
                 call.lines.extend(error.map(|error| self.part("error", &error.text())));
-                self.tree(&format!("{mark} {}  {}", call.head, milliseconds(ms)), &call.lines)
+                tree(&format!("{mark} {}  {}", call.head, milliseconds(ms)), &call.lines)
             }
         }
     }
@@ -140,14 +140,9 @@ impl View {
     fn abandon(&mut self) -> Result<()> {
         for call in std::mem::take(&mut self.open).into_values() {
             let mark = self.output.paint(Paint::Bad, "✗");
-            self.tree(&format!("{mark} {}  no answer", call.head), &call.lines)?;
+            tree(&format!("{mark} {}  no answer", call.head), &call.lines)?;
         }
         Ok(())
-    }
-
-    fn tree(&self, head: &str, lines: &[String]) -> Result<()> {
-        print_line(head)?;
-        lines.iter().try_for_each(|line| print_line(line))
     }
 
     fn part(&self, label: &str, text: &str) -> String {
@@ -163,6 +158,11 @@ impl View {
             _ => self.output.paint(Paint::Dim, &text),
         }
     }
+}
+
+fn tree(head: &str, lines: &[String]) -> Result<()> {
+    print_line(head)?;
+    lines.iter().try_for_each(|line| print_line(line))
 }
 
 impl Failure {

@@ -91,7 +91,8 @@ fn matters(root: &Path, path: &Path) -> bool {
 
 /// Files that editors write beside the real one.
 fn is_temporary(name: &str) -> bool {
-    name.ends_with('~') || name.ends_with(".swp") || name.ends_with(".tmp") || name.starts_with(".#") || name == "4913"
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    name.ends_with('~') || matches!(extension, "swp" | "tmp") || name.starts_with(".#") || name == "4913"
 }
 
 #[cfg(test)]

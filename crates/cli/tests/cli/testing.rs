@@ -45,5 +45,5 @@ async fn types_follow_the_manifest() {
 
 /// Where Bun is, as for the tests of the server.
 fn runtime() -> String {
-    std::env::var("WEFT_RUNTIME_DIR").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../runtime").to_owned())
+    option_env!("WEFT_RUNTIME_DIR").unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../../runtime")).to_owned()
 }
