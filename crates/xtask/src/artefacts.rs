@@ -58,7 +58,8 @@ fn command_line() -> String {
 
 fn describe(text: &mut String, command: &mut Command, parent: &str) {
     let name = format!("{parent}{}", command.get_name());
-    let help = command.render_long_help().to_string();
+    // What the variables hold on this machine does not belong into the page.
+    let help = command.clone().mut_args(|argument| argument.hide_env_values(true)).render_long_help().to_string();
     let _ = write!(text, "\n## `{name}`\n\n```text\n{}\n```\n", help.trim_end());
     let subcommands: Vec<_> =
         command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help").cloned().collect();
