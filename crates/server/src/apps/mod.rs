@@ -7,6 +7,7 @@ mod archive;
 mod backend;
 mod dependencies;
 mod dev;
+mod files;
 mod packages;
 mod permissions;
 mod routes;

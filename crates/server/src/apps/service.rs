@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
@@ -17,7 +18,7 @@ use weft_model::{
     manifest::{self, AppKind, Effect},
     schema::Schema,
 };
-use weft_workers::{Call, CallError, Host, LogLine, StartError, Status, WorkerReport, WorkerSpec};
+use weft_workers::{Call, CallError, Host, LogLine, StartError, Status, WorkerReport};
 
 use super::{
     archive,
@@ -120,12 +121,12 @@ pub struct CallRequest {
 
 /// Installed apps and their workers.
 pub struct Apps {
-    pool: PgPool,
+    pub(super) pool: PgPool,
     clock: Clock,
-    vault: Arc<Vault>,
-    machine: Machine,
+    pub(super) vault: Arc<Vault>,
+    pub(super) machine: Machine,
     workers: Arc<Host<Backend>>,
-    background: TaskTracker,
+    pub(super) background: TaskTracker,
     remembered: Cache<AppId, Arc<App>>,
     /// One at a time per app: unpacking, starting.
     starting: dashmap::DashMap<AppId, Arc<Mutex<()>>>,
@@ -211,31 +212,58 @@ impl Apps {
     /// Unpacks an archive, installs its dependencies, starts it and, once it is ready, lets it serve. Until then, and when it
     /// fails, what served before goes on.
     pub async fn deploy(&self, by: &Principal, id: &AppId, archive: Vec<u8>, purpose: Purpose) -> Result<Deployment, Error> {
-        let app = self.get(&by.tenant, id).await?;
         let starting = self.starting_lock(id);
         let _one_at_a_time = starting.lock().await;
+        let app = self.get(&by.tenant, id).await?;
         let now = self.clock.now();
         let deployment_id = DeploymentId::generate(now);
         let archive: Arc<[u8]> = archive.into();
         let previous = app.deployment.as_ref().map(|deployment| self.folder(id, deployment.id));
         let entry_point = self.unpack((id, deployment_id), Arc::clone(&archive), previous).await?;
         let deployment = Deployment { id: deployment_id, entry_point };
-        let started = async {
-            self.workers.start(self.spec(&app, &deployment, purpose).await?).await?;
-            let digest = Sha256::digest(&archive);
-            let mut transaction = self.pool.begin().await?;
-            let new = NewDeployment { deployment: &deployment, archive: &archive, digest: &digest, by: by.id };
-            store::insert_deployment(&mut transaction, &by.tenant, id, new, now).await?;
-            self.commit(transaction, id).await
-        };
-        if let Err(error) = started.await {
+        let started = async { Ok::<_, Error>(self.workers.start(self.spec(&app, &deployment, purpose).await?).await?) };
+        let mut result = started.await;
+        if result.is_ok() {
+            result = self.record(by, (id, &deployment), &archive, now).await;
+            if result.is_err() {
+                self.serve_again(&app).await;
+            }
+        }
+        if let Err(error) = result {
             let _ = tokio::fs::remove_dir_all(self.folder(id, deployment_id)).await;
             return Err(error);
         }
         self.developed.record(id, deployment_id, purpose);
-        self.remove_old_folders(id, deployment_id).await;
+        let previous = app.deployment.as_ref().map(|deployment| deployment.id);
+        let kept: Vec<_> = previous.into_iter().chain([deployment_id]).collect();
+        self.remove_old_folders(id, &kept).await;
         tracing::info!(app.id = %id, deployment.id = %deployment_id, "app.deploy");
         Ok(deployment)
+    }
+
+    async fn record(
+        &self,
+        by: &Principal,
+        (id, deployment): (&AppId, &Deployment),
+        archive: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let digest = Sha256::digest(archive);
+        let mut transaction = self.pool.begin().await?;
+        let new = NewDeployment { deployment, archive, digest: &digest, by: by.id };
+        store::insert_deployment(&mut transaction, &by.tenant, id, new, now).await?;
+        self.commit(transaction, id).await
+    }
+
+    /// Brings back what served before, when a new version runs that could not be recorded.
+    async fn serve_again(&self, app: &App) {
+        let Some(deployment) = app.deployment.as_ref().filter(|_| app.worker_enabled) else {
+            return self.workers.stop(app.id.as_str()).await;
+        };
+        let restored = async { Ok::<_, Error>(self.workers.start(self.spec(app, deployment, Purpose::Serve).await?).await?) };
+        if let Err(error) = restored.await {
+            tracing::warn!(app.id = %app.id, %error, "the version before does not serve again");
+        }
     }
 
     /// Calls a method of an app's backend, starting the process if it does not run.
@@ -402,89 +430,6 @@ impl Apps {
 
     fn starting_lock(&self, id: &AppId) -> Arc<Mutex<()>> {
         Arc::clone(&self.starting.entry(id.clone()).or_default())
-    }
-
-    fn folder(&self, app: &AppId, deployment: DeploymentId) -> PathBuf {
-        self.machine.apps.join(app.as_str()).join(deployment.to_string())
-    }
-
-    /// Unpacks an archive beside its final folder and renames it when everything is in place. Dependencies that are those of the
-    /// `previous` deployment's folder are taken from there.
-    async fn unpack(
-        &self,
-        (app, deployment): (&AppId, DeploymentId),
-        archive: Arc<[u8]>,
-        previous: Option<PathBuf>,
-    ) -> Result<String, Error> {
-        let folder = self.folder(app, deployment);
-        let staged = folder.with_extension("new");
-        let target = staged.clone();
-        let _ = tokio::fs::remove_dir_all(&staged).await;
-        let entry_point =
-            tokio::task::spawn_blocking(move || archive::unpack(&archive, &target)).await.map_err(std::io::Error::other)??;
-        let installer = self.machine.accounts.map(|accounts| accounts.installer);
-        let installer =
-            dependencies::Installer { bun: &self.machine.bun, cache: &self.machine.package_cache, account: installer };
-        let result = installer.install(&staged, previous).await;
-        if let Err(error) = result {
-            let _ = tokio::fs::remove_dir_all(&staged).await;
-            return Err(error.into());
-        }
-        tokio::fs::rename(&staged, &folder).await?;
-        Ok(entry_point)
-    }
-
-    /// Makes sure that a deployment is unpacked on this node.
-    async fn fetch(&self, app: &AppId, deployment: &Deployment) -> Result<(), Error> {
-        if self.folder(app, deployment.id).is_dir() {
-            return Ok(());
-        }
-        let archive = store::find_archive(&mut *self.pool.acquire().await?, deployment.id).await?;
-        let archive = archive.ok_or_else(|| Error::NotDeployed(app.clone()))?;
-        self.unpack((app, deployment.id), archive.into(), None).await?;
-        Ok(())
-    }
-
-    async fn remove_old_folders(&self, app: &AppId, current: DeploymentId) {
-        let Ok(mut entries) = tokio::fs::read_dir(self.machine.apps.join(app.as_str())).await else { return };
-        while let Ok(Some(entry)) = entries.next_entry().await {
-            if entry.file_name().to_str() != Some(current.to_string().as_str()) {
-                // Packages are many files, and nobody has to wait for their removal.
-                self.background.spawn(tokio::fs::remove_dir_all(entry.path()));
-            }
-        }
-    }
-
-    async fn spec(&self, app: &App, deployment: &Deployment, purpose: Purpose) -> Result<WorkerSpec, Error> {
-        let mut connection = self.pool.acquire().await?;
-        let secrets = self.vault.read(&mut connection, &app.tenant, &Scope::App(app.id.clone())).await?;
-        let credentials: BTreeMap<String, String> =
-            secrets.into_iter().map(|(name, value)| (name, value.expose().clone())).collect();
-        let content = &app.manifest.content;
-        let manifest = serde_json::value::to_raw_value(&app.manifest.document).map_err(std::io::Error::other)?;
-        Ok(WorkerSpec {
-            app_id: app.id.shared(),
-            directory: self.folder(&app.id, deployment.id),
-            entry_point: PathBuf::from(&deployment.entry_point),
-            scratch: Some(self.scratch(&app.id).await?),
-            environment: credentials.clone().into_iter().collect(),
-            credentials,
-            manifest,
-            run_on_start: true,
-            dev: purpose == Purpose::Develop,
-            memory_limit: content.limits.memory_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
-            keep_running: content.keeps_running(),
-        })
-    }
-
-    async fn scratch(&self, app: &AppId) -> std::io::Result<PathBuf> {
-        let folder = self.machine.scratch.join(app.as_str());
-        tokio::fs::create_dir_all(&folder).await?;
-        tokio::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).await?;
-        if let Some(accounts) = self.machine.accounts {
-            std::os::unix::fs::chown(&folder, Some(accounts.worker.uid), Some(accounts.worker.gid))?;
-        }
-        Ok(folder)
     }
 }
 

@@ -56,11 +56,6 @@ async fn a_deleted_user_is_refused_at_once_on_every_node() {
     let (second, _data_dir) = server.second_node().await;
     let there = bob.clone().at(url(&second));
     let bob_id = id(&bob).await;
-    let mut watch = <sqlx::PgConnection as sqlx::Connection>::connect(&server.database.url).await.expect("connected");
-    loop {
-        let listening: i64 = sqlx::query_scalar("select count(*) from pg_stat_activity where datname = current_database() and query = 'select pg_try_advisory_lock($1)' and state = 'idle'").fetch_one(&mut watch).await.expect("x");
-        if listening == 2 { break; }
-    }
     there.get("/api/v1/auth/me").await.expect(200);
 
     delete(&alice, &bob_id).await.expect(200);
