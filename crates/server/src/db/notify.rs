@@ -64,14 +64,11 @@ pub async fn announce(connection: &mut PgConnection, change: &Change) -> sqlx::R
 
 /// Listens until `stop`; calls `apply` for each change and `connected` with each fresh connection.
 pub async fn listen(pool: PgPool, lock_key: i64, stop: CancellationToken, apply: impl Fn(Change)) {
-    let mut first = true;
     while !stop.is_cancelled() {
         match connect(&pool, lock_key).await {
             Ok(mut listener) => {
-                if !first {
-                    apply(Change::Everything);
-                }
-                first = false;
+                // What was remembered while nobody listened may be out of date.
+                apply(Change::Everything);
                 receive(&mut listener, &stop, &apply).await;
             }
             Err(error) => tracing::warn!(%error, "cannot listen for changes"),

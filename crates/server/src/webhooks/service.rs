@@ -101,7 +101,7 @@ impl Webhooks {
             endpoint: target.endpoint,
             app: app.clone(),
             run: RunId::generate(now),
-            headers: serde_json::to_value(&incoming.headers).unwrap_or(Value::Null),
+            headers: kept_headers(&incoming.headers),
             body: incoming.body.to_vec(),
             received_at: now,
         };
@@ -125,6 +125,12 @@ impl Webhooks {
         let with_token = |endpoint: Endpoint| tokens.remove(&endpoint.id.to_string()).map(|token| (endpoint, token));
         Ok(endpoints.into_iter().filter_map(with_token).collect())
     }
+}
+
+/// The headers as they are stored: without the sender's credentials, which only the backend gets.
+fn kept_headers(headers: &BTreeMap<String, String>) -> Value {
+    let kept = headers.iter().filter(|(name, _)| name.as_str() != "authorization");
+    Value::Object(kept.map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect())
 }
 
 /// Makes the endpoints of an app those that its manifest declares. Those that stay keep their token.
