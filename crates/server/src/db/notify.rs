@@ -62,7 +62,7 @@ pub async fn announce(connection: &mut PgConnection, change: &Change) -> sqlx::R
     Ok(())
 }
 
-/// Listens until `stop`; calls `apply` for each change and `connected` with each fresh connection.
+/// Listens until `stop`; calls `apply` for each change, and with [`Change::Everything`] for each fresh connection.
 pub async fn listen(pool: PgPool, lock_key: i64, stop: CancellationToken, apply: impl Fn(Change)) {
     while !stop.is_cancelled() {
         match connect(&pool, lock_key).await {
