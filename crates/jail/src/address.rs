@@ -79,6 +79,14 @@ impl AddressGuard {
         self.permits(address) || self.opens_name(host)
     }
 
+    /// Whether the allow list names this host, or a network that holds it if it is an address.
+    pub fn opens(&self, host: &str) -> bool {
+        match host.parse::<IpAddr>() {
+            Ok(address) => self.networks.iter().any(|network| network.contains(&address.to_canonical())),
+            Err(_) => self.opens_name(host),
+        }
+    }
+
     fn opens_name(&self, host: &str) -> bool {
         !self.hosts.is_empty() && self.hosts.contains(&normal_name(host))
     }
@@ -201,6 +209,21 @@ mod tests {
     fn nonsense_in_the_allow_list_is_an_error() {
         for rule in ["10.0.0.0/33", "10.0.0", "https://a.test/", "*", "a b"] {
             assert_eq!(AddressGuard::new(&[rule.to_owned()]), Err(BadRule(rule.to_owned())));
+        }
+    }
+
+    #[test]
+    fn what_the_allow_list_names_is_told_from_what_is_public() {
+        let guard = guard(&["127.0.0.0/8", "crm.internal"]);
+        for (host, opened) in [
+            ("127.0.0.1", true),
+            ("::ffff:127.0.0.1", true),
+            ("CRM.internal.", true),
+            ("8.8.8.8", false),
+            ("10.0.0.1", false),
+            ("example.com", false),
+        ] {
+            assert_eq!(guard.opens(host), opened, "{host}");
         }
     }
 

@@ -43,6 +43,9 @@ pub struct Limits {
     pub file_size: Option<u64>,
     /// Whether the child may start processes of its own. Threads are always possible.
     pub processes: bool,
+    /// How far the child gives way to others when the processor is short: 0 (as the caller) to 19 (takes what is left).
+    /// Where the kernel groups by session, this weighs the child as a whole, however many threads it runs.
+    pub niceness: u8,
 }
 
 /// Whom a child may talk to.

@@ -41,6 +41,19 @@ pub enum Part {
     ResourceLimits,
 }
 
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Landlock => "files",
+            Self::Seccomp => "system calls",
+            Self::ConnectBroker => "network",
+            Self::Namespaces => "namespaces",
+            Self::OwnAccount => "separate account",
+            Self::ResourceLimits => "resource limits",
+        })
+    }
+}
+
 impl Support {
     /// Whether files, system calls, connections and limits are all confined. An account and a namespace of its own harden
     /// the jail, but it holds without them.

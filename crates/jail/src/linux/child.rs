@@ -64,6 +64,9 @@ impl Steps {
         }
         drop_capabilities();
         limit(&self.limits)?;
+        if self.limits.niceness > 0 {
+            give_way(self.limits.niceness)?;
+        }
         die_with(self.parent)?;
         set(libc::PR_SET_NO_NEW_PRIVS, 1)?;
         if let Some(rules) = &self.files {
@@ -133,6 +136,15 @@ fn limit(limits: &Limits) -> io::Result<()> {
     lower(Resource::RLIMIT_NPROC, limits.tasks)?;
     lower(Resource::RLIMIT_NOFILE, limits.open_files)?;
     lower(Resource::RLIMIT_FSIZE, limits.file_size)
+}
+
+/// Lowers the process's share of the processor. Its session's is lowered by the caller: the kernel lets an account without
+/// powers do that only ten times a second.
+#[expect(unsafe_code, reason = "no safe wrapper")]
+fn give_way(niceness: u8) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, c_int::from(niceness)) })?;
+    Ok(())
 }
 
 /// Never raises a limit, which would need rights that the child may not have.

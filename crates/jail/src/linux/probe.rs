@@ -90,7 +90,7 @@ fn nothing() -> Steps {
 }
 
 fn limits_trial() -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
-    let limits = Limits { data: Some(1 << 40), tasks: None, open_files: Some(64), file_size: Some(1 << 40), processes: false };
+    let limits = Limits { data: Some(1 << 40), tasks: None, open_files: Some(64), file_size: Some(1 << 40), ..Limits::default() };
     let steps = Steps { limits, ..nothing() };
     move || steps.take()
 }

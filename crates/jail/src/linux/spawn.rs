@@ -53,7 +53,15 @@ fn start(command: &mut Command, policy: &Policy) -> Result<(Child, Option<OwnedF
     child::before_exec(command.as_std_mut(), move || steps.take());
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let child = command.spawn().map_err(|source| Error::Spawn { program, source })?;
+    give_way(&child, policy.limits.niceness);
     Ok((child, ours))
+}
+
+/// Weighs the child's session, where the kernel groups by session (autogroup). Elsewhere its own niceness counts.
+fn give_way(child: &Child, niceness: u8) {
+    if let Some(process) = child.id().filter(|_| niceness > 0) {
+        let _ = std::fs::write(format!("/proc/{process}/autogroup"), niceness.to_string());
+    }
 }
 
 fn steps(policy: &Policy, support: &Support, account: Option<Account>, host: Option<OwnedFd>) -> Result<Steps, Error> {

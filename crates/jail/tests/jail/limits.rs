@@ -51,6 +51,14 @@ async fn a_program_starts_no_other_even_itself() -> TestResult {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_program_gives_way_as_far_as_it_is_told() -> TestResult {
+    let mut rig = Rig::new()?;
+    rig.policy.limits.niceness = 7;
+    assert_eq!(rig.say(r#"say((await import("node:os")).getPriority());"#, &[]).await?, json!(7));
+    Ok(())
+}
+
 /// Programs that may start others are held by the number of tasks.
 #[tokio::test]
 async fn a_fork_bomb_is_bounded() -> TestResult {
