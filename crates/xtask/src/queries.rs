@@ -8,8 +8,14 @@ use weft_postgres::{Binaries, Cluster, Settings};
 /// Writes `.sqlx`, one file per query, so that the product builds without a database.
 pub fn write(root: &Path) -> anyhow::Result<()> {
     let target = root.join(".sqlx");
-    let _ = fs::remove_dir_all(&target);
-    prepare(root, &target)?;
+    let fresh = tempfile::tempdir()?;
+    prepare(root, fresh.path())?;
+    // Only now: a statement that does not pass leaves what was there.
+    fs::remove_dir_all(&target)?;
+    fs::create_dir(&target)?;
+    for name in names(fresh.path()) {
+        fs::copy(fresh.path().join(&name), target.join(&name))?;
+    }
     println!("{} queries in {}", names(&target).len(), target.display());
     Ok(())
 }
@@ -35,14 +41,15 @@ fn prepare(root: &Path, target: &Path) -> anyhow::Result<()> {
     let binaries = Binaries::find(&[root.join("runtime")])?;
     let cluster = runtime.block_on(Cluster::start(Settings::new(folder.path().to_owned(), binaries)))?;
     let url = cluster.connection().url();
-    let described = runtime.block_on(migrate(&url)).and_then(|()| describe(root, target, &url));
+    let described = runtime.block_on(migrate(root, &url)).and_then(|()| describe(root, target, &url));
     runtime.block_on(cluster.stop())?;
     described
 }
 
-async fn migrate(url: &str) -> anyhow::Result<()> {
+/// Reads the folder now rather than when this was compiled, so that a new migration does not need the queries that need it.
+async fn migrate(root: &Path, url: &str) -> anyhow::Result<()> {
     let pool = sqlx::PgPool::connect(url).await?;
-    sqlx::migrate!("../../migrations").run(&pool).await?;
+    sqlx::migrate::Migrator::new(root.join("migrations")).await?.run(&pool).await?;
     pool.close().await;
     Ok(())
 }
