@@ -1,6 +1,11 @@
 //! Starting a server, serving, and shutting it down in order.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
@@ -10,14 +15,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 use weft_model::{RunId, Secret};
 use weft_postgres::{Binaries, Cluster};
-use weft_workers::{Host, HostSettings};
+use weft_workers::{Confinement, Endpoint, Host, HostSettings};
 
 use crate::{
     apps::{Apps, Backend, Machine},
     clock::Clock,
-    config::{DEFAULT, ServeArgs, Settings},
+    config::{DEFAULT, Jail, ServeArgs, Settings},
     db::{self, notify},
-    host::{Account, Accounts, DataDir, Keys, Runtime},
+    host::{Accounts, DataDir, Keys, Runtime},
     http,
     identity::Identity,
     integrations::Integrations,
@@ -74,13 +79,13 @@ impl Server {
         let address = listener.local_addr()?;
         let settings = with_public_url(settings, address)?;
         let (cluster, options) = database(&settings, &data_dir, &candidates).await?;
-        let pool = db::connect(options, settings.max_connections).await?;
+        let pool = db::connect(options.clone(), settings.max_connections).await?;
         let vault = Arc::new(open_vault(&pool, &clock, &keys, &settings).await?);
-        let runtime = Runtime::prepare(&data_dir, &candidates, accounts.map(|accounts| accounts.worker))?;
+        let runtime = Runtime::prepare(&data_dir, &candidates, accounts.map(|accounts| accounts.any_worker()))?;
         let background = TaskTracker::new();
 
         let backend = Arc::new(Backend::default());
-        let workers = Host::new(worker_settings(&runtime, accounts, address, &settings), Arc::clone(&backend));
+        let workers = Host::new(worker_settings(&runtime, address, &settings, &options), Arc::clone(&backend));
         let machine = machine(&data_dir, runtime.bun, accounts)?;
         let shared = || (pool.clone(), clock.clone());
         let apps = Arc::new(Apps::new(shared(), Arc::clone(&vault), machine, workers, background.clone()));
@@ -257,10 +262,15 @@ async fn open_vault(pool: &PgPool, clock: &Clock, keys: &Keys, settings: &Settin
     }
 }
 
-fn worker_settings(runtime: &Runtime, accounts: Option<Accounts>, address: SocketAddr, all: &Settings) -> HostSettings {
+fn worker_settings(runtime: &Runtime, address: SocketAddr, all: &Settings, database: &PgConnectOptions) -> HostSettings {
     let mut settings = HostSettings::new(&runtime.bun, &runtime.prelude, format!("http://{address}"));
     settings.limits = all.workers.limits();
-    settings.account = accounts.map(|Accounts { worker: Account { uid, gid }, .. }| weft_workers::Account { uid, gid });
+    settings.confinement = (all.workers.jail != Jail::Off).then(|| Confinement {
+        required: all.workers.jail == Jail::Require,
+        guard: Arc::clone(&all.egress_allow),
+        closed: vec![Endpoint { host: database.get_host().to_lowercase(), port: database.get_port() }],
+        readable: runtime.prelude.parent().map(Path::to_owned).into_iter().collect(),
+    });
     settings
 }
 

@@ -104,7 +104,8 @@ impl<P: Platform> App<P> {
         WorkerReport {
             status: self.status(),
             memory: process.as_ref().and_then(|process| process.memory()),
-            calls_in_flight: process.map_or(0, |process| process.calls_in_flight()),
+            calls_in_flight: process.as_ref().map_or(0, |process| process.calls_in_flight()),
+            contacted: process.map_or_else(Vec::new, |process| process.contacts()),
             last_death: self.last_death.borrow().as_ref().map(|(death, at)| (death.clone(), at.elapsed())),
         }
     }

@@ -131,6 +131,11 @@ pub enum Category {
 pub enum StartError {
     #[error("cannot run `{}`: {source}; check that Bun, the app's folder and the worker account exist", program.display())]
     Spawn { program: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Jail(#[from] weft_jail::Error),
+    /// A jail is required, and this machine does not offer one.
+    #[error("this server starts no worker without its jail, and a part of that is missing here: {missing}")]
+    NotConfined { missing: String },
     /// The prelude reported that the entry point cannot be loaded.
     #[error("the entry point cannot be loaded: {message}")]
     Fatal { message: String },

@@ -112,6 +112,15 @@ impl<C> InFlight<C> {
         self.calls.get(id).and_then(|entry| entry.context.clone())
     }
 
+    /// The context of the call in flight, if it is the only one.
+    pub(crate) fn only(&self) -> Option<Arc<C>> {
+        let mut entries = self.calls.iter();
+        match (entries.next(), entries.next()) {
+            (Some(entry), None) => entry.context.clone(),
+            _ => None,
+        }
+    }
+
     /// Refuses new calls; those in flight go on.
     pub(crate) fn retire(&self) {
         self.retired.store(true, SeqCst);
@@ -217,6 +226,20 @@ mod tests {
         let ended = Instant::now();
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!((table.count(), table.unused_since()), (0, Some(ended)));
+    }
+
+    #[test]
+    fn what_happens_belongs_to_a_call_only_while_it_is_alone() {
+        let table = InFlight::new();
+        assert_eq!(table.only(), None);
+        let first = table.open(Some(Arc::new(1)));
+        assert_eq!(table.only().as_deref(), Some(&1));
+        let second = table.open(Some(Arc::new(2)));
+        assert_eq!(table.only(), None);
+        drop(first);
+        assert_eq!(table.only().as_deref(), Some(&2));
+        drop(second);
+        assert_eq!(table.only(), None);
     }
 
     #[tokio::test]

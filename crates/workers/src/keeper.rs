@@ -15,6 +15,8 @@ const GRACE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Keeper<P: Platform> {
     pub(crate) child: Child,
+    /// Makes the process's connections for as long as it lives.
+    pub(crate) broker: Option<weft_jail::Broker>,
     pub(crate) stdin: JoinHandle<io::Result<()>>,
     pub(crate) stdout: JoinHandle<()>,
     pub(crate) stderr: JoinHandle<()>,
@@ -55,6 +57,7 @@ impl<P: Platform> Keeper<P> {
         };
         // Its own status says only that it was killed, or is known already.
         let _ = self.child.wait().await;
+        drop(self.broker.take());
         self.close_pipes().await;
         self.journal.settle_dropped();
         death

@@ -8,6 +8,7 @@
 //! process that dies takes only its own calls with it and is started again until it dies too often.
 
 mod app;
+mod confine;
 mod death;
 mod error;
 mod flood;
@@ -18,6 +19,7 @@ mod in_flight;
 mod keeper;
 mod lines;
 mod logs;
+mod outbound;
 mod platform;
 mod process;
 mod reader;
@@ -32,5 +34,5 @@ pub use error::{CallError, Category, Failure, StartError};
 pub use host::Host;
 pub use logs::{Level, LogLine};
 pub use platform::{Call, Platform, Status, WorkerReport};
-pub use settings::{Account, HostSettings, Limits, RestartPolicy, WorkerSpec};
+pub use settings::{Account, Allows, Confinement, Endpoint, HostSettings, Limits, RestartPolicy, WorkerSpec};
 pub use vitals::MEMORY_IS_WATCHED;

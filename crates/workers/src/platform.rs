@@ -26,6 +26,11 @@ pub trait Platform: Send + Sync + 'static {
     fn log(&self, app: &str, context: Option<&Arc<Self::Context>>, line: &LogLine) {
         let _ = (app, context, line);
     }
+
+    /// Hears that a process connected to a host while this was its only call in flight. Must be quick and must not block.
+    fn contacted(&self, app: &str, context: &Arc<Self::Context>, host: &str, port: u16) {
+        let _ = (app, context, host, port);
+    }
 }
 
 /// One call of a backend's handler.
@@ -76,6 +81,8 @@ pub struct WorkerReport {
     pub memory: Option<u64>,
     /// Calls that its running process is working on.
     pub calls_in_flight: usize,
+    /// Whom the running process contacted so far, as `host:port`; known where it is in a jail.
+    pub contacted: Vec<String>,
     /// Why the last process was lost that nobody stopped, and how long ago.
     pub last_death: Option<(Death, Duration)>,
 }

@@ -3,11 +3,12 @@
 //! still arrive. Letting go of every handle kills it.
 
 use crate::{
-    Call, CallError, Death, DeathKind, HostSettings, Platform, StartError, WorkerSpec,
+    Call, CallError, Death, DeathKind, HostSettings, Platform, StartError, WorkerSpec, confine,
     frame::{self, ToWorker},
     in_flight::{InFlight, Reply},
     keeper::Keeper,
     logs::Journal,
+    outbound::Outbound,
     reader::{Handshake, Outgoing, Reader, StderrTail, follow_stderr},
     spawn::{self, Spawned},
     vitals::Vitals,
@@ -63,10 +64,18 @@ impl<P: Platform> Process<P> {
         spec: Arc<WorkerSpec>,
     ) -> Result<Arc<Self>, StartError> {
         let settings = &shared.settings;
-        let spawned = spawn::spawn(settings, &spec)?;
+        let (calls, vitals) = (Arc::new(InFlight::new()), Arc::new(Vitals::default()));
+        let outbound = settings.confinement.clone().map(|confinement| {
+            let told = (Arc::clone(&spec.app_id), Arc::clone(&shared.platform), Arc::clone(&journal));
+            Outbound::new(told, (Arc::clone(&calls), Arc::clone(&vitals)), (Arc::clone(&spec), confinement))
+        });
+        let spawned = match outbound {
+            Some(outbound) => confine::spawn(settings, &spec, outbound).await?,
+            None => spawn::spawn(settings, &spec)?,
+        };
         let tail = Arc::new(StderrTail::default());
         let (ready, word) = oneshot::channel();
-        let process = Self::attach(spawned, &shared, journal, &spec, (ready, Arc::clone(&tail)));
+        let process = Self::attach(spawned, &shared, journal, (&spec, calls, vitals), (ready, Arc::clone(&tail)));
         // The queue is empty, so this neither waits nor fails.
         let _ = process.lines.send(Outgoing::Line(discover(settings, &spec))).await;
         match timeout(settings.start_timeout, process.handshake(word, &tail)).await {
@@ -79,13 +88,12 @@ impl<P: Platform> Process<P> {
         spawned: Spawned,
         shared: &Shared<P>,
         journal: Arc<Journal<P>>,
-        spec: &WorkerSpec,
+        (spec, calls, vitals): (&WorkerSpec, Arc<InFlight<P::Context>>, Arc<Vitals>),
         (ready, tail): (oneshot::Sender<Handshake>, Arc<StderrTail>),
     ) -> Self {
         let (lines, queue) = mpsc::channel(QUEUE);
         let (kill, killed) = watch::channel(None);
         let (exited, exit) = watch::channel(None);
-        let (calls, vitals) = (Arc::new(InFlight::new()), Arc::new(Vitals::default()));
         let request_limit = shared.settings.request_limit;
         let reader = Reader {
             app: Arc::clone(&spec.app_id),
@@ -98,6 +106,7 @@ impl<P: Platform> Process<P> {
         };
         let keeper = Keeper {
             child: spawned.child,
+            broker: spawned.broker,
             stdin: tokio::spawn(write(spawned.stdin, queue)),
             stdout: tokio::spawn(reader.run(spawned.stdout)),
             stderr: tokio::spawn(follow_stderr(spawned.stderr, Arc::clone(&journal), tail)),
@@ -196,6 +205,11 @@ impl<P: Platform> Process<P> {
     /// Resident memory in bytes, once it is known.
     pub(crate) fn memory(&self) -> Option<u64> {
         self.vitals.resident()
+    }
+
+    /// Whom it contacted, as `host:port`.
+    pub(crate) fn contacts(&self) -> Vec<String> {
+        self.vitals.contacts()
     }
 
     /// Returns when there was no call for that long.

@@ -3,6 +3,9 @@
 
 use serde_json::value::RawValue;
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use weft_jail::AddressGuard;
+
+pub use weft_jail::Account;
 
 /// Settings shared by all workers of one host.
 #[derive(Clone, Debug)]
@@ -11,8 +14,8 @@ pub struct HostSettings {
     pub bun: PathBuf,
     /// The prelude: the script that speaks the protocol and loads the entry point. An absolute path.
     pub prelude: PathBuf,
-    /// The account workers run as; only a server that is root can change to another one.
-    pub account: Option<Account>,
+    /// What keeps processes to themselves; without it they may do whatever their account may.
+    pub confinement: Option<Confinement>,
     /// Where backends reach the platform over HTTP.
     pub runtime_url: String,
     /// How long a new process may take until it has evaluated its entry point.
@@ -27,12 +30,12 @@ pub struct HostSettings {
 }
 
 impl HostSettings {
-    /// Settings with the documented defaults: 10 s to start, 10 s to stop, 16 MiB a request, no change of account, [`Limits`].
+    /// Settings with the documented defaults: 10 s to start, 10 s to stop, 16 MiB a request, no confinement, [`Limits`].
     pub fn new(bun: impl Into<PathBuf>, prelude: impl Into<PathBuf>, runtime_url: impl Into<String>) -> Self {
         Self {
             bun: bun.into(),
             prelude: prelude.into(),
-            account: None,
+            confinement: None,
             runtime_url: runtime_url.into(),
             start_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(10),
@@ -40,6 +43,36 @@ impl HostSettings {
             request_limit: 16 * 1024 * 1024,
             limits: Limits::default(),
         }
+    }
+}
+
+/// How processes are kept to themselves.
+#[derive(Clone, Debug)]
+pub struct Confinement {
+    /// Do not start a process where a part of the jail is missing.
+    pub required: bool,
+    /// Which inward addresses the operator opened.
+    pub guard: Arc<AddressGuard>,
+    /// Whom no process may contact, opened or not: the database.
+    pub closed: Vec<Endpoint>,
+    /// What every process may read besides its own folder and the system's libraries: the prelude.
+    pub readable: Vec<PathBuf>,
+}
+
+/// A service at a host and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A lower-case name or an address.
+    pub host: String,
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Whether a process that contacts `host` could mean this one. The port of a service on this machine is closed under
+    /// every address, because a machine has many.
+    pub(crate) fn covers(&self, host: &str, port: u16) -> bool {
+        let is_address = host.parse::<std::net::IpAddr>().is_ok();
+        self.port == port && (is_address || host == "localhost" || host == self.host)
     }
 }
 
@@ -62,11 +95,18 @@ pub struct Limits {
     pub silence: Duration,
     /// How long a worker goes without a call before it is stopped; `None` for ever.
     pub idle: Option<Duration>,
+    /// Threads of one process. It never has processes of its own. In force in a jail, as is what follows.
+    pub threads: u64,
+    pub open_files: u64,
+    /// Bytes of the largest file that may be written.
+    pub file_size: u64,
+    /// How far it gives way to others when the processor is short: 0 (as the server) to 19 (takes what is left).
+    pub niceness: u8,
 }
 
 impl Default for Limits {
     /// 256 MiB of memory, 256 calls and 1,024 waiting with 64 MiB of parameters, 2,000 log lines a second (4,000 at once), 10 s of silence,
-    /// 15 min without a call.
+    /// 15 min without a call, 512 threads, 1,024 open files, files of 256 MiB, niceness 5.
     fn default() -> Self {
         Self {
             memory: 256 * 1024 * 1024,
@@ -77,15 +117,12 @@ impl Default for Limits {
             log_burst: 4000,
             silence: Duration::from_secs(10),
             idle: Some(Duration::from_mins(15)),
+            threads: 512,
+            open_files: 1024,
+            file_size: 256 * 1024 * 1024,
+            niceness: 5,
         }
     }
-}
-
-/// A numeric system account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Account {
-    pub uid: u32,
-    pub gid: u32,
 }
 
 /// When a dead process is started again, and when it is given up.
@@ -105,6 +142,9 @@ impl Default for RestartPolicy {
     }
 }
 
+/// Tells whether a host (a lower-case name or an address) may be contacted: on a port, or on any port at all.
+pub type Allows = dyn Fn(&str, Option<u16>) -> bool + Send + Sync;
+
 /// One version of one app's backend.
 pub struct WorkerSpec {
     pub app_id: Arc<str>,
@@ -114,6 +154,11 @@ pub struct WorkerSpec {
     pub entry_point: PathBuf,
     /// A private folder that becomes `HOME` and `TMPDIR`; without it neither is set.
     pub scratch: Option<PathBuf>,
+    /// The account to run as, where the server is root. Apps with different ones cannot touch each other's files even without
+    /// a jail.
+    pub account: Option<Account>,
+    /// Whom it may contact; `None`: the public internet. In force in a jail.
+    pub egress: Option<Arc<Allows>>,
     /// What is added to the otherwise empty environment.
     pub environment: Vec<(String, String)>,
     /// Secrets by name, handed over in the first message.
@@ -153,6 +198,8 @@ mod tests {
             directory: "/apps/crm".into(),
             entry_point: "index.ts".into(),
             scratch: None,
+            account: None,
+            egress: None,
             environment: vec![("TOKEN".to_owned(), "canary-1".to_owned())],
             credentials: BTreeMap::from([("KEY".to_owned(), "canary-2".to_owned())]),
             manifest: RawValue::NULL.to_owned(),

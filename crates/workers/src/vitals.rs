@@ -1,9 +1,14 @@
-//! Looks after a running process: how much memory it uses, read from `/proc` four times a second. On systems without `/proc`
-//! nothing is known and nothing enforced ([`MEMORY_IS_WATCHED`] says so). Only the process itself counts, not what it starts.
+//! Looks after a running process: how much memory it uses, read from `/proc` four times a second, and whom it contacted. On
+//! systems without `/proc` nothing is known of memory and nothing enforced ([`MEMORY_IS_WATCHED`] says so). Only the process
+//! itself counts; in a jail it cannot start others.
 
 use crate::{Platform, logs::Journal};
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    collections::BTreeSet,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::time::{MissedTickBehavior, interval};
@@ -13,16 +18,32 @@ const PERIOD: Duration = Duration::from_millis(250);
 /// Whether memory limits are enforced on this system.
 pub const MEMORY_IS_WATCHED: bool = cfg!(target_os = "linux");
 
-/// What was measured last.
+/// Hosts of one process that are remembered; a process that contacts more has lost its way.
+const CONTACTS: usize = 100;
+
+/// What was measured last, and whom it contacted.
 #[derive(Default)]
 pub(crate) struct Vitals {
     resident: AtomicU64,
+    contacts: Mutex<BTreeSet<String>>,
 }
 
 impl Vitals {
     /// Resident memory in bytes, once it is known.
     pub(crate) fn resident(&self) -> Option<u64> {
         Some(self.resident.load(Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    pub(crate) fn contacted(&self, host: &str, port: u16) {
+        let mut contacts = self.contacts.lock().unwrap_or_else(PoisonError::into_inner);
+        if contacts.len() < CONTACTS {
+            contacts.insert(format!("{host}:{port}"));
+        }
+    }
+
+    /// The hosts that it contacted, as `host:port`.
+    pub(crate) fn contacts(&self) -> Vec<String> {
+        self.contacts.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// Measures until the process uses more than `limit` bytes; returns how many. Its log gets its reports in the same rhythm.

@@ -23,6 +23,7 @@ pub async fn run(context: &Context) -> Result<()> {
         if !status.is_null() {
             lines.push(format!("version   {}  {}", text(&status, "/runtime/version"), text(&status, "/runtime/state")));
             lines.push(format!("database  {}", text(&status, "/postgres/state")));
+            lines.extend(confinement(&status));
             lines.push(format!("user      {}", email(&user)));
         }
         lines.push(format!("client    {version}"));
@@ -36,4 +37,22 @@ pub async fn run(context: &Context) -> Result<()> {
 
 fn text(value: &Value, pointer: &str) -> String {
     printable(value.pointer(pointer).and_then(Value::as_str).unwrap_or("unknown"))
+}
+
+/// What keeps backends to themselves, and what is missing.
+fn confinement(status: &Value) -> Vec<String> {
+    let Some(found) = status.pointer("/workers/confinement").and_then(Value::as_object) else { return Vec::new() };
+    let names = [
+        ("files", "files"),
+        ("network", "network"),
+        ("system_calls", "system calls"),
+        ("resource_limits", "limits"),
+        ("namespaces", "namespaces"),
+        ("separate_account", "accounts"),
+    ];
+    let on: Vec<_> = names.iter().filter(|(key, _)| found.get(*key) == Some(&Value::Bool(true))).map(|(_, name)| *name).collect();
+    let on = if on.is_empty() { "nothing".to_owned() } else { on.join(", ") };
+    let missing = found.get("missing").and_then(Value::as_array).into_iter().flatten();
+    let missing = missing.map(|part| format!("missing   {}: {}", text(part, "/part"), text(part, "/reason")));
+    [format!("confined  {on}")].into_iter().chain(missing).collect()
 }

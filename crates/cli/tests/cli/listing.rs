@@ -88,7 +88,13 @@ async fn status_says_how_the_server_is_and_who_i_am() {
     fake.ok("GET /api/v1/auth/me", &json!({ "email": "alice@example.com" }));
     fake.ok(
         "GET /api/v1/status",
-        &json!({ "runtime": { "version": "0.1.0", "state": "online" }, "postgres": { "state": "online" } }),
+        &json!({
+            "runtime": { "version": "0.1.0", "state": "online" }, "postgres": { "state": "online" },
+            "workers": { "confinement": {
+                "jail": "auto", "files": true, "network": true, "system_calls": true, "resource_limits": true, "namespaces": false,
+                "separate_account": true, "missing": [{ "part": "namespaces", "reason": "this machine allows none" }],
+            } },
+        }),
     );
     assert_snapshot!(machine.weft(&["status"]).await.shown(&fake));
     let stranger = Machine::new().weft(&["status", "--url", &fake.url]).await;

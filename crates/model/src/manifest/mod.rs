@@ -3,6 +3,7 @@
 //! [`Manifest::parse`] reports every fault at once. The shape is checked by `manifest.schema.json` (which editors may use too),
 //! what a schema cannot say by [`rules`]. Unknown keys are kept in the stored document and otherwise ignored.
 
+mod egress;
 mod rules;
 
 use std::sync::LazyLock;
@@ -11,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{AppId, Fault, PermissionKey, schema::Schema};
+
+pub use egress::HostPattern;
 
 /// The JSON Schema of a manifest, as text.
 pub const SCHEMA: &str = include_str!("manifest.schema.json");
@@ -73,6 +76,8 @@ pub struct Content {
     pub data_contract: Vec<Entity>,
     #[serde(default)]
     pub crons: Vec<Cron>,
+    /// Whom the backend may contact; `None`: the public internet.
+    pub egress: Option<Vec<HostPattern>>,
     #[serde(default)]
     pub limits: WorkerLimits,
     keep_running: Option<bool>,

@@ -11,7 +11,7 @@ use super::dev;
 use crate::{
     http::trace::TraceId,
     node::NodeHandle,
-    runs::{self, Invocation},
+    runs::{self, Contacts, Invocation},
 };
 
 /// How deep calls may nest: an action that calls an action that calls an action.
@@ -25,6 +25,7 @@ pub struct CallContext {
     pub run: RunId,
     pub trace: TraceId,
     pub depth: u8,
+    pub contacts: Contacts,
 }
 
 /// The platform as backends reach it.
@@ -80,6 +81,10 @@ impl Platform for Backend {
             depth: context.depth + 1,
         };
         runs::invoke(&node, invocation).await.map(|outcome| outcome.output).map_err(|error| error.into_failure().into())
+    }
+
+    fn contacted(&self, _app: &str, context: &Arc<CallContext>, host: &str, port: u16) {
+        context.contacts.add(host, port);
     }
 
     fn log(&self, app: &str, context: Option<&Arc<CallContext>>, line: &LogLine) {

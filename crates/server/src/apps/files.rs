@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use weft_model::{AppId, DeploymentId};
-use weft_workers::WorkerSpec;
+use weft_workers::{Allows, WorkerSpec};
 
 use super::{
     archive, dependencies,
@@ -79,6 +79,14 @@ impl Apps {
             directory: self.folder(&app.id, deployment.id),
             entry_point: PathBuf::from(&deployment.entry_point),
             scratch: Some(self.scratch(&app.id).await?),
+            account: self
+                .machine
+                .accounts
+                .map(|accounts| accounts.worker(&app.id))
+                .map(|account| weft_workers::Account { uid: account.uid, gid: account.gid }),
+            egress: content.egress.clone().map(|hosts| -> Arc<Allows> {
+                Arc::new(move |host, port| hosts.iter().any(|pattern| pattern.matches(host, port)))
+            }),
             environment: credentials.clone().into_iter().collect(),
             credentials,
             manifest,
@@ -93,8 +101,8 @@ impl Apps {
         let folder = self.machine.scratch.join(app.as_str());
         tokio::fs::create_dir_all(&folder).await?;
         tokio::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).await?;
-        if let Some(accounts) = self.machine.accounts {
-            std::os::unix::fs::chown(&folder, Some(accounts.worker.uid), Some(accounts.worker.gid))?;
+        if let Some(account) = self.machine.accounts.map(|accounts| accounts.worker(app)) {
+            std::os::unix::fs::chown(&folder, Some(account.uid), Some(account.gid))?;
         }
         Ok(folder)
     }

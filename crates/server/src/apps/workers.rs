@@ -37,6 +37,8 @@ struct Worker {
     /// Memory in use, while it runs and where the system tells.
     memory_mib: Option<u64>,
     calls_in_flight: usize,
+    /// Whom the running process contacted so far, as `host:port`; known where it is in a jail.
+    hosts: Vec<String>,
     /// Why the last process was lost that nobody stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_death: Option<LastDeath>,
@@ -70,6 +72,7 @@ fn worker(report: WorkerReport, now: DateTime<Utc>) -> Worker {
         status: report.status.to_string(),
         memory_mib: report.memory.map(|bytes| bytes / 1024 / 1024),
         calls_in_flight: report.calls_in_flight,
+        hosts: report.contacted,
         last_death,
     }
 }

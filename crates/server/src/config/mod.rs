@@ -7,18 +7,20 @@ mod workers;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use chrono::Duration;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use url::Url;
+use weft_jail::AddressGuard;
 use weft_model::Secret;
 
 use crate::db;
 
-pub use workers::Workers;
 use workers::WorkersFile;
+pub use workers::{Jail, Workers};
 
 /// The commented defaults; also what `weft serve --print-config` shows.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -41,9 +43,12 @@ pub struct ServeArgs {
     /// Folder whose node_modules holds Bun and PostgreSQL
     #[arg(long, env = "WEFT_RUNTIME_DIR", value_name = "FOLDER")]
     pub runtime_dir: Option<PathBuf>,
-    /// Private addresses that outbound calls may reach: CIDR ranges and host names (development only)
+    /// Addresses outside the public internet that may be contacted: addresses, CIDR ranges and host names
     #[arg(long, env = "WEFT_EGRESS_ALLOW", value_delimiter = ',', value_name = "CIDR|HOST")]
     pub egress_allow: Vec<String>,
+    /// Confinement of workers: auto, require or off
+    #[arg(long, env = "WEFT_JAIL", value_name = "MODE")]
+    pub jail: Option<String>,
     /// Log format: human or json
     #[arg(long, env = "WEFT_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -126,7 +131,8 @@ pub struct Settings {
     pub database_url: Option<Secret<String>>,
     pub runtime_dir: Option<PathBuf>,
     pub registration_open: bool,
-    pub egress_allow: Vec<String>,
+    /// What outside the public internet may be contacted.
+    pub egress_allow: Arc<AddressGuard>,
     pub cors_origins: Vec<String>,
     pub log_json: bool,
     pub log_filter: String,
@@ -155,7 +161,11 @@ impl Settings {
         let format = args.log_format.or(file.log.format).or(default.log.format).unwrap_or_default();
         let registration = file.registration.or(default.registration).unwrap_or_default();
         let egress_allow = if args.egress_allow.is_empty() { file.egress_allow.unwrap_or_default() } else { args.egress_allow };
-        let (workers, worker_problems) = file.workers.check(&default.workers);
+        let egress_allow = AddressGuard::new(&egress_allow).unwrap_or_else(|error| {
+            problems.add(format!("egress_allow: {error}"));
+            AddressGuard::default()
+        });
+        let (workers, worker_problems) = file.workers.check(&default.workers, args.jail.as_deref());
         problems.0.extend(worker_problems);
         let settings = Self {
             listen: problems.parse("listen", &listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9100))),
@@ -164,7 +174,7 @@ impl Settings {
             database_url: args.database_url.or(file.database_url).filter(|url| !url.is_empty()).map(Secret::new),
             runtime_dir: args.runtime_dir.or(file.runtime_dir),
             registration_open: problems.choice("registration", &registration, ["open", "closed"]),
-            egress_allow,
+            egress_allow: Arc::new(egress_allow),
             cors_origins: file.cors_origins.or(default.cors_origins).unwrap_or_default(),
             log_json: problems.choice("log.format", &format, ["json", "human"]),
             log_filter: args.log.or(file.log.filter).or(default.log.filter).unwrap_or_default(),
@@ -179,9 +189,6 @@ impl Settings {
             master_key: problems.key("WEFT_MASTER_KEY", args.master_key),
             jwt_secret: problems.key("WEFT_JWT_SECRET", args.jwt_secret),
         };
-        for entry in &settings.egress_allow {
-            problems.egress(entry);
-        }
         if let Err(error) = EnvFilter::try_new(&settings.log_filter) {
             problems.add(format!("log.filter: '{}': {error}", settings.log_filter));
         }
@@ -261,21 +268,6 @@ impl Problems {
             self.add(format!("{name}: needs 64 hexadecimal digits; make one with: openssl rand -hex 32"));
         }
         Some(Secret::new(value))
-    }
-
-    fn egress(&mut self, entry: &str) {
-        if let Some((address, bits)) = entry.split_once('/') {
-            let limit = match address.parse() {
-                Ok(std::net::IpAddr::V4(_)) => 32,
-                Ok(std::net::IpAddr::V6(_)) => 128,
-                Err(_) => 0,
-            };
-            if limit == 0 || bits.parse::<u8>().map_or(true, |bits| bits > limit) {
-                self.add(format!("egress_allow: '{entry}' is no CIDR range such as 127.0.0.0/8"));
-            }
-        } else if url::Host::parse(entry).is_err() {
-            self.add(format!("egress_allow: '{entry}' is neither a host name nor a CIDR range"));
-        }
     }
 }
 

@@ -12,6 +12,9 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use sha2::{Digest, Sha256};
+use weft_model::AppId;
+
 pub use keys::{Keys, MasterFile};
 pub use runtime::{Runtime, find_bun};
 
@@ -25,16 +28,32 @@ pub struct Account {
 /// The accounts of what the server starts; none of them when the server is not root itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Accounts {
-    /// Runs backends.
-    pub worker: Account,
-    /// Installs dependencies: apart from `worker`, so that no backend can change what others will install.
+    /// The first of those that run backends.
+    workers: u32,
+    /// Installs dependencies: apart from the workers, so that no backend can change what others will install.
     pub installer: Account,
 }
 
+/// How many accounts backends share. Two apps that fall on the same one are kept apart by the jail alone.
+const WORKER_ACCOUNTS: u32 = 800;
+
 impl Accounts {
     pub fn if_root() -> Option<Self> {
-        let account = |id| Account { uid: id, gid: id };
-        nix::unistd::Uid::effective().is_root().then(|| Self { worker: account(64_001), installer: account(64_002) })
+        let installer = Account { uid: 64_002, gid: 64_002 };
+        nix::unistd::Uid::effective().is_root().then_some(Self { workers: 64_100, installer })
+    }
+
+    /// The account of an app's backend, the same every time, so that its files stay its own.
+    pub fn worker(&self, app: &AppId) -> Account {
+        let digest = Sha256::digest(app.as_str());
+        let number = digest.iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+        let id = self.workers + number % WORKER_ACCOUNTS;
+        Account { uid: id, gid: id }
+    }
+
+    /// One of the workers' accounts, to find out what all of them can reach.
+    pub fn any_worker(&self) -> Account {
+        Account { uid: self.workers, gid: self.workers }
     }
 }
 

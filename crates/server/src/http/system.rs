@@ -117,17 +117,53 @@ impl From<&config::Workers> for Limits {
     }
 }
 
+/// What keeps workers to themselves on this machine. What is off says why in `missing`.
 #[derive(Serialize, ToSchema)]
 #[expect(clippy::struct_excessive_bools, reason = "a list of what is on, as a person reads it")]
 struct Confinement {
-    /// Workers run under an unprivileged account of their own.
+    jail: config::Jail,
+    /// Workers are kept to the files of their app by the kernel.
+    files: bool,
+    /// Workers are kept to the hosts of their manifest, and away from inward addresses.
+    network: bool,
+    /// System calls that a backend does not need are refused.
+    system_calls: bool,
+    /// Threads, open files and file sizes are bounded; a worker starts no programs.
+    resource_limits: bool,
+    /// Workers have an empty network and no accounts but their own.
+    namespaces: bool,
+    /// Workers run under unprivileged accounts of their own.
     separate_account: bool,
     /// Workers start with an emptied environment.
     stripped_environment: bool,
-    /// Workers are kept to the hosts of their manifest by the kernel.
-    network: bool,
-    /// Workers are kept to their own files by the kernel.
-    files: bool,
+    missing: Vec<Missing>,
+}
+
+/// A part that is off, and why.
+#[derive(Serialize, ToSchema)]
+struct Missing {
+    part: String,
+    reason: String,
+}
+
+impl Confinement {
+    fn of(node: &Node) -> Self {
+        let (jail, support) = (node.settings.workers.jail, weft_jail::support());
+        let on = jail != config::Jail::Off;
+        let off = || Missing { part: "jail".to_owned(), reason: "it is switched off by the setting workers.jail".to_owned() };
+        let absent = |missing: &weft_jail::Missing| Missing { part: missing.part.to_string(), reason: missing.reason.clone() };
+        Self {
+            jail,
+            files: on && support.landlock.is_some(),
+            network: on && support.connect_broker,
+            system_calls: on && support.seccomp,
+            resource_limits: on && support.resource_limits,
+            namespaces: on && support.namespaces,
+            separate_account: node.account.is_some(),
+            stripped_environment: true,
+            missing: if on { support.missing.iter().map(absent).collect() } else { vec![off()] },
+        }
+    }
 }
 
 /// How the node is
@@ -147,12 +183,7 @@ async fn status(State(node): State<Arc<Node>>, _caller: Caller) -> Body<Status> 
         workers: Workers {
             running: node.apps.running_workers(),
             limits: (&node.settings.workers).into(),
-            confinement: Confinement {
-                separate_account: node.account.is_some(),
-                stripped_environment: true,
-                network: false,
-                files: false,
-            },
+            confinement: Confinement::of(&node),
         },
     })
 }

@@ -21,6 +21,7 @@ use crate::{
         notify::{self, Change},
     },
     http::trace,
+    runs,
     secrets::{self, Scope, Vault},
 };
 
@@ -208,7 +209,13 @@ impl Integrations {
             method: "__bind".to_owned(),
             params: RawValue::from_string(params).map_err(|error| Error::Bind(error.to_string()))?,
             caller: None,
-            context: CallContext { principal: None, run: RunId::generate(self.clock.now()), trace: trace::current(), depth: 0 },
+            context: CallContext {
+                principal: None,
+                run: RunId::generate(self.clock.now()),
+                trace: trace::current(),
+                depth: 0,
+                contacts: runs::Contacts::default(),
+            },
             timeout: BIND_TIMEOUT,
         };
         let answer = match self.apps.call(app, request).await {

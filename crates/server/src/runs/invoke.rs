@@ -10,7 +10,7 @@ use weft_workers::CallError;
 use super::{
     error::{Cause, Error},
     once::run_once,
-    record::Record,
+    record::{Contacts, Record},
 };
 use crate::{
     apps::{self, Action, App, CallContext, CallRequest},
@@ -136,6 +136,7 @@ fn begin(node: &Node, app: &App, invocation: &Invocation) -> Record {
         started_at: now,
         input_bytes: invocation.input.get().len(),
         attempts: 1,
+        contacts: Contacts::default(),
         end: None,
     }
 }
@@ -184,7 +185,8 @@ fn caller(principal: &Principal, app_id: Option<&AppId>) -> Result<Box<RawValue>
 }
 
 fn context(principal: Option<&Arc<Principal>>, record: &Record, depth: u8) -> CallContext {
-    CallContext { principal: principal.map(Arc::clone), run: record.id, trace: record.trace, depth }
+    let (principal, contacts) = (principal.map(Arc::clone), record.contacts.clone());
+    CallContext { principal, run: record.id, trace: record.trace, depth, contacts }
 }
 
 fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Cause> {
@@ -237,6 +239,7 @@ pub async fn call_rpc(node: &Arc<Node>, call: RpcCall) -> Result<Outcome, Error>
             started_at: now,
             input_bytes: call.params.get().len(),
             attempts: 1,
+            contacts: Contacts::default(),
             end: None,
         };
         let request = CallRequest {
@@ -271,6 +274,7 @@ pub async fn call_webhook(node: &Arc<Node>, call: WebhookCall) -> Result<Outcome
             started_at: now,
             input_bytes: call.size,
             attempts: 1,
+            contacts: Contacts::default(),
             end: None,
         };
         let context = context(None, &record, 0);

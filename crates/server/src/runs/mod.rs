@@ -16,5 +16,6 @@ mod store;
 
 pub use error::{Cause, Error};
 pub use invoke::{Invocation, Outcome, RpcCall, WebhookCall, call_rpc, call_webhook, invoke};
+pub use record::Contacts;
 pub use routes::router;
 pub use service::Runs;

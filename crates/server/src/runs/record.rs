@@ -1,6 +1,6 @@
 //! A run while it is being made: begun, then finished one way or the other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use weft_model::{
@@ -26,7 +26,30 @@ pub struct Record {
     pub started_at: DateTime<Utc>,
     pub input_bytes: usize,
     pub attempts: i32,
+    pub contacts: Contacts,
     pub end: Option<End>,
+}
+
+/// Hosts that one run may have on record; a handler that contacts more has lost its way.
+const MOST_CONTACTS: usize = 50;
+
+/// The hosts that a backend connected to while a run was its only call, as `host:port`. Shared with the call in flight.
+#[derive(Debug, Clone, Default)]
+pub struct Contacts(Arc<Mutex<Vec<String>>>);
+
+impl Contacts {
+    pub fn add(&self, host: &str, port: u16) {
+        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = format!("{host}:{port}");
+        if hosts.len() < MOST_CONTACTS && !hosts.contains(&name) {
+            hosts.push(name);
+        }
+    }
+
+    /// All of them in one text, separated by spaces, which no host has.
+    pub fn joined(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).join(" ")
+    }
 }
 
 /// How a run ended.

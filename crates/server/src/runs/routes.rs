@@ -66,6 +66,8 @@ struct Run {
     input_bytes: i64,
     output_bytes: Option<i64>,
     error: Option<RunError>,
+    /// The hosts that the backend connected to while this run was its only call, as `host:port`.
+    hosts: Vec<String>,
     trace_id: String,
 }
 
@@ -139,6 +141,7 @@ impl From<Row> for Run {
             input_bytes: row.input_bytes,
             output_bytes: row.output_bytes,
             error: error.map(|((code, category), message)| RunError { code, category, message }),
+            hosts: row.hosts,
             trace_id: row.trace_id,
         }
     }

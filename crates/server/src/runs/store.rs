@@ -30,6 +30,7 @@ pub struct Row {
     pub error_code: Option<String>,
     pub error_category: Option<String>,
     pub error_message: Option<String>,
+    pub hosts: Vec<String>,
     pub trace_id: String,
 }
 
@@ -67,23 +68,25 @@ pub async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[Record
     let Columns {
         id, tenant, kind, operation, provider, action, app, principal, principal_kind, principal_email, parent, ..
     } = &columns;
-    let Columns { status, attempts, started, completed, duration, input, output, code, category, message, trace, .. } = &columns;
+    let Columns { status, attempts, started, completed, duration, input, output, code, category, message, trace, hosts, .. } =
+        &columns;
     sqlx::query!(
         "insert into runs (id, tenant_id, node_id, kind, operation, provider, action, app_id, principal_id, principal_kind,
              principal_email, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes, output_bytes,
-             error_code, error_category, error_message, trace_id)
+             error_code, error_category, error_message, trace_id, hosts)
          select id, tenant_id, $1, kind, operation, provider, action, app_id, principal_id, principal_kind,
              principal_email, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes, output_bytes,
-             error_code, error_category, error_message, trace_id
+             error_code, error_category, error_message, trace_id, string_to_array(hosts, ' ')
          from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[],
              $11::text[], $12::uuid[], $13::text[], $14::int[], $15::timestamptz[], $16::timestamptz[], $17::bigint[], $18::bigint[],
-             $19::bigint[], $20::text[], $21::text[], $22::text[], $23::text[])
+             $19::bigint[], $20::text[], $21::text[], $22::text[], $23::text[], $24::text[])
              as given (id, tenant_id, kind, operation, provider, action, app_id, principal_id, principal_kind,
              principal_email, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes, output_bytes,
-             error_code, error_category, error_message, trace_id)
+             error_code, error_category, error_message, trace_id, hosts)
          on conflict (id) do update set status = excluded.status, attempts = excluded.attempts,
              completed_at = excluded.completed_at, duration_us = excluded.duration_us, output_bytes = excluded.output_bytes,
-             error_code = excluded.error_code, error_category = excluded.error_category, error_message = excluded.error_message
+             error_code = excluded.error_code, error_category = excluded.error_category, error_message = excluded.error_message,
+             hosts = excluded.hosts
          where excluded.status <> 'running'",
         node,
         id,
@@ -108,6 +111,7 @@ pub async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[Record
         category as _,
         message as _,
         trace,
+        hosts,
     )
     .execute(connection)
     .await?;
@@ -138,6 +142,7 @@ struct Columns {
     category: Vec<Option<String>>,
     message: Vec<Option<String>>,
     trace: Vec<String>,
+    hosts: Vec<String>,
 }
 
 impl Columns {
@@ -159,6 +164,7 @@ impl Columns {
         self.started.push(record.started_at);
         self.input.push(bytes(record.input_bytes));
         self.trace.push(record.trace.to_string());
+        self.hosts.push(record.contacts.joined());
         self.push_end(record.end.as_ref(), record.started_at);
     }
 
@@ -183,7 +189,7 @@ pub async fn find(connection: &mut PgConnection, tenant: &TenantId, id: RunId) -
         Row,
         "select id, kind, operation, provider, action, app_id, principal_id, principal_kind,
              principal_email, connection_id, parent_id, status, attempts, started_at, completed_at,
-             duration_us, input_bytes, output_bytes, error_code, error_category, error_message, trace_id
+             duration_us, input_bytes, output_bytes, error_code, error_category, error_message, trace_id, hosts
          from runs where tenant_id = $1 and id = $2",
         tenant.as_str(),
         id.as_uuid(),
@@ -197,7 +203,7 @@ pub async fn list(connection: &mut PgConnection, filter: &Filter) -> sqlx::Resul
         Row,
         "select id, kind, operation, provider, action, app_id, principal_id, principal_kind,
              principal_email, connection_id, parent_id, status, attempts, started_at, completed_at,
-             duration_us, input_bytes, output_bytes, error_code, error_category, error_message, trace_id
+             duration_us, input_bytes, output_bytes, error_code, error_category, error_message, trace_id, hosts
          from runs
          where tenant_id = $1
            and ($2::uuid is null or principal_id = $2)

@@ -4,6 +4,7 @@ mod actions;
 mod apps;
 mod auth;
 mod canary;
+mod confinement;
 mod deploy;
 mod fixtures;
 mod idempotency;

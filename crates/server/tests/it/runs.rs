@@ -56,7 +56,7 @@ async fn a_run_tells_what_happened() {
         "id": answer.header("x-weft-run-id"), "kind": "action", "operation": "chat.slow", "provider": "chat", "action": "slow",
         "appId": null, "principal": { "id": me, "kind": "user", "email": "admin@example.com" }, "connectionId": null,
         "parentId": null, "status": "succeeded", "attempts": 1, "startedAt": started, "completedAt": completed,
-        "durationMs": duration, "inputBytes": 7, "outputBytes": 4, "error": null, "traceId": trace,
+        "durationMs": duration, "inputBytes": 7, "outputBytes": 4, "error": null, "hosts": [], "traceId": trace,
     });
     assert_eq!(run, expected);
     let alone = admin.get(&format!("/api/v1/runs/{}", answer.header("x-weft-run-id").unwrap_or_default())).await.expect(200);

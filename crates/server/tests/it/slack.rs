@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
+use weft_server::ServeArgs;
 use weft_testkit::{
     Answer, Api, TestServer,
     slack::{FakeSlack, sign},
@@ -42,7 +43,9 @@ async fn event(server: &TestServer, url: &str, body: &str, (timestamp, signature
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_slack_integration_keeps_its_promises() {
-    let server = TestServer::start().await;
+    // Where the fake Slack is.
+    let arguments = ServeArgs { egress_allow: vec!["127.0.0.1".to_owned()], ..ServeArgs::default() };
+    let server = TestServer::start_with(arguments).await;
     let admin = server.user("admin").await;
     deploy(&admin).await;
     assert_eq!(send(&admin, "#general").await.expect(409).code(), "not_configured");

@@ -1,6 +1,7 @@
 //! The worker host against real Bun processes that run the real prelude.
 
 mod calls;
+mod confinement;
 mod lifecycle;
 mod limits;
 mod rig;

@@ -28,6 +28,8 @@ pub struct TestPlatform {
     host: OnceLock<Weak<Host<TestPlatform>>>,
     /// (caller, message) of every line that belongs to a call.
     attributed: Mutex<Vec<(String, String)>>,
+    /// (caller, host:port) of every connection that belongs to a call.
+    contacts: Mutex<Vec<(String, String)>>,
 }
 
 impl Platform for TestPlatform {
@@ -54,6 +56,11 @@ impl Platform for TestPlatform {
         }
     }
 
+    fn contacted(&self, _app: &str, context: &Arc<Caller>, host: &str, port: u16) {
+        let entry = (context.0.clone(), format!("{host}:{port}"));
+        self.contacts.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+    }
+
     fn log(&self, _app: &str, context: Option<&Arc<Caller>>, line: &LogLine) {
         if let Some(caller) = context {
             let entry = (caller.0.clone(), line.message.to_string());
@@ -63,6 +70,10 @@ impl Platform for TestPlatform {
 }
 
 impl TestPlatform {
+    pub fn contacts(&self) -> Vec<(String, String)> {
+        self.contacts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub fn attributed(&self) -> Vec<(String, String)> {
         self.attributed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -120,6 +131,8 @@ impl Rig {
             directory: self.folder.path().to_owned(),
             entry_point: entry_point.into(),
             scratch: Some(self.folder.path().to_owned()),
+            account: None,
+            egress: None,
             environment: vec![("GREETING".to_owned(), "hello".to_owned())],
             credentials: BTreeMap::from([("TOKEN".to_owned(), "t-1".to_owned())]),
             manifest: to_raw_value(&json!({ "name": "CRM" }))?,
@@ -215,7 +228,7 @@ impl Watch {
     }
 }
 
-fn repository() -> PathBuf {
+pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 

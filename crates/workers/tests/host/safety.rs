@@ -3,7 +3,7 @@
 use crate::rig::{APP, LONG, Rig, TestResult, Watch};
 use serde_json::{Value, json};
 use std::{fs::Permissions, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
-use weft_workers::{Account, CallError, Level};
+use weft_workers::{Account, CallError, Level, WorkerSpec};
 
 /// A backend that reads its own stdin as well, and so knows the ids of all its calls.
 const FORGER: &str = r#"
@@ -139,9 +139,11 @@ async fn a_server_that_is_root_runs_its_workers_under_their_own_account() -> Tes
     if !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    let rig = Rig::with(|settings| settings.account = Some(Account { uid: 65534, gid: 65534 }))?;
+    let rig = Rig::new()?;
     std::fs::set_permissions(rig.folder.path(), Permissions::from_mode(0o755))?;
-    rig.deploy("serve({ rpc: { ids: () => [process.getuid(), process.getgid(), process.getgroups()] } });").await?;
+    let backend = "serve({ rpc: { ids: () => [process.getuid(), process.getgid(), process.getgroups()] } });";
+    let account = Some(Account { uid: 65534, gid: 65534 });
+    rig.host.start(WorkerSpec { account, ..rig.spec(backend)? }).await?;
     assert_eq!(rig.call("ids", Value::Null).await?, json!([65534, 65534, []]));
     Ok(())
 }
