@@ -12,10 +12,10 @@ export WEFT_RUNTIME_DIR := $(CURDIR)/runtime
 DATA ?= $(CURDIR)/.weft
 LISTEN ?= 127.0.0.1:9100
 
-INTEGRATIONS := $(patsubst %/bun.lock,%,$(wildcard integrations/*/bun.lock))
+BUN_PROJECTS := $(patsubst %/bun.lock,%,$(wildcard integrations/*/bun.lock crates/*/tests/*/bun.lock))
 # Inside node_modules, so that whoever deletes the packages deletes the stamp too.
 RUNTIME_READY := runtime/node_modules/.installed
-JS_READY := js/node_modules/.installed $(INTEGRATIONS:%=%/node_modules/.installed)
+JS_READY := js/node_modules/.installed $(BUN_PROJECTS:%=%/node_modules/.installed)
 
 .PHONY: help up demo test check bench runtime js require
 
@@ -66,5 +66,5 @@ js/node_modules/.installed: js/package-lock.json js/package.json | require
 	cd js && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-integrations/%/node_modules/.installed: integrations/%/bun.lock integrations/%/package.json | $(RUNTIME_READY)
-	scripts/install-bun-packages.sh integrations/$*
+%/node_modules/.installed: %/bun.lock %/package.json | $(RUNTIME_READY)
+	scripts/install-bun-packages.sh $*

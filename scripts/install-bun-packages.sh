@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the packages of one bundled integration with the Bun of runtime/, exactly as its lockfile says.
-# usage: scripts/install-bun-packages.sh integrations/<name>
+# Installs the packages of one folder with the Bun of runtime/, exactly as its lockfile says.
+# usage: scripts/install-bun-packages.sh <folder with package.json and bun.lock>
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 bun=$(find "$root"/runtime/node_modules/@oven/bun-*/bin/bun -type f 2>/dev/null | sort | head -n 1)

@@ -268,6 +268,7 @@ fn worker_settings(runtime: &Runtime, address: SocketAddr, all: &Settings, datab
     settings.confinement = (all.workers.jail != Jail::Off).then(|| Confinement {
         required: all.workers.jail == Jail::Require,
         guard: Arc::clone(&all.egress_allow),
+        resolver: Arc::new(weft_jail::SystemResolver),
         closed: vec![Endpoint { host: database.get_host().to_lowercase(), port: database.get_port() }],
         readable: runtime.prelude.parent().map(Path::to_owned).into_iter().collect(),
     });

@@ -17,8 +17,9 @@ pub(crate) async fn spawn<P: Platform>(
     if confinement.required {
         demand(weft_jail::support())?;
     }
-    let (guard, readable) = (Arc::clone(&confinement.guard), confinement.readable.clone());
-    let network = Network::new(Arc::new(outbound), guard);
+    let (guard, resolver) = (Arc::clone(&confinement.guard), Arc::clone(&confinement.resolver));
+    let readable = confinement.readable.clone();
+    let network = Network { egress: Arc::new(outbound), guard, resolver };
     let policy = policy(settings, spec, readable, network);
     let Jailed { child, broker } = weft_jail::spawn(command(settings, spec), policy).await?;
     Spawned::new(child, broker).map_err(|source| StartError::Spawn { program: settings.bun.clone(), source })

@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
-use weft_jail::AddressGuard;
+use weft_jail::{AddressGuard, Resolver};
 
 pub use weft_jail::Account;
 
@@ -47,16 +47,24 @@ impl HostSettings {
 }
 
 /// How processes are kept to themselves.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Confinement {
     /// Do not start a process where a part of the jail is missing.
     pub required: bool,
     /// Which inward addresses the operator opened.
     pub guard: Arc<AddressGuard>,
+    /// Looks up the names that processes contact.
+    pub resolver: Arc<dyn Resolver>,
     /// Whom no process may contact, opened or not: the database.
     pub closed: Vec<Endpoint>,
     /// What every process may read besides its own folder and the system's libraries: the prelude.
     pub readable: Vec<PathBuf>,
+}
+
+impl fmt::Debug for Confinement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Confinement").field("required", &self.required).field("guard", &self.guard).finish_non_exhaustive()
+    }
 }
 
 /// A service at a host and port.

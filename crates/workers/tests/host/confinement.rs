@@ -9,10 +9,20 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
+use weft_jail::{Resolver, Resolving};
 use weft_workers::{Account, Allows, Confinement, Endpoint, WorkerSpec};
 
+/// Every name is at 127.0.0.1.
+struct Here;
+
+impl Resolver for Here {
+    fn resolve<'a>(&'a self, _host: &'a str) -> Resolving<'a> {
+        Box::pin(async { Ok(vec![[127, 0, 0, 1].into()]) })
+    }
+}
+
 /// Jailed, with these inward addresses opened and this port closed all the same.
-fn rig(open: &[&str], closed: Option<u16>) -> TestResult<Option<Rig>> {
+pub fn rig(open: &[&str], closed: Option<u16>) -> TestResult<Option<Rig>> {
     if !weft_jail::support().is_complete() {
         return Ok(None);
     }
@@ -20,7 +30,9 @@ fn rig(open: &[&str], closed: Option<u16>) -> TestResult<Option<Rig>> {
     let guard = Arc::new(weft_jail::AddressGuard::new(&open)?);
     let closed = closed.map(|port| Endpoint { host: "db.example".to_owned(), port }).into_iter().collect();
     let readable = vec![repository().join("js/worker/src")];
-    let rig = Rig::with(|settings| settings.confinement = Some(Confinement { required: true, guard, closed, readable }))?;
+    let resolver = Arc::new(Here);
+    let rig =
+        Rig::with(|settings| settings.confinement = Some(Confinement { required: true, guard, resolver, closed, readable }))?;
     std::fs::set_permissions(rig.folder.path(), Permissions::from_mode(0o777))?;
     Ok(Some(rig))
 }

@@ -2,6 +2,7 @@
 
 mod calls;
 mod confinement;
+mod libraries;
 mod lifecycle;
 mod limits;
 mod rig;

@@ -232,11 +232,14 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The pinned Bun, from `WEFT_RUNTIME_DIR` or the repository's `runtime` folder.
-fn bun() -> TestResult<PathBuf> {
-    let runtime = std::env::var_os("WEFT_RUNTIME_DIR").map_or_else(|| repository().join("runtime"), PathBuf::from);
-    std::fs::read_dir(runtime.join("node_modules/@oven"))?
+/// The folder with Bun and PostgreSQL: `WEFT_RUNTIME_DIR`, or the repository's `runtime`.
+pub fn runtime() -> PathBuf {
+    std::env::var_os("WEFT_RUNTIME_DIR").map_or_else(|| repository().join("runtime"), PathBuf::from)
+}
+
+pub fn bun() -> TestResult<PathBuf> {
+    std::fs::read_dir(runtime().join("node_modules/@oven"))?
         .filter_map(|entry| Some(entry.ok()?.path().join("bin/bun")))
         .find(|path| path.exists())
-        .ok_or_else(|| format!("no Bun below {}; run `npm install` there", runtime.display()).into())
+        .ok_or_else(|| format!("no Bun below {}; run `npm install` there", runtime().display()).into())
 }
