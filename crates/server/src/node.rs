@@ -63,6 +63,7 @@ impl Node {
             Change::Everything => {
                 self.identity.forget();
                 self.forget_apps();
+                self.apps.follow_all();
             }
         }
     }

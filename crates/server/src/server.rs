@@ -13,6 +13,7 @@ use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
+use uuid::Uuid;
 use weft_model::{RunId, Secret};
 use weft_postgres::{Binaries, Cluster};
 use weft_workers::{Confinement, Endpoint, Host, HostSettings};
@@ -90,7 +91,6 @@ impl Server {
         let shared = || (pool.clone(), clock.clone());
         let apps = Arc::new(Apps::new(shared(), Arc::clone(&vault), machine, workers, background.clone()));
         let node_id = RunId::generate(clock.now()).as_uuid();
-        let lock_key = Runs::join(&pool, &clock, node_id).await?;
         let (runs, mut writers) = Runs::start(pool.clone(), clock.clone(), node_id);
         let (webhooks, delivering) = Webhooks::start(shared(), Arc::clone(&vault));
         writers.push(delivering);
@@ -112,7 +112,7 @@ impl Server {
             webhooks,
         });
         backend.node.set(&node)?;
-        let background = start_background(&node, lock_key);
+        let background = start_background(&node, node_id).await?;
         let serving = tokio::spawn(serve(listener, Arc::clone(&node)));
         tracing::info!(%address, data_dir = %data_dir.path().display(), node.id = %node_id, "server.start");
         Ok(Self { address, node, serving, writers, background, cluster, _data_dir: data_dir })
@@ -183,15 +183,14 @@ async fn serve(listener: TcpListener, node: Arc<Node>) -> std::io::Result<()> {
     axum::serve(listener, service).with_graceful_shutdown(async move { stopping.cancelled().await }).await
 }
 
-fn start_background(node: &Arc<Node>, lock_key: i64) -> Vec<JoinHandle<()>> {
-    let listening = {
-        let (weak, stop) = (Arc::downgrade(node), node.stopping.clone());
-        notify::listen(node.pool.clone(), lock_key, stop, move |change| {
-            if let Some(node) = weak.upgrade() {
-                node.apply(&change);
-            }
-        })
-    };
+async fn start_background(node: &Arc<Node>, id: Uuid) -> sqlx::Result<Vec<JoinHandle<()>>> {
+    let weak = Arc::downgrade(node);
+    let listening = notify::listen(node.pool.clone(), (id, node.started_at), node.stopping.clone(), move |change| {
+        if let Some(node) = weak.upgrade() {
+            node.apply(&change);
+        }
+    });
+    let listening = listening.await?;
     let starting = {
         let node = Arc::clone(node);
         async move {
@@ -199,7 +198,7 @@ fn start_background(node: &Arc<Node>, lock_key: i64) -> Vec<JoinHandle<()>> {
             tokio::select! { () = stop.cancelled() => {} () = node.apps.start_kept() => {} }
         }
     };
-    vec![tokio::spawn(listening), tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node)))]
+    Ok(vec![listening, tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node)))])
 }
 
 async fn tidy(node: Arc<Node>) {

@@ -371,6 +371,15 @@ impl Apps {
         });
     }
 
+    /// The same for every worker, after a time in which changes may have been missed.
+    pub fn follow_all(self: &Arc<Self>) {
+        for id in self.workers.statuses().into_keys() {
+            if let Ok(id) = id.parse() {
+                self.follow(&id);
+            }
+        }
+    }
+
     /// Whether the worker does not run and need not before somebody calls it.
     fn sleeps(&self, app: &App) -> bool {
         self.workers.status(app.id.as_str()) == Some(Status::Stopped) && !app.manifest.content.keeps_running()

@@ -1,12 +1,16 @@
 //! Invalidation between nodes: whoever changes something that others cache says so in the same transaction.
 //!
-//! A node keeps one connection that listens. The same connection holds the advisory lock that proves that the node lives.
-//! After a lost connection everything is dropped from the caches, because notifications may have been missed.
+//! A node keeps one connection that listens. The same connection holds the advisory lock that proves that the node lives, a
+//! fresh one for each connection: the database may not have noticed yet that the one before is lost. After a lost connection
+//! everything is dropped from the caches, because notifications may have been missed.
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool, postgres::PgListener};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 use weft_model::AppId;
 
 const CHANNEL: &str = "weft_changes";
@@ -62,26 +66,50 @@ pub async fn announce(connection: &mut PgConnection, change: &Change) -> sqlx::R
     Ok(())
 }
 
-/// Listens until `stop`; calls `apply` for each change, and with [`Change::Everything`] for each fresh connection.
-pub async fn listen(pool: PgPool, lock_key: i64, stop: CancellationToken, apply: impl Fn(Change)) {
-    while !stop.is_cancelled() {
-        match connect(&pool, lock_key).await {
-            Ok(mut listener) => {
-                // What was remembered while nobody listened may be out of date.
-                apply(Change::Everything);
-                receive(&mut listener, &stop, &apply).await;
+/// Listens until `stop`; calls `apply` for each change, and with [`Change::Everything`] for each fresh connection. The first
+/// connection is made before this returns, so that no work begins on a node that nobody would miss.
+pub async fn listen(
+    pool: PgPool,
+    node: (Uuid, DateTime<Utc>),
+    stop: CancellationToken,
+    apply: impl Fn(Change) + Send + Sync + 'static,
+) -> sqlx::Result<JoinHandle<()>> {
+    let first = connect(&pool, node).await?;
+    Ok(tokio::spawn(async move {
+        let mut connected = Ok(first);
+        while !stop.is_cancelled() {
+            match connected {
+                Ok(mut listener) => {
+                    // What was remembered while nobody listened may be out of date.
+                    apply(Change::Everything);
+                    receive(&mut listener, &stop, &apply).await;
+                }
+                Err(error) => tracing::warn!(%error, "cannot listen for changes"),
             }
-            Err(error) => tracing::warn!(%error, "cannot listen for changes"),
+            let _ = tokio::time::timeout(Duration::from_secs(1), stop.cancelled()).await;
+            connected = connect(&pool, node).await;
         }
-        let _ = tokio::time::timeout(Duration::from_secs(1), stop.cancelled()).await;
-    }
+    }))
 }
 
-async fn connect(pool: &PgPool, lock_key: i64) -> sqlx::Result<PgListener> {
+/// Listens, takes a lock that nobody else has, and says in the table of nodes that this is the node's.
+async fn connect(pool: &PgPool, (node, started_at): (Uuid, DateTime<Utc>)) -> sqlx::Result<PgListener> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
-    sqlx::query!("select pg_try_advisory_lock($1)", lock_key).fetch_one(&mut listener).await?;
+    let key = sqlx::query_scalar!("select nextval(pg_get_serial_sequence('nodes', 'lock_key')) as \"key!\"")
+        .fetch_one(&mut listener)
+        .await?;
+    sqlx::query!("select pg_try_advisory_lock($1)", key).fetch_one(&mut listener).await?;
+    sqlx::query!(
+        "insert into nodes (id, lock_key, started_at) values ($1, $2, $3)
+         on conflict (id) do update set lock_key = excluded.lock_key",
+        node,
+        key,
+        started_at,
+    )
+    .execute(&mut listener)
+    .await?;
     Ok(listener)
 }
 

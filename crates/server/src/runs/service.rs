@@ -100,7 +100,7 @@ impl Runs {
         for (node, lock_key) in store::list_other_nodes(&mut connection, self.node).await? {
             if store::try_node_lock(&mut connection, lock_key).await? {
                 let ended = store::end_runs_of(&mut connection, node, now).await?;
-                store::delete_node(&mut connection, node).await?;
+                store::delete_node(&mut connection, node, lock_key).await?;
                 store::release_node_lock(&mut connection, lock_key).await?;
                 tracing::info!(node.id = %node, runs = ended, "run.end_interrupted");
             }
@@ -112,11 +112,6 @@ impl Runs {
 
     /// Says goodbye: no other node needs to look after this one's runs.
     pub async fn leave(&self) -> sqlx::Result<()> {
-        store::delete_node(&mut *self.pool.acquire().await?, self.node).await
-    }
-
-    /// Registers this node; returns the key of the lock that proves that it lives.
-    pub async fn join(pool: &PgPool, clock: &Clock, node: Uuid) -> sqlx::Result<i64> {
-        store::insert_node(&mut *pool.acquire().await?, node, clock.now()).await
+        store::delete_own_node(&mut *self.pool.acquire().await?, self.node).await
     }
 }

@@ -247,14 +247,14 @@ pub async fn delete_older(connection: &mut PgConnection, than: RunId) -> sqlx::R
     Ok(result.rows_affected())
 }
 
-pub async fn insert_node(connection: &mut PgConnection, node: Uuid, now: DateTime<Utc>) -> sqlx::Result<i64> {
-    sqlx::query_scalar!("insert into nodes (id, started_at) values ($1, $2) returning lock_key", node, now)
-        .fetch_one(connection)
-        .await
+pub async fn delete_own_node(connection: &mut PgConnection, node: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("delete from nodes where id = $1", node).execute(connection).await?;
+    Ok(())
 }
 
-pub async fn delete_node(connection: &mut PgConnection, node: Uuid) -> sqlx::Result<()> {
-    sqlx::query!("delete from nodes where id = $1", node).execute(connection).await?;
+/// Forgets a node that is gone, unless it came back under another lock meanwhile.
+pub async fn delete_node(connection: &mut PgConnection, node: Uuid, lock_key: i64) -> sqlx::Result<()> {
+    sqlx::query!("delete from nodes where id = $1 and lock_key = $2", node, lock_key).execute(connection).await?;
     Ok(())
 }
 

@@ -138,3 +138,25 @@ async fn an_idempotency_key_holds_on_every_node() {
     assert_eq!(pair.there.runs("chat", before + 1).await.len(), before + 1);
     pair.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_its_ear_for_a_moment_catches_up_and_is_not_taken_for_dead() {
+    let pair = Pair::start().await;
+    becomes(&pair.there, "version", json!("one")).await;
+    let database = sqlx::PgPool::connect(&pair.first.database.url).await.expect("the database answers");
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+        where datname = current_database() and query like '%into nodes%' and pid <> pg_backend_pid()";
+    let lost: i64 = sqlx::query_scalar(cut).fetch_one(&database).await.expect("connections are cut");
+    assert_eq!(lost, 2);
+    pair.here.deploy("chat", &[("index.ts", &backend("two"))]).await.expect(200);
+    becomes(&pair.there, "version", json!("two")).await;
+    let alive = "select count(*) from nodes join pg_locks on locktype = 'advisory' and objid = lock_key and granted
+        where database = (select oid from pg_database where datname = current_database())";
+    eventually("both nodes hold a lock again", async || {
+        let count: i64 = sqlx::query_scalar(alive).fetch_one(&database).await.expect("a count");
+        (count == 2).then_some(())
+    })
+    .await;
+    database.close().await;
+    pair.stop().await;
+}
