@@ -125,10 +125,17 @@ impl<P: Platform> App<P> {
         if let Ok(outcome) = timeout(left, self.call_now(call, begun)).await {
             return outcome;
         }
-        if let Some(process) = self.running() {
-            process.doubt();
+        match self.running() {
+            Some(process) => process.doubt(),
+            // A call is answered at once when its process dies, so this one never had a process.
+            None => return Err(CallError::NotReady { app: Arc::clone(&self.id), death: self.lost() }),
         }
         Err(CallError::Timeout(call.timeout))
+    }
+
+    /// Why the last process was lost.
+    fn lost(&self) -> Option<Death> {
+        self.last_death.borrow().as_ref().map(|(death, _)| death.clone())
     }
 
     async fn call_now(&self, call: &Call<P::Context>, begun: Instant) -> Result<Box<RawValue>, CallError> {

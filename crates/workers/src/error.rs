@@ -16,6 +16,9 @@ pub enum CallError {
     /// The whole time of the call is over. The handler may still be at work; its reply will be dropped.
     #[error("the backend did not answer within {0:?}")]
     Timeout(Duration),
+    /// The process was lost before, and its successor did not come up within the whole time of the call. Nothing was sent.
+    #[error("the backend of app `{app}` is not back yet{}; nothing was sent, try again in a moment", After(death))]
+    NotReady { app: Arc<str>, death: Option<Death> },
     /// The process ended before it answered, or could not be brought up again.
     #[error("the backend stopped before it answered: {0}")]
     Died(Death),
@@ -37,7 +40,7 @@ impl CallError {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Busy { .. } => Some(Duration::from_secs(1)),
+            Self::Busy { .. } | Self::NotReady { .. } => Some(Duration::from_secs(1)),
             Self::Failed(failure) => failure.retry_after,
             _ => None,
         }
@@ -47,7 +50,7 @@ impl CallError {
     #[must_use]
     pub fn into_failure(self) -> Failure {
         let (code, category) = match &self {
-            Self::NotRunning { .. } => ("not_running", Category::Transient),
+            Self::NotRunning { .. } | Self::NotReady { .. } => ("not_running", Category::Transient),
             Self::Timeout(_) => ("timeout", Category::Transient),
             Self::Died(death) => (death.kind.code(), Category::Transient),
             Self::Busy { .. } => ("worker_busy", Category::Transient),
@@ -63,6 +66,15 @@ impl CallError {
                 failure
             }
         }
+    }
+}
+
+/// What happened before, as part of a sentence.
+struct After<'a>(&'a Option<Death>);
+
+impl fmt::Display for After<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |death| write!(f, " after it was lost ({death})"))
     }
 }
 

@@ -121,8 +121,8 @@ impl Cause {
         match self {
             Self::Failed(failure) => failure_had_no_effect(failure),
             Self::App(apps::Error::Call(error)) => {
-                use CallError::{Busy, NotRunning, TooLarge, UnknownMethod};
-                matches!(error, NotRunning { .. } | Busy { .. } | TooLarge { .. } | UnknownMethod { .. })
+                use CallError::{Busy, NotReady, NotRunning, TooLarge, UnknownMethod};
+                matches!(error, NotRunning { .. } | NotReady { .. } | Busy { .. } | TooLarge { .. } | UnknownMethod { .. })
             }
             Self::InvalidOutput(_) => false,
             _ => true,

@@ -262,7 +262,9 @@ impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
         let (message, retry_after) = (error.to_string(), error.retry_after());
         match error {
-            CallError::NotRunning { .. } => Self::new(Code::WorkerNotRunning, message),
+            CallError::NotRunning { .. } | CallError::NotReady { .. } => {
+                Self::new(Code::WorkerNotRunning, message).with_retry_after(retry_after)
+            }
             CallError::Timeout(_) => Self::new(Code::Timeout, message),
             CallError::Busy { .. } => Self::new(Code::WorkerBusy, message).with_retry_after(retry_after),
             CallError::TooLarge { .. } => Self::new(Code::PayloadTooLarge, message),

@@ -1,6 +1,6 @@
 //! Starting, replacing, crashing and stopping.
 
-use crate::rig::{APP, Rig, TestResult, Watch};
+use crate::rig::{APP, LONG, Rig, TestResult, Watch};
 use serde_json::{Value, json};
 use std::time::Duration;
 use weft_workers::{CallError, Level, StartError, Status};
@@ -229,5 +229,16 @@ async fn an_app_that_was_never_started_is_not_running() -> TestResult {
     let outcome = rig.call("anything", Value::Null).await;
     assert!(matches!(outcome, Err(CallError::NotRunning { .. })));
     assert_eq!(rig.host.status(APP), None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_that_waits_in_vain_for_a_restart_is_told_what_it_waits_for() -> TestResult {
+    let rig = Rig::with(|settings| settings.restarts.pauses = vec![LONG])?;
+    rig.deploy("serve({ rpc: { exit: () => process.exit(7), echo: (params) => params } });").await?;
+    assert!(matches!(rig.call("exit", Value::Null).await, Err(CallError::Died(_))));
+    let outcome = rig.call_as("ann", "echo", Value::Null, Duration::from_millis(50)).await;
+    let Err(error @ CallError::NotReady { .. }) = outcome else { return Err(format!("{outcome:?}").into()) };
+    assert!(error.to_string().contains("it exited with code 7"), "{error}");
     Ok(())
 }
