@@ -3,6 +3,7 @@
 pub mod extract;
 mod metrics;
 mod openapi;
+pub mod page;
 pub mod problem;
 mod system;
 pub mod trace;

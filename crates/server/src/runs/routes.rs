@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{Json as Body, extract::State};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -25,13 +24,11 @@ use crate::{
     http::{
         Problems,
         extract::{Caller, Path, Query, denied},
+        page,
         problem::{Code, Problem},
     },
     node::Node,
 };
-
-/// Runs per page at most.
-const MAX_LIMIT: i64 = 200;
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get))
@@ -156,10 +153,7 @@ async fn list(
     Caller(caller): Caller,
     Query(filter): Query<ListFilter>,
 ) -> Result<Body<RunPage>, Problem> {
-    let limit = filter.limit.unwrap_or(50);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::new(Code::InvalidRequest, format!("limit must be 1 to {MAX_LIMIT}.")));
-    }
+    let limit = page::limit(filter.limit)?;
     let filter = Filter {
         tenant: caller.tenant.to_string(),
         principal: Runs::sees_own_only(&caller).then_some(caller.id),
@@ -172,22 +166,12 @@ async fn list(
         trace: filter.trace_id,
         since: filter.since,
         until: filter.until,
-        before: filter.cursor.map(|cursor| read_cursor(&cursor)).transpose()?,
-        // One more tells whether there is a next page.
-        limit: limit + 1,
+        before: filter.cursor.map(|cursor| page::read(&cursor).map(|key| Uuid::from_bytes(key).into())).transpose()?,
+        limit: limit + page::ONE_MORE,
     };
     let mut rows = node.runs.list(&filter).await?;
-    let more = i64::try_from(rows.len()).is_ok_and(|found| found > limit);
-    if more {
-        rows.pop();
-    }
-    let next_cursor = rows.last().filter(|_| more).map(|row| URL_SAFE_NO_PAD.encode(row.id.as_bytes()));
+    let next_cursor = page::cut(&mut rows, limit, |row| row.id.into_bytes());
     Ok(Body(RunPage { data: rows.into_iter().map(Run::from).collect(), next_cursor }))
-}
-
-fn read_cursor(cursor: &str) -> Result<RunId, Problem> {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok());
-    bytes.map(RunId::from).ok_or_else(|| Problem::new(Code::InvalidRequest, "cursor is none that this list gave out."))
 }
 
 /// Get a run

@@ -1,0 +1,38 @@
+//! Lists in pages: how many rows a page has, and the opaque cursor to the next one.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::problem::{Code, Problem};
+
+/// Rows per page at most.
+const MAX_LIMIT: i64 = 200;
+const DEFAULT_LIMIT: i64 = 50;
+
+/// One row more than a page has tells whether there is another page.
+pub const ONE_MORE: i64 = 1;
+
+/// How many rows a caller gets.
+pub fn limit(wanted: Option<i64>) -> Result<i64, Problem> {
+    let limit = wanted.unwrap_or(DEFAULT_LIMIT);
+    if (1..=MAX_LIMIT).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(Problem::new(Code::InvalidRequest, format!("limit must be 1 to {MAX_LIMIT}.")))
+    }
+}
+
+/// Cuts off the row that is one too many, and makes the cursor to the next page if there was one.
+pub fn cut<T, const N: usize>(rows: &mut Vec<T>, limit: i64, key: impl FnOnce(&T) -> [u8; N]) -> Option<String> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if rows.len() <= limit {
+        return None;
+    }
+    rows.truncate(limit);
+    rows.last().map(|row| URL_SAFE_NO_PAD.encode(key(row)))
+}
+
+/// The key that a cursor stands for.
+pub fn read<const N: usize>(cursor: &str) -> Result<[u8; N], Problem> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| Problem::new(Code::InvalidRequest, "cursor is none that this list gave out."))
+}
