@@ -19,7 +19,7 @@ use weft_postgres::{Binaries, Cluster};
 use weft_workers::{Confinement, Endpoint, Host, HostSettings};
 
 use crate::{
-    apps::{Apps, Backend, Machine},
+    apps::{self, Apps, Backend, Installer, Machine},
     clock::Clock,
     config::{DEFAULT, Jail, ServeArgs, Settings},
     db::{self, notify},
@@ -87,7 +87,7 @@ impl Server {
 
         let backend = Arc::new(Backend::default());
         let workers = Host::new(worker_settings(&runtime, address, &settings, &options), Arc::clone(&backend));
-        let machine = machine(&data_dir, runtime.bun, accounts)?;
+        let machine = machine(&data_dir, runtime.bun, (accounts, clock.clone()), &settings)?;
         let shared = || (pool.clone(), clock.clone());
         let apps = Arc::new(Apps::new(shared(), Arc::clone(&vault), machine, workers, background.clone()));
         let node_id = RunId::generate(clock.now()).as_uuid();
@@ -274,16 +274,21 @@ fn worker_settings(runtime: &Runtime, address: SocketAddr, all: &Settings, datab
     settings
 }
 
-fn machine(data_dir: &DataDir, bun: PathBuf, accounts: Option<Accounts>) -> anyhow::Result<Machine> {
-    let package_cache = data_dir.folder("packages", 0o700)?;
-    if let Some(Accounts { installer, .. }) = accounts {
-        std::os::unix::fs::chown(&package_cache, Some(installer.uid), Some(installer.gid))?;
-    }
+fn machine(
+    data_dir: &DataDir,
+    bun: PathBuf,
+    (accounts, clock): (Option<Accounts>, Clock),
+    settings: &Settings,
+) -> anyhow::Result<Machine> {
+    let (caches, uploads) = (data_dir.folder("packages", 0o711)?, data_dir.folder("uploads", 0o700)?);
+    apps::tidy_uploads(&uploads).context("cannot tidy up the folder of uploads")?;
+    let installer = accounts.map(|accounts| accounts.installer);
     Ok(Machine {
         apps: data_dir.folder("apps", 0o711)?,
-        package_cache,
+        uploads,
         scratch: data_dir.folder("scratch", 0o711)?,
-        bun,
+        installer: Installer::new((bun, caches), installer, settings, clock),
         accounts,
+        versions_kept: settings.versions_kept,
     })
 }

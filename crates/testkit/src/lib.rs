@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod database;
+pub mod npm;
 pub mod server;
 pub mod slack;
 

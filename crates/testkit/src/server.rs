@@ -29,14 +29,29 @@ impl TestServer {
 
     /// The same, with settings of the test's own.
     pub async fn start_with(arguments: ServeArgs) -> Self {
+        let mut test = Self::prepare(arguments).await;
+        test.boot().await;
+        test
+    }
+
+    /// The same, with a settings file.
+    pub async fn start_with_file(settings: &str) -> Self {
+        let mut test = Self::prepare(ServeArgs::default()).await;
+        let file = test.data_path("weft.toml");
+        std::fs::write(&file, settings).expect("the data directory is writable");
+        test.arguments.config = Some(file);
+        test.boot().await;
+        test
+    }
+
+    /// Everything that a server needs, but no server yet.
+    pub async fn prepare(arguments: ServeArgs) -> Self {
         let database = TestDatabase::create().await;
         let data_dir = tempfile::Builder::new().prefix("weft-data-").tempdir().expect("a temporary folder");
         // Accounts that the server gives its children have to pass through.
         std::fs::set_permissions(data_dir.path(), std::fs::Permissions::from_mode(0o711)).expect("permissions can be set");
         let clock = Clock::default();
-        let mut test = Self { server: None, clock, database, data_dir, arguments };
-        test.boot().await;
-        test
+        Self { server: None, clock, database, data_dir, arguments }
     }
 
     async fn boot(&mut self) {
@@ -63,6 +78,11 @@ impl TestServer {
             data_dir: Some(self.data_dir.path().to_owned()),
             database_url: Some(self.database.url.clone()),
             runtime_dir: Some(runtime_dir()),
+            package_registry: self
+                .arguments
+                .package_registry
+                .clone()
+                .or_else(|| package_registry().filter(|_| self.arguments.config.is_none())),
             ..self.arguments.clone()
         };
         Settings::load(arguments).expect("valid settings")
@@ -142,6 +162,11 @@ impl TestServer {
     pub fn data_path(&self, name: &str) -> PathBuf {
         self.data_dir.path().join(name)
     }
+}
+
+/// Where packages come from, unless the test's settings say so.
+fn package_registry() -> Option<String> {
+    std::env::var_os("NPM_CONFIG_REGISTRY")?.into_string().ok()
 }
 
 /// The address of a server as a URL.

@@ -168,7 +168,7 @@ impl<P: Platform> App<P> {
                 }
                 State::Starting => {}
                 State::Stopping | State::Stopped => break,
-                State::Crashed { death, .. } if woken => return Err(CallError::Died(death)),
+                State::Crashed { death, .. } if woken => return Err(CallError::DoesNotStart(death)),
                 State::Crashed { round, .. } => {
                     woken = true;
                     // Fails when the inbox is full, which means that others have asked for the same.

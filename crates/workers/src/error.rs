@@ -19,7 +19,10 @@ pub enum CallError {
     /// The process was lost before, and its successor did not come up within the whole time of the call. Nothing was sent.
     #[error("the backend of app `{app}` is not back yet{}; nothing was sent, try again in a moment", After(death))]
     NotReady { app: Arc<str>, death: Option<Death> },
-    /// The process ended before it answered, or could not be brought up again.
+    /// It could not be brought up again. Nothing was sent.
+    #[error("the backend does not come up: {0}")]
+    DoesNotStart(Death),
+    /// The process ended before it answered.
     #[error("the backend stopped before it answered: {0}")]
     Died(Death),
     /// As many calls are at work as may be, and no more may wait, or the whole time of the call went by waiting. Nothing was sent.
@@ -52,7 +55,7 @@ impl CallError {
         let (code, category) = match &self {
             Self::NotRunning { .. } | Self::NotReady { .. } => ("not_running", Category::Transient),
             Self::Timeout(_) => ("timeout", Category::Transient),
-            Self::Died(death) => (death.kind.code(), Category::Transient),
+            Self::DoesNotStart(death) | Self::Died(death) => (death.kind.code(), Category::Transient),
             Self::Busy { .. } => ("worker_busy", Category::Transient),
             Self::TooLarge { .. } => ("too_large", Category::Validation),
             Self::UnknownMethod { .. } => ("unknown_method", Category::Validation),

@@ -1,6 +1,6 @@
 //! Apps: installing them from a manifest, deploying their backends, running and calling these.
 //!
-//! An integration is an app of type `integration`. The archive of a deployment is kept in the database; each node unpacks its
+//! An integration is an app of type `integration`. The archive of a version is kept in the database; each node unpacks its
 //! own copy into an immutable folder and switches over only after the new process is ready.
 
 mod archive;
@@ -8,13 +8,17 @@ mod backend;
 mod dependencies;
 mod dev;
 mod files;
-mod packages;
 mod permissions;
 mod routes;
+mod running;
 mod service;
+mod spool;
 mod store;
+mod versions;
 mod workers;
 
 pub use backend::{Backend, CallContext};
+pub use dependencies::{Installer, is_confined as installing_is_confined};
 pub use routes::{raw_json, router};
 pub use service::{Action, App, Apps, CallRequest, Error, Machine};
+pub use spool::tidy as tidy_uploads;

@@ -4,8 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json as Body,
-    body::Body as RawBody,
-    extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State},
+    extract::State,
     http::{HeaderMap, header},
     response::{
         IntoResponse, Response,
@@ -22,13 +21,13 @@ use weft_model::{AppId, DeploymentId, manifest::AppKind};
 use weft_workers::CallError;
 
 use super::{
-    dev::{self, Purpose},
+    archive, dependencies, dev,
     service::{DEFAULT_TIMEOUT, Error},
     store,
 };
 use crate::{
     http::{
-        BODY_LIMIT, Message, Problems,
+        Message, Problems,
         extract::{Authorized, Caller, Json, Path, Query, rights},
         problem::{Code, Problem},
         run_header, trace,
@@ -38,7 +37,6 @@ use crate::{
 };
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
-    let upload = OpenApiRouter::new().routes(routes!(deploy)).layer(DefaultBodyLimit::max(BODY_LIMIT + 64 * 1024));
     OpenApiRouter::new()
         .routes(routes!(list, install))
         .routes(routes!(get_app, uninstall))
@@ -47,7 +45,7 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(worker_status))
         .routes(routes!(rpc))
         .routes(routes!(logs))
-        .merge(upload)
+        .merge(super::versions::router())
         .merge(super::workers::router())
 }
 
@@ -98,32 +96,6 @@ struct ListFilter {
     /// Only apps of this type.
     #[serde(rename = "type")]
     kind: Option<AppKind>,
-}
-
-#[derive(Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-struct DeployOptions {
-    /// Report every call, its input and output and its outgoing HTTP to the app's live log until the next deployment.
-    #[serde(default)]
-    dev: bool,
-}
-
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct Deployed {
-    message: String,
-    migrations_applied: Vec<String>,
-    deployment_id: DeploymentId,
-    /// Where the backend begins.
-    entry_point: String,
-}
-
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes the multipart body in the API reference")]
-struct Archive {
-    /// A gzip-compressed tar whose root is the backend's folder.
-    #[schema(format = Binary, content_media_type = "application/gzip")]
-    archive: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -226,62 +198,6 @@ async fn uninstall(
     node.apply(&crate::db::notify::Change::App(id.clone()));
     node.identity.forget();
     Ok(Message::new(format!("app '{id}' uninstalled")))
-}
-
-/// Deploy the backend of an app
-///
-/// Dependencies are installed without running their scripts. The new version serves once its process is ready; when it does
-/// not get there, the version before goes on serving.
-#[utoipa::path(post, path = "/api/v1/apps/{app_id}/deploy", tag = "apps", params(("app_id" = AppId, Path), DeployOptions),
-    request_body(content = Archive, content_type = "multipart/form-data"), responses((status = 200, body = Deployed), Problems))]
-async fn deploy(
-    State(node): State<Arc<Node>>,
-    caller: Authorized<rights::DeployApps>,
-    Path(id): Path<AppId>,
-    Query(options): Query<DeployOptions>,
-    request: Request<RawBody>,
-) -> Result<Body<Deployed>, Problem> {
-    node.apps.get(&caller.tenant, &id).await?;
-    let archive = read_archive(request).await?;
-    let purpose = if options.dev { Purpose::Develop } else { Purpose::Serve };
-    // Goes on when the client hangs up: half a deployment helps nobody.
-    let (apps, by, app) = (Arc::clone(&node.apps), Arc::clone(caller.principal()), id.clone());
-    let deploying = node.background.spawn(async move { apps.deploy(&by, &app, archive, purpose).await });
-    let deployment = deploying.await.map_err(Problem::internal)??;
-    node.integrations.forget();
-    Ok(Body(Deployed {
-        message: format!("app '{id}' deployed and started"),
-        migrations_applied: Vec::new(),
-        deployment_id: deployment.id,
-        entry_point: deployment.entry_point,
-    }))
-}
-
-async fn read_archive(request: Request<RawBody>) -> Result<Vec<u8>, Problem> {
-    let invalid = |message: String| Problem::new(Code::InvalidArchive, message);
-    let mut multipart = Multipart::from_request(request, &()).await.map_err(|_| {
-        invalid("Send the archive as multipart/form-data with a field named 'archive' that holds a tar.gz file.".to_owned())
-    })?;
-    let too_large =
-        || Problem::new(Code::PayloadTooLarge, format!("The archive is larger than {} MiB.", BODY_LIMIT / 1024 / 1024));
-    let broken = |error: axum::extract::multipart::MultipartError| {
-        if error.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
-            too_large()
-        } else {
-            invalid(format!("The upload broke off: {}.", error.body_text()))
-        }
-    };
-    let Some(mut field) = multipart.next_field().await.map_err(broken)? else {
-        return Err(invalid("missing 'archive' field".to_owned()));
-    };
-    let mut archive = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(broken)? {
-        archive.extend_from_slice(&chunk);
-        if archive.len() > BODY_LIMIT {
-            return Err(too_large());
-        }
-    }
-    Ok(archive)
 }
 
 /// Start the worker of an app
@@ -394,15 +310,24 @@ impl From<Error> for Problem {
                 let list: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
                 Self::new(Code::ValidationFailed, format!("{message}: {}", list.join("; "))).with_faults(faults)
             }
-            Error::IdTaken(_) => Self::new(Code::Conflict, message),
+            Error::IdTaken(_) | Error::VersionGone { .. } | Error::NothingBefore(_) => Self::new(Code::Conflict, message),
             Error::NotYours(_) => Self::new(Code::Forbidden, format!("{message}. It needs the permission admin:apps.install.")),
-            Error::Unknown(_) => Self::not_found(message),
+            Error::Unknown(_) | Error::UnknownVersion { .. } => Self::not_found(message),
             Error::NotDeployed(_) => Self::new(Code::NotDeployed, message),
             Error::Stopped(_) | Error::Call(CallError::NotRunning { .. }) => Self::new(Code::WorkerNotRunning, message),
-            Error::Archive(super::archive::Error::Write(cause)) | Error::Files(cause) => Self::internal(cause),
+            Error::Archive(archive::Error::Write(cause) | archive::Error::Read(cause)) | Error::Files(cause) => {
+                Self::files(cause)
+            }
             Error::Archive(_) => Self::new(Code::InvalidArchive, message),
+            Error::Dependencies(dependencies::Error::Run(cause)) => Self::files(cause),
+            Error::Dependencies(dependencies::Error::Jail(cause)) => Self::internal(cause),
             Error::Dependencies(_) => Self::new(Code::DeployFailed, message),
             Error::Start(cause) => Self::new(Code::DeployFailed, format!("The backend does not start: {cause}")),
+            Error::NotComingUp { cause, .. } => {
+                let problem = Self::from(*cause);
+                // What a deployment would be refused for; anything else is what it is.
+                if problem.code() == Code::DeployFailed { Self::new(Code::StartFailed, message) } else { problem }
+            }
             Error::Call(_) => Self::new(Code::ActionFailed, message),
             Error::Secrets(cause) => cause.into(),
             Error::Database(cause) => cause.into(),

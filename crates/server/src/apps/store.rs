@@ -1,4 +1,4 @@
-//! Apps and deployments in the database.
+//! Apps in the database.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -32,7 +32,7 @@ pub struct Listed {
 
 pub async fn find(connection: &mut PgConnection, id: &AppId) -> sqlx::Result<Option<StoredApp>> {
     let row = sqlx::query!(
-        "select apps.tenant_id, manifest, worker_enabled, deployments.id as \"deployment?\", entry_point as \"entry_point?\"
+        "select apps.tenant_id, apps.manifest, worker_enabled, deployments.id as \"deployment?\", entry_point as \"entry_point?\"
          from apps left join deployments on deployments.id = deployment_id where apps.id = $1",
         id.as_str(),
     )
@@ -109,57 +109,4 @@ pub async fn set_worker_enabled(connection: &mut PgConnection, tenant: &TenantId
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// A deployment about to be stored.
-pub struct NewDeployment<'a> {
-    pub deployment: &'a Deployment,
-    pub archive: &'a [u8],
-    pub digest: &'a [u8],
-    pub by: UserId,
-}
-
-/// Stores a deployment and makes it the one that serves. Older ones beyond the last few are removed.
-pub async fn insert_deployment(
-    connection: &mut PgConnection,
-    tenant: &TenantId,
-    app: &AppId,
-    new: NewDeployment<'_>,
-    now: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "insert into deployments (id, tenant_id, app_id, entry_point, archive, digest, created_by, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
-        new.deployment.id.as_uuid(),
-        tenant.as_str(),
-        app.as_str(),
-        new.deployment.entry_point,
-        new.archive,
-        new.digest,
-        new.by.as_uuid(),
-        now,
-    )
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query!(
-        "update apps set deployment_id = $3, worker_enabled = true, updated_at = $4 where tenant_id = $1 and id = $2",
-        tenant.as_str(),
-        app.as_str(),
-        new.deployment.id.as_uuid(),
-        now,
-    )
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query!(
-        "delete from deployments where app_id = $1 and id not in
-             (select id from deployments where app_id = $1 order by created_at desc, id desc limit 5)",
-        app.as_str(),
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-pub async fn find_archive(connection: &mut PgConnection, deployment: DeploymentId) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar!("select archive from deployments where id = $1", deployment.as_uuid()).fetch_optional(connection).await
 }

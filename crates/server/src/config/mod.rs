@@ -2,6 +2,7 @@
 //!
 //! `default.toml` is the manual. All problems are reported at once, each with the name of the setting it is about.
 
+mod packages;
 mod workers;
 
 use std::{
@@ -19,6 +20,8 @@ use weft_model::Secret;
 
 use crate::db;
 
+use packages::{DeploymentsFile, PackagesFile};
+pub use packages::{Packages, Place};
 use workers::WorkersFile;
 pub use workers::{Jail, Workers};
 
@@ -49,6 +52,9 @@ pub struct ServeArgs {
     /// Confinement of workers: auto, require or off
     #[arg(long, env = "WEFT_JAIL", value_name = "MODE")]
     pub jail: Option<String>,
+    /// Registry that deployed backends' packages come from [default: https://registry.npmjs.org/]
+    #[arg(long, env = "NPM_CONFIG_REGISTRY", value_name = "URL", hide_env_values = true)]
+    pub package_registry: Option<String>,
     /// Log format: human or json
     #[arg(long, env = "WEFT_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -91,6 +97,10 @@ struct File {
     history: HistoryFile,
     #[serde(default)]
     workers: WorkersFile,
+    #[serde(default)]
+    packages: PackagesFile,
+    #[serde(default)]
+    deployments: DeploymentsFile,
     #[serde(default)]
     database: DatabaseFile,
 }
@@ -140,6 +150,9 @@ pub struct Settings {
     pub runs_kept: Duration,
     pub deliveries_kept: Duration,
     pub workers: Workers,
+    pub packages: Packages,
+    /// Versions of an app that one can go back to, the one that serves included.
+    pub versions_kept: u32,
     pub max_connections: u32,
     pub master_key: Option<Secret<String>>,
     pub jwt_secret: Option<Secret<String>>,
@@ -185,6 +198,8 @@ impl Settings {
             runs_kept: days(file.history.runs_days, default.history.runs_days),
             deliveries_kept: days(file.history.deliveries_days, default.history.deliveries_days),
             workers,
+            packages: file.packages.check(default.packages, args.package_registry, &mut problems),
+            versions_kept: file.deployments.check(&default.deployments, &mut problems),
             max_connections: file.database.max_connections.or(default.database.max_connections).unwrap_or(16).max(2),
             master_key: problems.key("WEFT_MASTER_KEY", args.master_key),
             jwt_secret: problems.key("WEFT_JWT_SECRET", args.jwt_secret),

@@ -71,10 +71,12 @@ codes! {
     ActionFailed "action_failed" BAD_GATEWAY "The backend failed",
     OutputInvalid "output_invalid" BAD_GATEWAY "The backend's answer breaks its own schema",
     VendorUnavailable "vendor_unavailable" BAD_GATEWAY "The vendor cannot be reached",
+    StartFailed "start_failed" SERVICE_UNAVAILABLE "The backend does not come up",
     WorkerNotRunning "worker_not_running" SERVICE_UNAVAILABLE "The backend is not running",
     WorkerBusy "worker_busy" SERVICE_UNAVAILABLE "The backend has too many calls",
     Unavailable "unavailable" SERVICE_UNAVAILABLE "The server cannot work right now",
     Timeout "timeout" GATEWAY_TIMEOUT "The backend took too long",
+    StorageFull "storage_full" INSUFFICIENT_STORAGE "The server's disk is full",
 }
 
 /// An error on its way to the caller.
@@ -124,6 +126,25 @@ impl Problem {
     pub fn internal(cause: impl Display) -> Self {
         tracing::error!(error = %cause, "request failed inside the server");
         Self::new(Code::Internal, "Something went wrong inside the server. Quote the traceId to whoever runs it.")
+    }
+
+    /// A fault of the server's files, of which a full disk is the one that people can mend.
+    pub fn files(cause: std::io::Error) -> Self {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        if matches!(cause.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
+            Self::storage_full(&cause)
+        } else {
+            Self::internal(cause)
+        }
+    }
+
+    fn storage_full(cause: &impl Display) -> Self {
+        tracing::error!(error = %cause, "the disk is full");
+        Self::new(Code::StorageFull, "The server's disk is full, so nothing was changed. Whoever runs it has to make room.")
+    }
+
+    pub fn code(&self) -> Code {
+        self.code
     }
 
     pub fn not_found(what: impl Display) -> Self {
@@ -193,6 +214,9 @@ impl From<sqlx::Error> for Problem {
         if holds_nul(&error) {
             return Self::new(Code::InvalidRequest, "A text in the request holds the character U+0000, which cannot be stored.");
         }
+        if has_code(&error, &["53100"]) {
+            return Self::storage_full(&error);
+        }
         match error {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
                 tracing::warn!(%error, "the database does not answer");
@@ -206,6 +230,10 @@ impl From<sqlx::Error> for Problem {
 
 /// Whether PostgreSQL refused a text, plain or within JSON, for the one character that it cannot store.
 fn holds_nul(error: &sqlx::Error) -> bool {
+    has_code(error, &["22021", "22P05"])
+}
+
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    matches!(code.as_deref(), Some("22021" | "22P05"))
+    code.is_some_and(|code| codes.contains(&&*code))
 }

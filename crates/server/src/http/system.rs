@@ -17,7 +17,7 @@ use super::{
     extract::Caller,
     problem::{Code, Problem},
 };
-use crate::{config, node::Node};
+use crate::{apps, config, node::Node};
 
 /// How long the database may take to say that it is there.
 const PING: Duration = Duration::from_secs(2);
@@ -136,6 +136,8 @@ struct Confinement {
     separate_account: bool,
     /// Workers start with an emptied environment.
     stripped_environment: bool,
+    /// Installing packages is kept to its own files and to the package registry by the kernel.
+    packages: bool,
     missing: Vec<Missing>,
 }
 
@@ -159,6 +161,7 @@ impl Confinement {
             system_calls: on && support.seccomp,
             resource_limits: on && support.resource_limits,
             namespaces: on && support.namespaces,
+            packages: on && apps::installing_is_confined(),
             separate_account: node.account.is_some(),
             stripped_environment: true,
             missing: if on { support.missing.iter().map(absent).collect() } else { vec![off()] },

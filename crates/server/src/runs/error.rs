@@ -99,7 +99,7 @@ impl Cause {
             Self::UnknownAction { .. } => ("unknown_action", ErrorCategory::Validation),
             Self::UnknownCallingApp(_) | Self::InvalidKey | Self::KeyMismatch => ("invalid_request", ErrorCategory::Validation),
             Self::App(apps::Error::NotDeployed(_)) => ("not_deployed", ErrorCategory::Validation),
-            Self::App(apps::Error::Start(_)) => ("start_failed", ErrorCategory::Poison),
+            Self::App(apps::Error::NotComingUp { .. }) => ("start_failed", ErrorCategory::Poison),
             Self::App(_)
             | Self::Integration(_)
             | Self::Secrets(_)
@@ -121,8 +121,11 @@ impl Cause {
         match self {
             Self::Failed(failure) => failure_had_no_effect(failure),
             Self::App(apps::Error::Call(error)) => {
-                use CallError::{Busy, NotReady, NotRunning, TooLarge, UnknownMethod};
-                matches!(error, NotRunning { .. } | NotReady { .. } | Busy { .. } | TooLarge { .. } | UnknownMethod { .. })
+                use CallError::{Busy, DoesNotStart, NotReady, NotRunning, TooLarge, UnknownMethod};
+                matches!(
+                    error,
+                    NotRunning { .. } | NotReady { .. } | DoesNotStart(_) | Busy { .. } | TooLarge { .. } | UnknownMethod { .. }
+                )
             }
             Self::InvalidOutput(_) => false,
             _ => true,

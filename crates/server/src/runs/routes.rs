@@ -249,6 +249,7 @@ impl From<CallError> for Problem {
             CallError::NotRunning { .. } | CallError::NotReady { .. } => {
                 Self::new(Code::WorkerNotRunning, message).with_retry_after(retry_after)
             }
+            CallError::DoesNotStart(_) => Self::new(Code::StartFailed, message),
             CallError::Timeout(_) => Self::new(Code::Timeout, message),
             CallError::Busy { .. } => Self::new(Code::WorkerBusy, message).with_retry_after(retry_after),
             CallError::TooLarge { .. } => Self::new(Code::PayloadTooLarge, message),

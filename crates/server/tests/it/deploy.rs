@@ -107,6 +107,10 @@ async fn an_archive_that_cannot_be_used_is_refused_with_the_reason() {
         ("no entry point", archive(&[("readme.md", "hello")])),
         ("'../evil.ts'", archive_with(EntryType::Regular, "../evil.ts")),
         ("'/etc/evil.ts'", archive_with(EntryType::Regular, "/etc/evil.ts")),
+        ("'index.ts' is in the archive twice", archive_with(EntryType::Regular, "index.ts")),
+        ("'node_modules/x.js'", archive_with(EntryType::Regular, "node_modules/x.js")),
+        ("100 times its own size", archive(&[("index.ts", "serve({})"), ("bomb", &"0".repeat(20 * 1024 * 1024))])),
+        ("device", archive_with(EntryType::Char, "null")),
         ("symbolic link", archive_with(EntryType::Symlink, "passwd")),
         ("hard link", archive_with(EntryType::Link, "passwd")),
     ] {
@@ -117,6 +121,40 @@ async fn an_archive_that_cannot_be_used_is_refused_with_the_reason() {
         assert!(answer.text("/error").contains(reason), "{reason}: {answer:?}");
     }
     assert_eq!(admin.get("/api/v1/apps/chat").await.expect(200).value("/deploymentId"), Value::Null);
+    assert_eq!(left_in(&server, "uploads") + left_in(&server, "apps/chat"), 0, "nothing of a refused archive stays");
+}
+
+fn left_in(server: &TestServer, folder: &str) -> usize {
+    std::fs::read_dir(server.data_path(folder)).map_or(0, Iterator::count)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_is_too_large_is_refused_while_it_arrives() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server.deploy(&admin, &integration("chat", &["version"]), &backend("one")).await;
+    for size in [50 * 1024 * 1024 + 1, 51 * 1024 * 1024] {
+        // The server does not read the rest, so the connection is of no more use.
+        let once = server.anonymous().with_token(admin.token.clone().unwrap_or_default());
+        let answer = once.deploy_archive("chat", vec![0; size]).await.expect(413);
+        assert_eq!(answer.code(), "payload_too_large");
+        assert!(answer.text("/error").contains("50 MiB"), "{answer:?}");
+    }
+    assert_eq!(left_in(&server, "uploads"), 0);
+    assert_eq!(version(&admin).await, "one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_breaks_off_leaves_nothing() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server.deploy(&admin, &integration("chat", &["version"]), &backend("one")).await;
+    let body = "--x\r\ncontent-disposition: form-data; name=\"archive\"\r\n\r\nhalf of it";
+    let request = admin.request(Method::POST, "/api/v1/apps/chat/deploy");
+    let answer = admin.send(request.header("content-type", "multipart/form-data; boundary=x").body(body)).await.expect(400);
+    assert_eq!(answer.code(), "invalid_archive");
+    assert!(answer.text("/error").contains("broke off"), "{answer:?}");
+    assert_eq!((left_in(&server, "uploads"), left_in(&server, "apps/chat")), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,11 +185,16 @@ async fn a_backend_that_never_finishes_loading_is_given_up() {
     let server = TestServer::start().await;
     let admin = server.user("admin").await;
     server.deploy(&admin, &integration("chat", &["version"]), &backend("one")).await;
-    let endless = "setInterval(() => {}, 1000); await new Promise(() => {}); serve({});";
-    let answer = admin.deploy("chat", &[("index.ts", endless)]).await.expect(422);
-    assert_eq!(answer.code(), "deploy_failed");
-    assert!(answer.text("/error").contains("was not ready within 10s"), "{answer:?}");
+    server.deploy(&admin, &app("busy"), "serve({ rpc: { version: () => 'one' } });").await;
+    let waits = [("index.ts", "setInterval(() => {}, 1000); await new Promise(() => {}); serve({});")];
+    let loops = [("index.ts", "while (true) {} serve({});")];
+    let (waiting, looping) = tokio::join!(admin.deploy("chat", &waits), admin.deploy("busy", &loops));
+    for answer in [waiting.expect(422), looping.expect(422)] {
+        assert_eq!(answer.code(), "deploy_failed");
+        assert!(answer.text("/error").contains("was not ready within 10s"), "{answer:?}");
+    }
     assert_eq!(version(&admin).await, "one");
+    assert_eq!(admin.post("/api/v1/apps/busy/rpc", json!({ "method": "version" })).await.expect(200).json, "one");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,4 +288,48 @@ async fn deployed_code_outlives_a_restart_and_the_loss_of_its_files() {
     std::fs::remove_dir_all(server.data_path("apps")).expect("there are files");
     server.restart().await;
     assert_eq!(version(&admin.at(server.url())).await, "one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_does_not_start_is_no_reason_to_forget_one_that_was_not_needed_yet() {
+    let mut server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server.deploy(&admin, &integration("chat", &["version"]), &backend("one")).await;
+    server.restart().await;
+    let admin = admin.at(server.url());
+    admin.deploy("chat", &[("index.ts", "throw new Error('no')")]).await.expect(422);
+    assert_eq!(version(&admin).await, "one");
+}
+
+/// Loads unless somebody left a mark, and leaves it when asked to.
+const FRAGILE: &str = "
+    import { existsSync, writeFileSync } from 'node:fs';
+    const mark = process.env.TMPDIR + '/broken';
+    if (existsSync(mark)) throw new Error('no way up');
+    defineIntegration({ actions: { version: () => 'one', break: () => writeFileSync(mark, '') } });";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_a_backend_that_does_not_come_up_is_503_and_counts_as_not_made() {
+    let mut server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server.deploy(&admin, &integration("chat", &["version", "break"]), FRAGILE).await;
+    admin.call("chat", "break", json!({})).await.expect(200);
+    server.restart().await;
+    let admin = admin.at(server.url());
+    let keyed = async || {
+        let request = admin.request(Method::POST, "/api/v1/integrations/chat/actions/version");
+        admin.send(request.header("Idempotency-Key", "k").json(&json!({}))).await
+    };
+    for _ in 0..2 {
+        let answer = keyed().await.expect(503);
+        assert_eq!(answer.code(), "start_failed");
+        assert!(answer.text("/error").contains("no way up"), "{answer:?}");
+    }
+    let by_hand = admin.post("/api/v1/apps/chat/worker/start", json!({})).await.expect(503);
+    assert_eq!(by_hand.code(), "start_failed");
+    let failed = admin.get("/api/v1/runs?status=failed").await.expect(200);
+    assert_eq!(failed.value("/data/0/error/code"), json!("start_failed"));
+
+    std::fs::remove_file(server.data_path("scratch/chat/broken")).expect("the mark");
+    assert_eq!(keyed().await.expect(200).json, "one", "the key was given back");
 }

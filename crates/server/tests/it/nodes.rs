@@ -24,7 +24,7 @@ struct Pair {
     second: Server,
     here: Api,
     there: Api,
-    _data_dir: TempDir,
+    data_dir: TempDir,
 }
 
 impl Pair {
@@ -36,7 +36,7 @@ impl Pair {
         let more = json!({ "webhooks": ["push"], "configSchema": { "properties": { "region": { "type": "string" } } } });
         let manifest = with(integration("chat", &["version", "config", "token"]), more);
         first.deploy(&here, &manifest, &backend("one")).await;
-        Self { first, second, here, there, _data_dir: data_dir }
+        Self { first, second, here, there, data_dir }
     }
 
     async fn stop(mut self) {
@@ -61,6 +61,35 @@ async fn what_is_deployed_through_one_node_serves_on_the_other() {
     becomes(&pair.there, "version", json!("two")).await;
     pair.there.deploy("chat", &[("index.ts", &backend("three"))]).await.expect(200);
     becomes(&pair.here, "version", json!("three")).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn going_back_through_one_node_holds_on_the_other() {
+    let pair = Pair::start().await;
+    becomes(&pair.there, "version", json!("one")).await;
+    pair.here.deploy("chat", &[("index.ts", &backend("two"))]).await.expect(200);
+    becomes(&pair.there, "version", json!("two")).await;
+    pair.there.post("/api/v1/apps/chat/rollback", json!({})).await.expect(200);
+    becomes(&pair.here, "version", json!("one")).await;
+    pair.here.post("/api/v1/apps/chat/rollback", json!({ "version": 2 })).await.expect(200);
+    becomes(&pair.there, "version", json!("two")).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_follows_keeps_the_files_of_the_last_two_versions() {
+    let pair = Pair::start().await;
+    becomes(&pair.there, "version", json!("one")).await;
+    for version in ["two", "three", "four"] {
+        pair.here.deploy("chat", &[("index.ts", &backend(version))]).await.expect(200);
+        becomes(&pair.there, "version", json!(version)).await;
+    }
+    eventually("older files are removed", async || {
+        let folders = std::fs::read_dir(pair.data_dir.path().join("apps/chat")).expect("a folder").count();
+        (folders == 2).then_some(())
+    })
+    .await;
     pair.stop().await;
 }
 

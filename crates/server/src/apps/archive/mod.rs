@@ -1,11 +1,15 @@
 //! Unpacking a deployed archive: a gzip-compressed tar of ordinary files and folders, nothing else.
 //!
-//! Paths that leave the folder, links, devices and archives that unpack into too much are refused by name. Nothing of a refused
-//! archive stays.
+//! What could harm is refused by name: paths that leave the folder, links, devices, names that the server needs itself, and
+//! archives that unpack into too much. The archive is read from a file, piece by piece. Nothing of a refused one stays.
+
+mod meter;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    fs,
-    io::Read,
+    fs::{self, File},
+    io::{self, BufReader, ErrorKind, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Component, Path, PathBuf},
 };
@@ -13,82 +17,202 @@ use std::{
 use flate2::read::GzDecoder;
 use tar::EntryType;
 
-/// What an archive may unpack into at most.
-const MAX_BYTES: u64 = 256 * 1024 * 1024;
-const MAX_ENTRIES: usize = 20_000;
+use self::meter::{Excess, Meter};
+
+const MIB: u64 = 1024 * 1024;
+/// How much is read and written at a time.
+const PIECE: usize = 64 * 1024;
+/// Longer names fit into no file system that matters.
+const MAX_NAME: usize = 255;
+const MAX_PATH: usize = 1024;
+const MAX_DEPTH: usize = 32;
+
+/// Names that belong to the server: it makes the folder of packages itself, from package.json and the lockfile.
+const RESERVED: [&str; 1] = ["node_modules"];
 
 /// Where a backend may begin, first match first.
 const ENTRY_POINTS: [&str; 8] =
     ["index.ts", "index.js", "main.ts", "main.js", "src/index.ts", "src/index.js", "backend/index.ts", "backend/index.js"];
+
+/// What an archive may unpack into at most.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    bytes: u64,
+    entries: usize,
+    /// How many times its own size; source code compresses to a fifth, zeros to a thousandth.
+    ratio: u64,
+    /// Below this many bytes the ratio does not matter.
+    ratio_floor: u64,
+    /// Bytes that describe one entry: its name and attributes.
+    description: u64,
+}
+
+const LIMITS: Limits = Limits { bytes: 256 * MIB, entries: 20_000, ratio: 100, ratio_floor: 16 * MIB, description: MIB };
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the archive is empty")]
     Empty,
     #[error("this is no gzip-compressed tar archive: {0}")]
-    Format(std::io::Error),
+    Format(io::Error),
     #[error("'{0}': an archive may not hold paths that are absolute or contain '..'")]
     UnsafePath(String),
+    #[error("'{path}': {fault}")]
+    Path { path: String, fault: &'static str },
     #[error("'{path}': an archive may hold files and folders only, this is a {kind}")]
     Kind { path: String, kind: &'static str },
-    #[error("the archive unpacks into more than {} files", MAX_ENTRIES)]
-    TooMany,
-    #[error("the archive unpacks into more than {} MiB", MAX_BYTES / 1024 / 1024)]
-    TooLarge,
+    #[error("'{0}' is in the archive twice, or in the way of another entry")]
+    Duplicate(String),
+    #[error("the archive unpacks into more than {0} files and folders")]
+    TooMany(usize),
+    #[error("the archive unpacks into more than {} MiB", .0 / MIB)]
+    TooLarge(u64),
+    #[error("the archive unpacks into more than {0} times its own size")]
+    Ratio(u64),
+    #[error("the archive has an entry whose name and attributes are larger than {} MiB", .0 / MIB)]
+    Description(u64),
     #[error("no entry point: the archive needs one of {}", ENTRY_POINTS.join(", "))]
     NoEntryPoint,
+    #[error("cannot read the archive again: {0}")]
+    Read(io::Error),
     #[error("cannot write the app's files: {0}")]
-    Write(std::io::Error),
+    Write(io::Error),
 }
 
-/// Unpacks `archive` into the fresh folder `target` and finds the entry point. Blocks.
-pub fn unpack(archive: &[u8], target: &Path) -> Result<String, Error> {
-    if archive.is_empty() {
+/// Unpacks the archive in a file into the fresh folder `target` and finds the entry point. Blocks.
+pub fn unpack(archive: &Path, target: &Path) -> Result<String, Error> {
+    unpack_within(&LIMITS, archive, target)
+}
+
+fn unpack_within(limits: &Limits, archive: &Path, target: &Path) -> Result<String, Error> {
+    let file = File::open(archive).map_err(Error::Read)?;
+    let size = file.metadata().map_err(Error::Read)?.len();
+    if size == 0 {
         return Err(Error::Empty);
     }
     fs::create_dir_all(target).map_err(Error::Write)?;
-    let result = unpack_entries(archive, target).and_then(|()| entry_point(target));
+    let unpacking = Unpacking { limits, target, meter: Meter::new(limits, size), bytes_left: limits.bytes };
+    let result = unpacking.run(file).and_then(|()| entry_point(target));
     if result.is_err() {
         let _ = fs::remove_dir_all(target);
     }
     result
 }
 
-fn unpack_entries(archive: &[u8], target: &Path) -> Result<(), Error> {
-    let mut tar = tar::Archive::new(GzDecoder::new(archive));
-    let mut left = MAX_BYTES;
-    for (count, entry) in tar.entries().map_err(Error::Format)?.enumerate() {
-        if count >= MAX_ENTRIES {
-            return Err(Error::TooMany);
-        }
-        let mut entry = entry.map_err(Error::Format)?;
-        let name = entry.path().map_err(Error::Format)?.into_owned();
-        let path = inside(target, &name)?;
-        match entry.header().entry_type() {
-            EntryType::Directory => fs::create_dir_all(&path).map_err(Error::Write)?,
-            EntryType::Regular | EntryType::Continuous => left = write(&mut entry, &path, left)?,
-            EntryType::XGlobalHeader | EntryType::XHeader | EntryType::GNULongName => {}
-            other => return Err(Error::Kind { path: name.display().to_string(), kind: describe(other) }),
-        }
-    }
-    Ok(())
+/// One archive on its way into a folder.
+struct Unpacking<'a> {
+    limits: &'a Limits,
+    target: &'a Path,
+    meter: Meter,
+    bytes_left: u64,
 }
 
-fn inside(target: &Path, name: &Path) -> Result<PathBuf, Error> {
-    let ordinary = name.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if ordinary { Ok(target.join(name)) } else { Err(Error::UnsafePath(name.display().to_string())) }
+impl Unpacking<'_> {
+    fn run(mut self, file: File) -> Result<(), Error> {
+        let mut tar = tar::Archive::new(self.meter.reader(GzDecoder::new(BufReader::new(file))));
+        let mut entries = tar.entries().map_err(Error::Format)?;
+        for count in 0.. {
+            self.meter.expect_description();
+            let Some(entry) = entries.next() else { return Ok(()) };
+            self.meter.expect_content();
+            if count >= self.limits.entries {
+                return Err(Error::TooMany(self.limits.entries));
+            }
+            let entry = entry.map_err(|error| self.broken(error))?;
+            self.take(entry)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<(), Error> {
+        let kind = entry.header().entry_type();
+        if kind == EntryType::XGlobalHeader {
+            // Attributes for all entries, which nobody asks for.
+            return self.pass_on(&mut entry, &mut io::sink());
+        }
+        let name = String::from_utf8(entry.path_bytes().into_owned())
+            .map_err(|error| fault(String::from_utf8_lossy(error.as_bytes()), "its path is no UTF-8"))?;
+        let path = self.inside(&name)?;
+        match kind {
+            EntryType::Directory => make_folder(&path, &name),
+            EntryType::Regular | EntryType::Continuous => self.write(&mut entry, &path, &name),
+            other => Err(Error::Kind { path: name, kind: describe(other) }),
+        }
+    }
+
+    /// Where an entry belongs, if it may be there at all.
+    fn inside(&self, name: &str) -> Result<PathBuf, Error> {
+        let parts: Vec<Component<'_>> = Path::new(name).components().filter(|part| *part != Component::CurDir).collect();
+        if !parts.iter().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(Error::UnsafePath(name.to_owned()));
+        }
+        if name.len() > MAX_PATH || parts.iter().any(|part| part.as_os_str().len() > MAX_NAME) {
+            return Err(fault(name, "its path is too long"));
+        }
+        if parts.len() > MAX_DEPTH {
+            return Err(fault(name, "it lies too many folders deep"));
+        }
+        if name.chars().any(|letter| letter.is_control() || letter == '\\') {
+            return Err(fault(name, "its path holds a control character or a backslash"));
+        }
+        let reserved = |part: &Component<'_>| RESERVED.iter().any(|name| part.as_os_str().eq_ignore_ascii_case(name));
+        if parts.iter().any(reserved) {
+            return Err(fault(name, "the server installs packages itself, from package.json and the lockfile: leave them out"));
+        }
+        Ok(parts.iter().fold(self.target.to_owned(), |path, part| path.join(part)))
+    }
+
+    fn write(&mut self, entry: &mut impl Read, path: &Path, name: &str) -> Result<(), Error> {
+        if let Some(parent) = path.parent() {
+            make_folder(parent, name)?;
+        }
+        // What exists already is not opened, so no entry can change another one, not even where case does not matter.
+        let mut file = File::options().write(true).create_new(true).open(path).map_err(|error| in_the_way(error, name))?;
+        self.pass_on(entry, &mut file)?;
+        file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(Error::Write)
+    }
+
+    /// Copies what an entry holds, whatever its header claims, and counts it.
+    fn pass_on(&mut self, entry: &mut impl Read, to: &mut impl Write) -> Result<(), Error> {
+        let mut piece = vec![0; PIECE];
+        loop {
+            let read = match entry.read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(self.broken(error)),
+            };
+            self.bytes_left = self.bytes_left.checked_sub(read as u64).ok_or(Error::TooLarge(self.limits.bytes))?;
+            to.write_all(piece.get(..read).unwrap_or_default()).map_err(Error::Write)?;
+        }
+    }
+
+    /// Why reading failed: because the meter stopped it, or because of the archive.
+    fn broken(&self, error: io::Error) -> Error {
+        match self.meter.excess() {
+            Some(Excess::Total) => Error::TooLarge(self.limits.bytes),
+            Some(Excess::Ratio) => Error::Ratio(self.limits.ratio),
+            Some(Excess::Description) => Error::Description(self.limits.description),
+            None => Error::Format(error),
+        }
+    }
 }
 
-/// Writes one file and returns how many bytes may still follow.
-fn write(entry: &mut impl Read, path: &Path, left: u64) -> Result<u64, Error> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(Error::Write)?;
+fn fault(path: impl AsRef<str>, fault: &'static str) -> Error {
+    // A name of a megabyte helps nobody.
+    Error::Path { path: path.as_ref().chars().take(MAX_NAME).collect(), fault }
+}
+
+fn make_folder(path: &Path, name: &str) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(|error| in_the_way(error, name))
+}
+
+/// Tells a file where a folder should be, or the other way round, from a disk that does not work.
+fn in_the_way(error: io::Error, name: &str) -> Error {
+    match error.kind() {
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory | ErrorKind::IsADirectory => Error::Duplicate(name.to_owned()),
+        _ => Error::Write(error),
     }
-    let mut file = fs::File::create(path).map_err(Error::Write)?;
-    // One byte more than is allowed tells "exactly full" from "too large", whatever the header claims.
-    let written = std::io::copy(&mut entry.take(left + 1), &mut file).map_err(Error::Format)?;
-    file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(Error::Write)?;
-    left.checked_sub(written).ok_or(Error::TooLarge)
 }
 
 fn describe(kind: EntryType) -> &'static str {
@@ -104,88 +228,4 @@ fn describe(kind: EntryType) -> &'static str {
 fn entry_point(target: &Path) -> Result<String, Error> {
     let found = ENTRY_POINTS.iter().find(|name| target.join(name).is_file());
     found.map(|name| (*name).to_owned()).ok_or(Error::NoEntryPoint)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use flate2::{Compression, write::GzEncoder};
-
-    use super::*;
-
-    fn archive(build: impl FnOnce(&mut tar::Builder<GzEncoder<Vec<u8>>>)) -> Vec<u8> {
-        let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
-        build(&mut builder);
-        builder.into_inner().expect("a tar").finish().expect("gzip")
-    }
-
-    fn header(kind: EntryType, size: u64, path: &[u8]) -> tar::Header {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_size(size);
-        header.set_mode(0o644);
-        // Written by hand, because the builder refuses the paths that this is about.
-        header.as_old_mut().name.get_mut(..path.len()).expect("a short path").copy_from_slice(path);
-        header.set_cksum();
-        header
-    }
-
-    fn file(builder: &mut tar::Builder<GzEncoder<Vec<u8>>>, path: &str, content: &[u8]) {
-        builder.append(&header(EntryType::Regular, content.len() as u64, path.as_bytes()), content).expect("appended");
-    }
-
-    fn unpacked(bytes: &[u8]) -> Result<String, Error> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let target = folder.path().join("app");
-        let result = unpack(bytes, &target);
-        assert_eq!(target.exists(), result.is_ok(), "a refused archive leaves nothing");
-        result
-    }
-
-    #[test]
-    fn files_are_unpacked_and_the_entry_point_found() {
-        let bytes = archive(|builder| {
-            file(builder, "./package.json", b"{}");
-            file(builder, "src/index.ts", b"serve({})");
-        });
-        assert_eq!(unpacked(&bytes).expect("a good archive"), "src/index.ts");
-    }
-
-    #[test]
-    fn what_does_not_belong_is_refused_by_name() {
-        for (path, word) in [("../evil", "'../evil'"), ("/etc/passwd", "'/etc/passwd'"), ("a/../../b", "'a/../../b'")] {
-            let error = unpacked(&archive(|builder| file(builder, path, b"x"))).expect_err(path).to_string();
-            assert!(error.contains(word), "{error}");
-        }
-        for (kind, word) in [
-            (EntryType::Symlink, "symbolic link"),
-            (EntryType::Link, "hard link"),
-            (EntryType::Fifo, "pipe"),
-            (EntryType::Char, "device"),
-        ] {
-            let bytes = archive(|builder| builder.append(&header(kind, 0, b"index.ts"), &[][..]).expect("appended"));
-            let error = unpacked(&bytes).expect_err(word).to_string();
-            assert!(error.contains(word), "{error}");
-        }
-    }
-
-    #[test]
-    fn rubbish_emptiness_and_a_missing_entry_point_are_told_apart() {
-        assert!(matches!(unpacked(b""), Err(Error::Empty)));
-        assert!(matches!(unpacked(b"not a tarball"), Err(Error::Format(_))));
-        assert!(matches!(unpacked(&archive(|builder| file(builder, "readme.md", b"x"))), Err(Error::NoEntryPoint)));
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        gzip.write_all(b"gzip, but no tar in it").expect("written");
-        assert!(matches!(unpacked(&gzip.finish().expect("gzip")), Err(Error::Format(_))));
-    }
-
-    #[test]
-    fn a_bomb_is_refused() {
-        let bytes = archive(|builder| {
-            let size = MAX_BYTES + 1;
-            builder.append(&header(EntryType::Regular, size, b"index.ts"), std::io::repeat(0).take(size)).expect("appended");
-        });
-        assert!(matches!(unpacked(&bytes), Err(Error::TooLarge)));
-    }
 }

@@ -1,94 +1,187 @@
-//! Installing an app's dependencies: Bun's package manager with install scripts off, under an account of its own.
+//! Installing an app's dependencies: Bun's package manager with install scripts off, confined to what it works on.
 //!
-//! What a package.json does not ask for is not installed, and what the deployment before already has is linked instead of
-//! installed again: that, not the backend's start, is most of the time of a deployment.
+//! What a package.json does not ask for is not installed, and what the version before already has is linked instead of
+//! installed again: that, not the backend's start, is most of the time of a deployment. Everything else goes three steps: pin
+//! all versions in a `bun.lock`, see that none is too young, install exactly those.
+
+mod ages;
+mod egress;
+mod lockfile;
+mod reuse;
+mod tool;
 
 use std::{
-    io,
-    os::unix::fs::lchown,
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::{PermissionsExt, chown, lchown},
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
-use tokio::{process::Command, task::spawn_blocking};
+use tokio::task::spawn_blocking;
+use weft_model::AppId;
 
-use super::packages;
-use crate::host::Account;
+use self::{
+    ages::{Rule, TooYoung},
+    lockfile::Release,
+    reuse::Settled,
+    tool::{Environment, Tool},
+};
+use crate::{
+    clock::Clock,
+    config::{Jail, Packages, Settings},
+    host::Account,
+};
 
 /// How long an installation may take.
 const TIME_LIMIT: Duration = Duration::from_mins(5);
-/// How much of the package manager's output an error repeats, in bytes.
-const SHOWN_OUTPUT: usize = 2000;
-/// The registry and its certificates are the operator's choice, not the app's.
-const PASSED_ON: [&str; 7] = [
-    "NPM_CONFIG_REGISTRY",
-    "npm_config_registry",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "NO_PROXY",
-    "NODE_EXTRA_CA_CERTS",
-    "SSL_CERT_FILE",
-];
+const LOCKFILE: &str = "bun.lock";
+const NPM_LOCKFILE: &str = "package-lock.json";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the dependencies could not be installed:\n{0}")]
     Failed(String),
+    #[error("the dependencies could not be installed: {0}")]
+    TooYoung(#[from] TooYoung),
+    #[error("the dependencies could not be installed: {0}")]
+    Lockfile(#[from] lockfile::Unreadable),
     #[error("the dependencies could not be installed within {} minutes", TIME_LIMIT.as_secs() / 60)]
     TimedOut,
+    #[error("installing the dependencies needs more than {} MiB of memory (setting packages.memory_mib)", .limit / 1024 / 1024)]
+    OutOfMemory { limit: u64 },
     #[error("cannot run the package manager: {0}")]
     Run(#[from] io::Error),
+    #[error("cannot run the package manager: {0}")]
+    Jail(#[from] weft_jail::Error),
+    #[error("packages are installed in a jail only (setting workers.jail), and this machine lacks a part of it: {0}")]
+    NoJail(String),
 }
 
-/// What installing needs of the machine.
-#[derive(Debug, Clone, Copy)]
-pub struct Installer<'a> {
-    pub bun: &'a Path,
-    pub cache: &'a Path,
-    pub account: Option<Account>,
+/// Installs packages on this machine.
+#[derive(Debug, Clone)]
+pub struct Installer {
+    bun: PathBuf,
+    /// A folder per app: packages of one app are never taken for those of another.
+    caches: PathBuf,
+    account: Option<Account>,
+    settings: Packages,
+    jail: Jail,
+    niceness: u8,
+    clock: Clock,
+    environment: Environment,
 }
 
-impl Installer<'_> {
-    /// Installs what `package.json` in `folder` asks for. A lockfile is kept to; with the same one as in the folder `previous`, the
-    /// packages are taken from there.
-    pub async fn install(self, folder: &Path, previous: Option<PathBuf>) -> Result<(), Error> {
-        let target = folder.to_owned();
-        let done = spawn_blocking(move || packages::settle(&target, previous.as_deref())).await.map_err(io::Error::other)?;
-        if done {
-            return Ok(());
+/// What is known about the packages of a version before they are installed.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The folder of the version before, whose packages may be taken.
+    pub previous: Option<PathBuf>,
+    /// The lockfile that was made when the version was deployed.
+    pub lockfile: Option<String>,
+    /// Whether its packages were found old enough before.
+    pub accepted: bool,
+}
+
+/// Whether this machine keeps an installation to its own files and to the package registry.
+pub fn is_confined() -> bool {
+    let support = weft_jail::support();
+    support.landlock.is_some() && support.seccomp && support.connect_broker
+}
+
+impl Installer {
+    pub fn new((bun, caches): (PathBuf, PathBuf), account: Option<Account>, settings: &Settings, clock: Clock) -> Self {
+        let (packages, workers) = (settings.packages.clone(), &settings.workers);
+        let (jail, niceness) = (workers.jail, workers.niceness);
+        Self { bun, caches, account, settings: packages, jail, niceness, clock, environment: Environment::read() }
+    }
+
+    /// Installs what `package.json` in `folder` asks for. A lockfile is kept to; with the same one as the version before, the
+    /// packages are taken from there. Returns the lockfile that had to be made for an archive without one.
+    pub async fn install(&self, app: &AppId, folder: &Path, known: Known) -> Result<Option<String>, Error> {
+        let (target, previous) = (folder.to_owned(), known.previous.clone());
+        let settled = spawn_blocking(move || reuse::settle(&target, previous.as_deref())).await.map_err(io::Error::other)?;
+        match settled {
+            Settled::NothingAsked => return Ok(None),
+            Settled::Linked { lockfile } => return Ok(lockfile),
+            Settled::Open => {}
         }
+        let cache = self.cache(app).await?;
+        let made = !folder.join(LOCKFILE).is_file();
         own(folder, self.account).await?;
-        self.run_package_manager(folder).await?;
+        let tool = Tool::new(self, folder, &cache);
+        tokio::time::timeout(TIME_LIMIT, self.steps(&tool, folder, known)).await.map_err(|_| Error::TimedOut)??;
         own(folder, self.account.map(|_| Account { uid: 0, gid: 0 })).await?;
+        Ok(if made { fs::read_to_string(folder.join(LOCKFILE)).ok() } else { None })
+    }
+
+    /// Removes an app's downloaded packages.
+    pub async fn forget(&self, app: &AppId) {
+        let _ = tokio::fs::remove_dir_all(self.caches.join(app.as_str())).await;
+    }
+
+    async fn steps(&self, tool: &Tool<'_>, folder: &Path, known: Known) -> Result<(), Error> {
+        self.pin(tool, folder, known.lockfile).await?;
+        if !known.accepted {
+            self.check_ages(tool, folder, known.previous.as_deref()).await?;
+        }
+        tool.run(&["install", "--production", "--frozen-lockfile", "--ignore-scripts", "--no-progress", "--no-summary"]).await?;
         Ok(())
     }
 
-    async fn run_package_manager(self, folder: &Path) -> Result<(), Error> {
-        let output = tokio::time::timeout(TIME_LIMIT, self.command(folder).output()).await.map_err(|_| Error::TimedOut)??;
-        if output.status.success() {
+    /// Sees to it that there is a `bun.lock`: the archive's own, the one of an earlier installation, one made from npm's, or a new one.
+    async fn pin(&self, tool: &Tool<'_>, folder: &Path, earlier: Option<String>) -> Result<(), Error> {
+        if folder.join(LOCKFILE).is_file() {
             return Ok(());
         }
-        let text = [output.stderr, output.stdout].concat();
-        let start = text.len().saturating_sub(SHOWN_OUTPUT);
-        Err(Error::Failed(String::from_utf8_lossy(text.get(start..).unwrap_or_default()).trim().to_owned()))
+        if let Some(text) = earlier {
+            return Ok(tokio::fs::write(folder.join(LOCKFILE), text).await?);
+        }
+        let mut resolve = vec!["install", "--lockfile-only", "--ignore-scripts", "--no-progress", "--no-summary"];
+        if folder.join(NPM_LOCKFILE).is_file() {
+            // Says what does not fit instead of changing it, but writes nothing.
+            tool.run(&[resolve.as_slice(), &["--frozen-lockfile"]].concat()).await?;
+        }
+        let (seconds, excludes) =
+            (self.settings.minimum_age.map(|age| age.as_secs().to_string()), self.settings.minimum_age_excludes.join(","));
+        if let Some(seconds) = &seconds {
+            // Chooses among versions that are old enough.
+            resolve.extend(["--minimum-release-age", seconds.as_str()]);
+        }
+        if !excludes.is_empty() {
+            resolve.extend(["--minimum-release-age-excludes", excludes.as_str()]);
+        }
+        tool.run(&resolve).await?;
+        Ok(())
     }
 
-    fn command(self, folder: &Path) -> Command {
-        let mut command = Command::new(self.bun);
-        command.args(["install", "--production", "--ignore-scripts", "--no-progress", "--no-summary"]);
-        if folder.join("bun.lock").is_file() {
-            command.arg("--frozen-lockfile");
-        }
-        command.current_dir(folder).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.cache);
-        command.env("TMPDIR", self.cache).env("BUN_INSTALL_CACHE_DIR", self.cache.join("packages"));
-        command.envs(PASSED_ON.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        if let Some(account) = self.account {
-            command.uid(account.uid).gid(account.gid);
-        }
-        command
+    async fn check_ages(&self, tool: &Tool<'_>, folder: &Path, previous: Option<&Path>) -> Result<(), Error> {
+        let Some(minimum) = self.settings.minimum_age else { return Ok(()) };
+        let text = tokio::fs::read_to_string(folder.join(LOCKFILE)).await?;
+        let known = previous.map_or_else(BTreeSet::new, installed);
+        let rule = Rule { minimum, excludes: &self.settings.minimum_age_excludes, known, now: self.clock.now() };
+        rule.check(&lockfile::read(&text)?, tool).await
     }
+
+    /// The folder of what an app has downloaded, and its package manager's home.
+    async fn cache(&self, app: &AppId) -> io::Result<PathBuf> {
+        let (folder, account) = (self.caches.join(app.as_str()), self.account);
+        let make = move || {
+            fs::create_dir_all(&folder)?;
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+            if let Some(account) = account {
+                chown(&folder, Some(account.uid), Some(account.gid))?;
+            }
+            Ok(folder)
+        };
+        spawn_blocking(make).await.map_err(io::Error::other)?
+    }
+}
+
+/// What is pinned in the folder of a version that was installed.
+fn installed(folder: &Path) -> BTreeSet<Release> {
+    let pinned = fs::read_to_string(folder.join(LOCKFILE)).ok().and_then(|text| lockfile::read(&text).ok());
+    pinned.unwrap_or_default().releases
 }
 
 /// Hands a folder and everything in it to an account. Backends may read their code, never change it.
@@ -101,7 +194,7 @@ async fn own(folder: &Path, account: Option<Account>) -> io::Result<()> {
 fn own_now(path: &Path, account: Account) -> io::Result<()> {
     lchown(path, Some(account.uid), Some(account.gid))?;
     if path.is_dir() && !path.is_symlink() {
-        for entry in std::fs::read_dir(path)? {
+        for entry in fs::read_dir(path)? {
             own_now(&entry?.path(), account)?;
         }
     }

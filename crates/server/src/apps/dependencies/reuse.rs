@@ -11,34 +11,54 @@ use std::{
 
 use serde_json::Value;
 
+use super::{LOCKFILE, NPM_LOCKFILE};
+
 const FOLDER: &str = "node_modules";
 const MANIFEST: &str = "package.json";
-const LOCKFILES: [&str; 2] = ["bun.lock", "package-lock.json"];
 /// What else decides about an installation.
-const SETTINGS: [&str; 2] = [".npmrc", "bunfig.toml"];
+const SETTINGS: &str = ".npmrc";
 /// The parts of a package.json that ask for packages.
 const ASKING: [&str; 4] = ["dependencies", "optionalDependencies", "peerDependencies", "workspaces"];
 /// Words in a package.json or lockfile whose packages depend on more than these files.
 const LOCAL: [&str; 4] = ["file:", "link:", "workspace", "patchedDependencies"];
 
-/// True when the packages of `folder` are in place and nothing is to be installed. Blocks.
-pub fn settle(folder: &Path, previous: Option<&Path>) -> bool {
+/// What is left to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// No packages are asked for.
+    NothingAsked,
+    /// The packages are in place. The lockfile is that of the version before, where it was made for an archive without one.
+    Linked { lockfile: Option<String> },
+    /// Packages have to be installed.
+    Open,
+}
+
+/// Puts the packages of `folder` in place if those of the version before are the same. Blocks.
+pub(super) fn settle(folder: &Path, previous: Option<&Path>) -> Settled {
     if !asks(folder) {
-        return true;
+        return Settled::NothingAsked;
     }
-    let Some(source) = previous.filter(|previous| same(folder, previous)).map(|previous| previous.join(FOLDER)) else {
-        return false;
-    };
-    let target = folder.join(FOLDER);
+    let Some(previous) = previous.filter(|previous| same(folder, previous)) else { return Settled::Open };
+    let (source, target) = (previous.join(FOLDER), folder.join(FOLDER));
     if target.exists() || !source.is_dir() {
-        return false;
+        return Settled::Open;
     }
-    let linked = link(&source, &target);
-    if linked.is_err() {
-        // An installation from scratch wants a clean start.
-        let _ = fs::remove_dir_all(&target);
+    if let Ok(lockfile) = link(&source, &target).and_then(|()| take_lockfile(folder, previous)) {
+        return Settled::Linked { lockfile };
     }
-    linked.is_ok()
+    // An installation from scratch wants a clean start.
+    let _ = fs::remove_dir_all(&target);
+    Settled::Open
+}
+
+/// Brings along the lockfile that was made from npm's.
+fn take_lockfile(folder: &Path, previous: &Path) -> io::Result<Option<String>> {
+    if folder.join(LOCKFILE).is_file() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(previous.join(LOCKFILE))?;
+    fs::write(folder.join(LOCKFILE), &text)?;
+    Ok(Some(text))
 }
 
 /// A package.json that cannot be read is the package manager's to explain.
@@ -54,12 +74,13 @@ fn asks(folder: &Path) -> bool {
 }
 
 fn same(folder: &Path, previous: &Path) -> bool {
-    let names = || [MANIFEST].into_iter().chain(LOCKFILES);
     let read = |folder: &Path, name: &str| fs::read(folder.join(name)).ok();
-    let locked = LOCKFILES.iter().any(|name| folder.join(name).is_file());
-    let unchanged = names().chain(SETTINGS).all(|name| read(folder, name) == read(previous, name));
-    let local = || names().filter_map(|name| read(folder, name)).any(|text| mentions_files(&text));
-    locked && unchanged && !local()
+    let lockfile = [LOCKFILE, NPM_LOCKFILE].into_iter().find(|name| folder.join(name).is_file());
+    let Some(lockfile) = lockfile else { return false };
+    // The other lockfile may have been made from this one.
+    let unchanged = [MANIFEST, SETTINGS, lockfile].iter().all(|name| read(folder, name) == read(previous, name));
+    let local = || [MANIFEST, lockfile].iter().filter_map(|name| read(folder, name)).any(|text| mentions_files(&text));
+    unchanged && !local()
 }
 
 fn mentions_files(text: &[u8]) -> bool {
@@ -106,17 +127,20 @@ mod tests {
         folder
     }
 
-    fn settled(new: &[(&str, &str)], old: &[(&str, &str)]) -> bool {
+    fn settled(new: &[(&str, &str)], old: &[(&str, &str)]) -> Settled {
         let (new, old) = (project(new), project(old));
         settle(new.path(), Some(old.path()))
     }
 
+    const LINKED: Settled = Settled::Linked { lockfile: None };
+
     #[test]
     fn a_project_that_asks_for_nothing_needs_no_installation() {
-        assert!(settled(&[("index.ts", "")], &[]));
-        assert!(settled(&[("package.json", r#"{"type":"module","dependencies":{},"devDependencies":{"x":"1"}}"#)], &[]));
-        assert!(!settled(&[("package.json", ASKS)], &[]));
-        assert!(!settled(&[("package.json", "{broken")], &[]), "the package manager says what is wrong with it");
+        assert_eq!(settled(&[("index.ts", "")], &[]), Settled::NothingAsked);
+        let bare = r#"{"type":"module","dependencies":{},"devDependencies":{"x":"1"}}"#;
+        assert_eq!(settled(&[("package.json", bare)], &[]), Settled::NothingAsked);
+        assert_eq!(settled(&[("package.json", ASKS)], &[]), Settled::Open);
+        assert_eq!(settled(&[("package.json", "{broken")], &[]), Settled::Open, "the package manager says what is wrong with it");
     }
 
     #[test]
@@ -124,7 +148,7 @@ mod tests {
         let old = project(&[("package.json", ASKS), ("bun.lock", LOCK), ("node_modules/left/lib/index.js", "1")]);
         symlink("left", old.path().join("node_modules/alias")).expect("a link");
         let new = project(&[("package.json", ASKS), ("bun.lock", LOCK)]);
-        assert!(settle(new.path(), Some(old.path())));
+        assert_eq!(settle(new.path(), Some(old.path())), LINKED);
         let file = |folder: &tempfile::TempDir| {
             fs::metadata(folder.path().join("node_modules/left/lib/index.js")).expect("the file").ino()
         };
@@ -133,20 +157,28 @@ mod tests {
     }
 
     #[test]
+    fn a_lockfile_that_was_made_from_npms_is_taken_along() {
+        let old = [("package.json", ASKS), ("package-lock.json", "{}"), ("bun.lock", LOCK), ("node_modules/left/index.js", "1")];
+        let (new, old) = (project(&old[..2]), project(&old));
+        assert_eq!(settle(new.path(), Some(old.path())), Settled::Linked { lockfile: Some(LOCK.to_owned()) });
+        assert_eq!(fs::read_to_string(new.path().join("bun.lock")).expect("a file"), LOCK);
+    }
+
+    #[test]
     fn anything_that_may_change_the_packages_is_installed_anew() {
         let old = [("package.json", ASKS), ("bun.lock", LOCK), ("node_modules/left/index.js", "1")];
-        assert!(settled(&[("package.json", ASKS), ("bun.lock", LOCK)], &old));
+        assert_eq!(settled(&[("package.json", ASKS), ("bun.lock", LOCK)], &old), LINKED);
         for new in [
             &[("package.json", ASKS), ("bun.lock", "{}")][..],
             &[("package.json", r#"{"dependencies":{"left":"2.0.0"}}"#), ("bun.lock", LOCK)],
             &[("package.json", ASKS), ("bun.lock", LOCK), (".npmrc", "registry=x")],
             &[("package.json", ASKS)],
         ] {
-            assert!(!settled(new, &old), "{new:?}");
+            assert_eq!(settled(new, &old), Settled::Open, "{new:?}");
         }
-        let unlocked = [("package.json", ASKS), ("node_modules/left/index.js", "1")];
-        assert!(!settled(&unlocked[..1], &unlocked), "newer versions may be out");
+        let unlocked = [("package.json", ASKS), ("bun.lock", LOCK), ("node_modules/left/index.js", "1")];
+        assert_eq!(settled(&unlocked[..1], &unlocked), Settled::Open, "newer versions may be out");
         let local = [("package.json", r#"{"dependencies":{"left":"file:./left"}}"#), ("bun.lock", LOCK)];
-        assert!(!settled(&local, &[local[0], local[1], ("node_modules/left/index.js", "1")]));
+        assert_eq!(settled(&local, &[local[0], local[1], ("node_modules/left/index.js", "1")]), Settled::Open);
     }
 }

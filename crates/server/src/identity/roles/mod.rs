@@ -5,7 +5,7 @@ mod service;
 pub(crate) mod store;
 
 pub use routes::router;
-pub use service::{declare_app, remove_app};
+pub use service::{assign_app, declare_app, remove_app};
 
 /// The role that may do everything. It cannot be changed or removed.
 pub const ADMIN: &str = "admin";

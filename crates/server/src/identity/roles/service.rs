@@ -141,17 +141,20 @@ impl Identity {
     }
 }
 
-/// Puts the keys of an app into the catalogue and gives whoever installs it the role that administers it.
+/// Puts the keys of an app into the catalogue.
 pub async fn declare_app(
     connection: &mut PgConnection,
-    by: &Principal,
+    tenant: &TenantId,
     app: &AppId,
     keys: &[(String, String)],
-    now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     let permissions: Vec<_> =
         keys.iter().map(|(key, description)| Permission { key: key.clone(), description: description.clone() }).collect();
-    store::replace_permissions(connection, &by.tenant, app.as_str(), &permissions).await?;
+    store::replace_permissions(connection, tenant, app.as_str(), &permissions).await
+}
+
+/// Gives whoever installs an app the role that administers it.
+pub async fn assign_app(connection: &mut PgConnection, by: &Principal, app: &AppId, now: DateTime<Utc>) -> sqlx::Result<()> {
     let role = Role {
         name: admin_role(app),
         description: Some(format!("May do everything with the app {app}")),
@@ -162,7 +165,7 @@ pub async fn declare_app(
     store::assign(connection, &by.tenant, by.id, &role.name, Some(by.id), now).await
 }
 
-/// Removes what [`declare_app`] made.
+/// Removes what [`declare_app`] and [`assign_app`] made.
 pub async fn remove_app(connection: &mut PgConnection, tenant: &TenantId, app: &AppId) -> sqlx::Result<()> {
     store::replace_permissions(connection, tenant, app.as_str(), &[]).await?;
     store::delete(connection, tenant, &admin_role(app)).await?;

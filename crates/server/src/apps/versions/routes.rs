@@ -1,0 +1,272 @@
+//! `/api/v1/apps/{app_id}/deploy`, `/versions` and `/rollback`.
+
+use std::sync::Arc;
+
+use axum::{
+    Json as Body,
+    body::Body as RawBody,
+    extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State, multipart::MultipartError},
+    http::StatusCode,
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+use weft_model::{AppId, DeploymentId};
+
+use super::{
+    service::{Activated, Archive},
+    store::Listed,
+};
+use crate::{
+    apps::{
+        dev::Purpose,
+        service::{Apps, Error},
+    },
+    db::notify::Change,
+    http::{
+        BODY_LIMIT, Problems,
+        extract::{Authorized, Json, Path, Query, rights},
+        page,
+        problem::{Code, Problem},
+    },
+    node::Node,
+};
+
+/// What a multipart body has around its one field.
+const FORM: usize = 64 * 1024;
+
+pub fn router() -> OpenApiRouter<Arc<Node>> {
+    let upload = OpenApiRouter::new().routes(routes!(deploy)).layer(DefaultBodyLimit::max(BODY_LIMIT + FORM));
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(rollback)).merge(upload)
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct DeployOptions {
+    /// Report every call, its input and output and its outgoing HTTP to the app's live log until the next deployment.
+    #[serde(default)]
+    dev: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Deployed {
+    message: String,
+    migrations_applied: Vec<String>,
+    deployment_id: DeploymentId,
+    /// The number of the version, counted from 1.
+    version: i32,
+    /// Where the backend begins.
+    entry_point: String,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the multipart body in the API reference")]
+struct ArchiveForm {
+    /// A gzip-compressed tar whose root is the backend's folder.
+    #[schema(format = Binary, content_media_type = "application/gzip")]
+    archive: String,
+}
+
+/// Which version to go back to.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RollbackRequest {
+    /// The number of a version. Absent: the latest one before the one that serves.
+    version: Option<i32>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct RolledBack {
+    message: String,
+    deployment_id: DeploymentId,
+    /// The number of the version that serves now.
+    version: i32,
+    /// The version that its manifest names; this manifest is installed again.
+    manifest_version: String,
+    /// Where the backend begins.
+    entry_point: String,
+}
+
+/// A version of an app's backend.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the version of the manifest is another thing than this one")]
+struct Version {
+    /// Also the app's `deploymentId` while it serves.
+    id: Uuid,
+    /// Counts from 1 per app.
+    number: i32,
+    /// Whether it is the one that serves.
+    active: bool,
+    /// Whether its code is kept, so that one can go back to it.
+    can_roll_back: bool,
+    /// The version that its manifest names.
+    manifest_version: String,
+    entry_point: String,
+    /// SHA-256 of the archive, in hexadecimal.
+    digest: String,
+    /// Bytes of the archive.
+    size: i64,
+    created_at: DateTime<Utc>,
+    created_by: Option<Person>,
+    /// When it was last made the one that serves: deployed, or gone back to.
+    activated_at: Option<DateTime<Utc>>,
+    activated_by: Option<Person>,
+}
+
+/// Who did something; absent when the user was removed.
+#[derive(Serialize, ToSchema)]
+struct Person {
+    id: Uuid,
+    email: Option<String>,
+}
+
+/// A page of versions, newest first.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct VersionPage {
+    data: Vec<Version>,
+    /// Pass as `cursor` to get the next page; absent on the last one.
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListFilter {
+    /// How many, 1 to 200; 50 when absent.
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+impl From<Listed> for Version {
+    fn from(row: Listed) -> Self {
+        let person = |id: Option<Uuid>, email| id.map(|id| Person { id, email });
+        Self {
+            id: row.id,
+            number: row.number,
+            active: row.active,
+            can_roll_back: row.kept && !row.active,
+            manifest_version: row.manifest_version,
+            entry_point: row.entry_point,
+            digest: hex::encode(row.digest),
+            size: row.size,
+            created_at: row.created_at,
+            created_by: person(row.created_by, row.created_by_email),
+            activated_at: row.activated_at,
+            activated_by: person(row.activated_by, row.activated_by_email),
+        }
+    }
+}
+
+/// Deploy the backend of an app
+///
+/// Dependencies are installed without running their scripts. The new version serves once its process is ready; when it does
+/// not get there, the version before goes on serving.
+#[utoipa::path(post, path = "/api/v1/apps/{app_id}/deploy", tag = "apps", params(("app_id" = AppId, Path), DeployOptions),
+    request_body(content = ArchiveForm, content_type = "multipart/form-data"), responses((status = 200, body = Deployed), Problems))]
+async fn deploy(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::DeployApps>,
+    Path(id): Path<AppId>,
+    Query(options): Query<DeployOptions>,
+    request: Request<RawBody>,
+) -> Result<Body<Deployed>, Problem> {
+    node.apps.get(&caller.tenant, &id).await?;
+    let archive = receive(&node.apps, request).await?;
+    let purpose = if options.dev { Purpose::Develop } else { Purpose::Serve };
+    let (apps, by, app) = (Arc::clone(&node.apps), Arc::clone(caller.principal()), id.clone());
+    let deployed = finish(&node, &id, async move { apps.deploy(&by, &app, archive, purpose).await }).await?;
+    Ok(Body(Deployed {
+        message: format!("app '{id}' deployed and started"),
+        migrations_applied: Vec::new(),
+        deployment_id: deployed.deployment.id,
+        version: deployed.number,
+        entry_point: deployed.deployment.entry_point,
+    }))
+}
+
+/// Go back to an earlier version of an app
+///
+/// Its code and the manifest that was installed when it was deployed come back: actions, permissions and webhooks with it. It
+/// serves once its process is ready; when it does not get there, everything stays as it is. Going to the version that serves
+/// changes nothing.
+#[utoipa::path(post, path = "/api/v1/apps/{app_id}/rollback", tag = "apps", params(("app_id" = AppId, Path)),
+    request_body = RollbackRequest, responses((status = 200, body = RolledBack), Problems))]
+async fn rollback(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::DeployApps>,
+    Path(id): Path<AppId>,
+    Json(request): Json<RollbackRequest>,
+) -> Result<Body<RolledBack>, Problem> {
+    let (apps, by, app) = (Arc::clone(&node.apps), Arc::clone(caller.principal()), id.clone());
+    let serving = finish(&node, &id, async move { apps.roll_back(&by, &app, request.version).await }).await?;
+    Ok(Body(RolledBack {
+        message: format!("app '{id}' is back at version {}", serving.number),
+        deployment_id: serving.deployment.id,
+        version: serving.number,
+        manifest_version: serving.manifest_version,
+        entry_point: serving.deployment.entry_point,
+    }))
+}
+
+/// List the versions of an app, newest first
+#[utoipa::path(get, path = "/api/v1/apps/{app_id}/versions", tag = "apps", params(("app_id" = AppId, Path), ListFilter),
+    responses((status = 200, body = VersionPage), Problems))]
+async fn list(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::DeployApps>,
+    Path(id): Path<AppId>,
+    Query(filter): Query<ListFilter>,
+) -> Result<Body<VersionPage>, Problem> {
+    let limit = page::limit(filter.limit)?;
+    let before = filter.cursor.map(|cursor| page::read(&cursor).map(i32::from_be_bytes)).transpose()?;
+    let mut rows = node.apps.versions(&caller.tenant, &id, before, limit + page::ONE_MORE).await?;
+    let next_cursor = page::cut(&mut rows, limit, |row| row.number.to_be_bytes());
+    Ok(Body(VersionPage { data: rows.into_iter().map(Version::from).collect(), next_cursor }))
+}
+
+/// Goes on when the client hangs up: half a deployment helps nobody. Then drops what is remembered of the app.
+async fn finish(
+    node: &Arc<Node>,
+    id: &AppId,
+    work: impl Future<Output = Result<Activated, Error>> + Send + 'static,
+) -> Result<Activated, Problem> {
+    let activated = node.background.spawn(work).await.map_err(Problem::internal)??;
+    node.apply(&Change::App(id.clone()));
+    node.identity.forget();
+    Ok(activated)
+}
+
+/// Writes the archive to disk as it arrives.
+async fn receive(apps: &Apps, request: Request<RawBody>) -> Result<Archive, Problem> {
+    let invalid = |message: &str| Problem::new(Code::InvalidArchive, message);
+    let mut multipart = Multipart::from_request(request, &())
+        .await
+        .map_err(|_| invalid("Send the archive as multipart/form-data with a field named 'archive' that holds a tar.gz file."))?;
+    let field = multipart.next_field().await.map_err(|error| broken(&error))?;
+    let mut field = field.ok_or_else(|| invalid("missing 'archive' field"))?;
+    let mut spool = apps.receive().await?;
+    while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
+        spool.write(&chunk).await.map_err(Problem::files)?;
+        if spool.size() > BODY_LIMIT as u64 {
+            return Err(too_large());
+        }
+    }
+    spool.finish().await.map_err(Problem::files)
+}
+
+fn too_large() -> Problem {
+    Problem::new(Code::PayloadTooLarge, format!("The archive is larger than {} MiB.", BODY_LIMIT / 1024 / 1024))
+}
+
+fn broken(error: &MultipartError) -> Problem {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        too_large()
+    } else {
+        Problem::new(Code::InvalidArchive, format!("The upload broke off: {}.", error.body_text()))
+    }
+}

@@ -1,0 +1,198 @@
+//! Putting a version into service: a new one, or an earlier one again.
+//!
+//! Both go the same way. Everything is put in place first, then the process starts beside the one that serves, and only when
+//! it is ready does it become the version that serves, in the database and for calls. Whatever fails on the way leaves the
+//! version before as it was.
+
+use chrono::TimeDelta;
+use weft_model::{AppId, DeploymentId, Principal, TenantId};
+use weft_workers::Status;
+
+use super::store::{self, Listed, New};
+use crate::apps::{
+    dependencies::Known,
+    dev::Purpose,
+    service::{App, Apps, Error, compile},
+    spool::{Spool, Spooled},
+    store::{Deployment, StoredApp},
+};
+
+/// Deployments under way are finished, or failed, long before.
+const ABANDONED: TimeDelta = TimeDelta::hours(1);
+
+/// An archive that was uploaded.
+pub type Archive = Spooled;
+
+/// The version that serves now.
+#[derive(Debug)]
+pub struct Activated {
+    pub number: i32,
+    pub deployment: Deployment,
+    /// That of its manifest.
+    pub manifest_version: String,
+}
+
+/// What is to serve next.
+struct Next<'a> {
+    app: &'a App,
+    deployment: &'a Deployment,
+    purpose: Purpose,
+    /// Whether the app's manifest becomes the one of `app`, or stays what is installed.
+    restores_manifest: bool,
+}
+
+impl Apps {
+    /// A file for an archive that comes in.
+    pub async fn receive(&self) -> Result<Spool, Error> {
+        Ok(Spool::create(&self.machine.uploads).await?)
+    }
+
+    /// Unpacks an archive, installs its dependencies, stores it, starts it and, once it is ready, lets it serve.
+    pub async fn deploy(&self, by: &Principal, id: &AppId, archive: Archive, purpose: Purpose) -> Result<Activated, Error> {
+        let starting = self.starting_lock(id);
+        let _one_at_a_time = starting.lock().await;
+        let app = self.get(&by.tenant, id).await?;
+        let deployment_id = DeploymentId::generate(self.clock.now());
+        let deployed = self.deploy_as(by, &app, (deployment_id, archive), purpose).await;
+        match &deployed {
+            Ok(version) => tracing::info!(app.id = %id, deployment.id = %deployment_id, version = version.number, "app.deploy"),
+            Err(_) => self.discard(id, deployment_id).await,
+        }
+        deployed
+    }
+
+    async fn deploy_as(
+        &self,
+        by: &Principal,
+        app: &App,
+        (deployment_id, archive): (DeploymentId, Archive),
+        purpose: Purpose,
+    ) -> Result<Activated, Error> {
+        let previous = app.deployment.as_ref().map(|deployment| self.folder(&app.id, deployment.id));
+        let known = Known { previous, ..Known::default() };
+        let unpacked = self.unpack((&app.id, deployment_id), &archive, known).await?;
+        let deployment = Deployment { id: deployment_id, entry_point: unpacked.entry_point };
+        self.store(by, app, (&deployment, &archive), unpacked.lockfile.as_deref()).await?;
+        drop(archive);
+        let next = Next { app, deployment: &deployment, purpose, restores_manifest: false };
+        self.put_into_service(by, app, next).await
+    }
+
+    /// Goes back, or forward, to a version that was deployed before; without a number, to the latest one before the one that
+    /// serves. Its manifest comes back with it.
+    pub async fn roll_back(&self, by: &Principal, id: &AppId, number: Option<i32>) -> Result<Activated, Error> {
+        let starting = self.starting_lock(id);
+        let _one_at_a_time = starting.lock().await;
+        let before = self.get(&by.tenant, id).await?;
+        let found = store::find(&mut *self.pool.acquire().await?, (&by.tenant, id), number).await?;
+        let version = found.ok_or_else(|| match number {
+            Some(number) => Error::UnknownVersion { app: id.clone(), number },
+            None => Error::NothingBefore(id.clone()),
+        })?;
+        let (number, deployment) = (version.number, version.deployment);
+        if version.active {
+            let manifest_version = before.manifest.content.version.clone();
+            return Ok(Activated { number, deployment, manifest_version });
+        }
+        let manifest = version.manifest.ok_or_else(|| Error::VersionGone { app: id.clone(), number })?;
+        let tenant = by.tenant.to_string();
+        let app = compile(id, StoredApp { tenant, manifest, deployment: Some(deployment.clone()), worker_enabled: true })?;
+        self.fetch(id, &deployment).await?;
+        let next = Next { app: &app, deployment: &deployment, purpose: Purpose::Serve, restores_manifest: true };
+        let activated = self.put_into_service(by, &before, next).await?;
+        tracing::info!(app.id = %id, deployment.id = %deployment.id, version = number, "app.rollback");
+        Ok(activated)
+    }
+
+    /// Versions that have served, newest first.
+    pub async fn versions(&self, tenant: &TenantId, id: &AppId, before: Option<i32>, limit: i64) -> Result<Vec<Listed>, Error> {
+        self.get(tenant, id).await?;
+        Ok(store::list(&mut *self.pool.acquire().await?, (tenant, id), before, limit).await?)
+    }
+
+    /// Stores a version before it is started, so that a database that cannot take it is no reason to change what serves.
+    async fn store(
+        &self,
+        by: &Principal,
+        app: &App,
+        (deployment, archive): (&Deployment, &Archive),
+        lockfile: Option<&str>,
+    ) -> Result<(), Error> {
+        let new = New {
+            deployment,
+            digest: archive.digest(),
+            size: i64::try_from(archive.size()).unwrap_or(i64::MAX),
+            manifest: &app.manifest.document,
+            manifest_version: &app.manifest.content.version,
+            lockfile,
+            by: by.id,
+        };
+        let mut transaction = self.pool.begin().await?;
+        store::insert(&mut transaction, (&by.tenant, &app.id), new, self.clock.now()).await?;
+        let mut pieces = archive.pieces().await?;
+        let mut number = 0;
+        while let Some(piece) = pieces.next().await? {
+            store::insert_chunk(&mut transaction, deployment.id, number, &piece).await?;
+            number += 1;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    async fn put_into_service(&self, by: &Principal, before: &App, next: Next<'_>) -> Result<Activated, Error> {
+        if let Err(error) = self.start(next.app, next.deployment, next.purpose).await {
+            // Nothing ran here that could go on; the next call starts the version before.
+            if self.workers.status(before.id.as_str()) == Some(Status::Crashed) {
+                self.workers.stop(before.id.as_str()).await;
+            }
+            return Err(error);
+        }
+        match self.record(by, &next).await {
+            Ok(number) => {
+                self.developed.record(&before.id, next.deployment.id, next.purpose);
+                let manifest_version = next.app.manifest.content.version.clone();
+                Ok(Activated { number, deployment: next.deployment.clone(), manifest_version })
+            }
+            Err(error) => {
+                self.serve_again(before).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a version that runs the one that serves, everywhere.
+    async fn record(&self, by: &Principal, next: &Next<'_>) -> Result<i32, Error> {
+        let (id, now) = (&next.app.id, self.clock.now());
+        let mut transaction = self.pool.begin().await?;
+        if next.restores_manifest {
+            self.store_manifest(&mut transaction, by, &next.app.manifest).await?;
+        }
+        let number = store::activate(&mut transaction, (&by.tenant, id), next.deployment.id, by.id, now).await?;
+        let number = number.ok_or_else(|| Error::Unknown(id.clone()))?;
+        store::prune(&mut transaction, id, self.machine.versions_kept.into(), now - ABANDONED).await?;
+        self.commit(transaction, id).await?;
+        Ok(number)
+    }
+
+    /// Brings back what served before, when another version runs that could not be recorded.
+    async fn serve_again(&self, app: &App) {
+        let Some(deployment) = app.deployment.as_ref().filter(|_| app.worker_enabled) else {
+            return self.workers.stop(app.id.as_str()).await;
+        };
+        let restored = async {
+            self.fetch(&app.id, deployment).await?;
+            self.start(app, deployment, self.developed.purpose(&app.id, deployment.id)).await
+        };
+        if let Err(error) = restored.await {
+            tracing::warn!(app.id = %app.id, %error, "the version before does not serve again");
+        }
+    }
+
+    /// Removes what is left of a deployment that failed.
+    async fn discard(&self, app: &AppId, deployment: DeploymentId) {
+        self.remove_folder(self.folder(app, deployment)).await;
+        let removed = async { store::delete(&mut *self.pool.acquire().await?, deployment).await };
+        if let Err(error) = removed.await {
+            tracing::warn!(app.id = %app, deployment.id = %deployment, %error, "a failed deployment stays in the database for now");
+        }
+    }
+}
