@@ -156,6 +156,11 @@ pub fn table<const COLUMNS: usize>(headers: [&str; COLUMNS], rows: &[[String; CO
     std::iter::once(header).chain(rows.iter().map(|row| line(row))).collect::<Vec<_>>().join("\n")
 }
 
+/// Date and time to the second; the server writes UTC.
+pub fn moment(text: Option<&str>) -> String {
+    text.filter(|text| !text.is_empty()).unwrap_or("-").chars().take(19).collect::<String>().replace('T', " ")
+}
+
 /// A size as people say it.
 pub fn human_bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()

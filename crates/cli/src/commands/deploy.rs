@@ -38,6 +38,8 @@ pub struct Arguments {
 struct Shipped {
     files: usize,
     bytes: u64,
+    /// The number that the server gave to what it serves now.
+    number: Option<u64>,
     migrations: Vec<Value>,
 }
 
@@ -80,7 +82,8 @@ async fn ship(output: &Output, client: &Client, manifest: &Manifest, plan: &Plan
     let answer = client.fetch(|http| Ok(http.post(url.clone()).multipart(upload.form()?))).await?;
     upload.finish();
     let migrations = answer.get("migrationsApplied").and_then(Value::as_array).cloned().unwrap_or_default();
-    Ok(Shipped { files: plan.len(), bytes, migrations })
+    let number = answer.get("version").and_then(Value::as_u64);
+    Ok(Shipped { files: plan.len(), bytes, number, migrations })
 }
 
 /// An archive on its way. One request covers two steps: sending it, and waiting while the server unpacks and starts it.
@@ -189,6 +192,7 @@ fn report(output: &Output, client: &Client, manifest: &Manifest, shipped: &Shipp
         "backend": shipped.files > 0,
         "files": shipped.files,
         "bytes": shipped.bytes,
+        "number": shipped.number,
         "migrationsApplied": shipped.migrations,
         "webhooks": webhooks.iter().map(|(name, url)| json!({ "name": name, "url": url })).collect::<Vec<_>>(),
         "configured": after.configured(),
@@ -196,7 +200,8 @@ fn report(output: &Output, client: &Client, manifest: &Manifest, shipped: &Shipp
     });
     output.show(&result, || {
         let state = if shipped.files > 0 { "deployed to" } else { "installed on" };
-        let head = format!("{} is {state} {}", manifest.app_id, client.base());
+        let number = shipped.number.map_or_else(String::new, |number| format!(" as version {number}"));
+        let head = format!("{} is {state} {}{number}", manifest.app_id, client.base());
         let hooks = webhooks.iter().map(|(name, url)| format!("webhook {name}: {url}"));
         std::iter::once(head).chain(hooks).collect::<Vec<_>>().join("\n")
     })?;

@@ -17,6 +17,7 @@ mod status;
 mod test;
 pub mod types;
 mod vault;
+mod versions;
 mod worker;
 
 use std::path::PathBuf;
@@ -83,6 +84,10 @@ pub enum Command {
     Runs(runs::Arguments),
     /// List or remove apps and integrations
     Apps(apps::Arguments),
+    /// List the versions of an app that were deployed
+    Versions(versions::ListArguments),
+    /// Go back to an earlier version of an app, code and manifest
+    Rollback(versions::RollbackArguments),
     /// Start, stop or inspect the worker of an app
     Worker(worker::Arguments),
     /// Manage secrets of the platform or of an app
@@ -112,6 +117,8 @@ impl Command {
             Self::Logs(arguments) => logs::run(context, &arguments).await,
             Self::Runs(arguments) => runs::run(context, &arguments).await,
             Self::Apps(arguments) => apps::run(context, arguments).await,
+            Self::Versions(arguments) => versions::list(context, &arguments).await,
+            Self::Rollback(arguments) => versions::rollback(context, &arguments).await,
             Self::Worker(arguments) => worker::run(context, &arguments).await,
             Self::Secrets(arguments) => secrets::run(context, &arguments).await,
             Self::Vault(arguments) => vault::run(context, &arguments).await,

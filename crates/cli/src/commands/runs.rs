@@ -8,7 +8,7 @@ use super::Context;
 use crate::client::{Client, decode};
 use crate::error::Result;
 use crate::input;
-use crate::output::{Output, Paint, human_bytes, printable, table};
+use crate::output::{Output, Paint, human_bytes, moment, printable, table};
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -182,9 +182,8 @@ impl Run {
         }
     }
 
-    /// Date and time to the second; the server writes UTC.
     fn started(&self) -> String {
-        self.started_at.as_deref().unwrap_or("-").chars().take(19).collect::<String>().replace('T', " ")
+        moment(self.started_at.as_deref())
     }
 
     fn took(&self) -> String {

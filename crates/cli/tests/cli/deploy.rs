@@ -15,7 +15,7 @@ pub fn manifest() -> Value {
 pub async fn server(configured: bool) -> Fake {
     let fake = Fake::ready().await;
     fake.ok("POST /api/v1/apps", &json!({ "message": "app 'slack' installed" }));
-    fake.ok("POST /api/v1/apps/slack/deploy", &json!({ "message": "deployed", "migrationsApplied": [] }));
+    fake.ok("POST /api/v1/apps/slack/deploy", &json!({ "message": "deployed", "version": 3, "migrationsApplied": [] }));
     let hook = json!({ "id": "h1", "name": "message", "method": "POST", "prefix": "abc", "url": "/api/v1/hooks/abcdef" });
     fake.ok("GET /api/v1/apps/slack/webhooks", &json!([hook]));
     let fields = json!({

@@ -11,3 +11,4 @@ mod login;
 mod machine;
 mod secrets;
 mod testing;
+mod versions;
