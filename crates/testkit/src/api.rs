@@ -104,10 +104,19 @@ impl Api {
 
     /// Deploys whatever bytes.
     pub async fn deploy_archive(&self, app: &str, archive: Vec<u8>) -> Answer {
+        self.deploy_form(app, Form::new(), archive).await
+    }
+
+    /// Deploys a backend of these files together with a manifest, which is sent as it is.
+    pub async fn deploy_with(&self, app: &str, manifest: &str, files: &[(&str, &str)]) -> Answer {
+        let part = Part::text(manifest.to_owned()).mime_str("application/json").expect("a media type");
+        self.deploy_form(app, Form::new().part("manifest", part), archive(files)).await
+    }
+
+    async fn deploy_form(&self, app: &str, form: Form, archive: Vec<u8>) -> Answer {
         let part = Part::bytes(archive).file_name("backend.tar.gz").mime_str("application/gzip").expect("a media type");
-        let request =
-            self.request(Method::POST, &format!("/api/v1/apps/{app}/deploy")).multipart(Form::new().part("archive", part));
-        self.send(request).await
+        let request = self.request(Method::POST, &format!("/api/v1/apps/{app}/deploy"));
+        self.send(request.multipart(form.part("archive", part))).await
     }
 
     /// Waits until the history holds `count` runs of a provider, which it does soon after they end, and returns them, newest first.

@@ -1,4 +1,4 @@
-//! `weft deploy`: installs the manifest, ships the backend and says what is left to do.
+//! `weft deploy`: ships manifest and backend in one request and says what is left to do.
 //!
 //! Everything local is checked before the server is asked to change anything.
 
@@ -48,10 +48,10 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     let plan = Plan::of(&arguments.folder, &manifest)?;
     let client = context.authorized()?;
     let output = &context.output;
-    install(output, &client, &manifest).await?;
     let shipped = if let Some(plan) = &plan {
         ship(output, &client, &manifest, plan).await?
     } else {
+        install(output, &client, &manifest).await?;
         output.note(&format!("There is no {BACKEND} folder: only the manifest was installed."));
         Shipped::default()
     };
@@ -77,7 +77,8 @@ async fn ship(output: &Output, client: &Client, manifest: &Manifest, plan: &Plan
     }
     let noun = if plan.len() == 1 { "file" } else { "files" };
     step.done(&format!("{} {noun}, {}", plan.len(), human_bytes(bytes)));
-    let upload = Upload { output: output.clone(), archive, total: bytes, step: Arc::default() };
+    let manifest_text = manifest.document.to_string();
+    let upload = Upload { output: output.clone(), manifest: manifest_text, archive, total: bytes, step: Arc::default() };
     let url = client.api(&["apps", &manifest.app_id, "deploy"]);
     let answer = client.fetch(|http| Ok(http.post(url.clone()).multipart(upload.form()?))).await?;
     upload.finish();
@@ -89,6 +90,8 @@ async fn ship(output: &Output, client: &Client, manifest: &Manifest, plan: &Plan
 /// An archive on its way. One request covers two steps: sending it, and waiting while the server unpacks and starts it.
 struct Upload {
     output: Output,
+    /// Goes along, so that it is installed if the new version starts and only then.
+    manifest: String,
     archive: Bytes,
     total: u64,
     step: Arc<Mutex<Option<Step>>>,
@@ -108,10 +111,7 @@ impl Upload {
             advance(&step, chunk.len());
             std::future::ready(Some((Ok::<_, std::convert::Infallible>(chunk), rest)))
         });
-        let part = Part::stream_with_length(Body::wrap_stream(chunks), self.total).file_name("backend.tar.gz");
-        let part =
-            part.mime_str("application/gzip").map_err(|error| CliError::failed(format!("cannot prepare the upload: {error}")))?;
-        Ok(Form::new().part("archive", part))
+        release_form(Some(self.manifest.clone()), Part::stream_with_length(Body::wrap_stream(chunks), self.total))
     }
 
     fn finish(&self) {
@@ -119,6 +119,17 @@ impl Upload {
             step.done("");
         }
     }
+}
+
+/// The body of a deployment. The manifest comes first: the server looks at it before it takes the archive.
+pub fn release_form(manifest: Option<String>, archive: Part) -> Result<Form> {
+    let unprepared = |error: reqwest::Error| CliError::failed(format!("cannot prepare the upload: {error}"));
+    let mut form = Form::new();
+    if let Some(manifest) = manifest {
+        form = form.part("manifest", Part::text(manifest).mime_str("application/json").map_err(unprepared)?);
+    }
+    let archive = archive.file_name("backend.tar.gz").mime_str("application/gzip").map_err(unprepared)?;
+    Ok(form.part("archive", archive))
 }
 
 fn sent(slot: &Mutex<Option<Step>>, output: &Output, total: u64) {

@@ -4,7 +4,7 @@ mod apps;
 mod call;
 mod completions;
 mod config;
-mod deploy;
+pub mod deploy;
 mod dev;
 mod init;
 mod login;

@@ -1,4 +1,4 @@
-//! Brings the state of a project to the server: the manifest when it differs from what was installed, then the backend.
+//! Brings the state of a project to the server: the backend, together with the manifest when it differs from what was installed.
 //!
 //! A state that is live already is not sent again: editors touch files without changing them.
 
@@ -6,13 +6,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use reqwest::Method;
-use reqwest::multipart::{Form, Part};
+use reqwest::multipart::Part;
 use serde_json::Value;
 
 use crate::archive::Plan;
 use crate::client::Client;
-use crate::commands::types;
-use crate::error::{CliError, Result};
+use crate::commands::{deploy::release_form, types};
+use crate::error::Result;
 use crate::manifest::Manifest;
 
 /// What a release came to.
@@ -52,25 +52,21 @@ impl<'a> Releaser<'a> {
             return Ok(Release::Unchanged);
         }
         self.tried = Some(state.clone());
-        if self.installed.as_ref() != Some(&manifest.document) {
-            self.client.send(Method::POST, self.client.api(&["apps"]), &manifest.document).await?;
-            self.installed = Some(manifest.document);
+        let new = (self.installed.as_ref() != Some(&manifest.document)).then_some(&manifest.document);
+        match (archive, new) {
+            (Some(archive), new) => self.deploy(&manifest.app_id, new, &archive).await?,
+            (None, Some(new)) => _ = self.client.send(Method::POST, self.client.api(&["apps"]), new).await?,
+            (None, None) => {}
         }
-        if let Some(archive) = archive {
-            self.deploy(&manifest.app_id, &archive).await?;
-        }
+        self.installed = Some(manifest.document);
         self.live = Some(state);
         Ok(Release::Live)
     }
 
-    async fn deploy(&self, app: &str, archive: &Bytes) -> Result<()> {
+    async fn deploy(&self, app: &str, manifest: Option<&Value>, archive: &Bytes) -> Result<()> {
         let mut url = self.client.api(&["apps", app, "deploy"]);
         url.query_pairs_mut().append_pair("dev", "true");
-        let form = || {
-            let part = Part::stream(archive.clone()).file_name("backend.tar.gz").mime_str("application/gzip");
-            part.map(|part| Form::new().part("archive", part))
-                .map_err(|error| CliError::failed(format!("cannot prepare the upload: {error}")))
-        };
+        let form = || release_form(manifest.map(Value::to_string), Part::stream(archive.clone()));
         self.client.fetch(|http| Ok(http.post(url.clone()).multipart(form()?))).await?;
         Ok(())
     }

@@ -34,7 +34,7 @@ fn entries(archive: &[u8]) -> Vec<Entry> {
 }
 
 async fn uploaded(fake: &Fake) -> Vec<u8> {
-    fake.request("POST /api/v1/apps/slack/deploy").part().await.2.to_vec()
+    fake.request("POST /api/v1/apps/slack/deploy").parts().await.pop().expect("an archive").2.to_vec()
 }
 
 async fn deploy(machine: &Machine) -> Vec<u8> {

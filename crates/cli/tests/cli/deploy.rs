@@ -40,10 +40,11 @@ async fn an_integration_is_shipped_and_told_what_is_missing() {
     let machine = Machine::logged_in(&fake);
     project(&machine);
     assert_snapshot!(machine.weft(&["deploy", "slack"]).await.shown(&fake));
-    assert_eq!(fake.request("POST /api/v1/apps").json(), manifest(), "the manifest travels unchanged");
-    let (name, kind, content) = fake.request("POST /api/v1/apps/slack/deploy").part().await;
-    assert_eq!((name.as_str(), kind.as_str()), ("archive", "application/gzip"));
-    assert!(!content.is_empty());
+    let parts = fake.request("POST /api/v1/apps/slack/deploy").parts().await;
+    let kinds: Vec<_> = parts.iter().map(|(name, kind, _)| (name.as_str(), kind.as_str())).collect();
+    assert_eq!(kinds, [("manifest", "application/json"), ("archive", "application/gzip")], "in one request");
+    assert_eq!(serde_json::from_slice::<Value>(&parts[0].2).expect("JSON"), manifest(), "the manifest travels unchanged");
+    assert!(!parts[1].2.is_empty());
 }
 
 #[tokio::test]
@@ -79,7 +80,6 @@ async fn a_project_without_backend_installs_its_manifest() {
 #[tokio::test]
 async fn a_backend_that_does_not_start_fails_the_command() {
     let fake = Fake::ready().await;
-    fake.ok("POST /api/v1/apps", &json!({ "message": "installed" }));
     let problem = json!({ "error": "the backend does not start: index.ts: Unexpected end of file", "code": "deploy_failed", "traceId": "t1" });
     fake.reply("POST /api/v1/apps/slack/deploy", 422, &problem);
     let machine = Machine::logged_in(&fake);
@@ -92,7 +92,11 @@ async fn a_refused_manifest_shows_every_fault() {
     let fake = Fake::ready().await;
     let errors =
         json!([{ "path": "$.actions[0].name", "message": "is required" }, { "path": "$.icon", "message": "must be a string" }]);
-    fake.reply("POST /api/v1/apps", 400, &json!({ "error": "the manifest breaks its rules", "errors": errors, "traceId": "t2" }));
+    fake.reply(
+        "POST /api/v1/apps/slack/deploy",
+        400,
+        &json!({ "error": "the manifest breaks its rules", "errors": errors, "traceId": "t2" }),
+    );
     let machine = Machine::logged_in(&fake);
     project(&machine);
     assert_snapshot!(machine.weft(&["deploy", "slack"]).await.shown(&fake));

@@ -45,16 +45,16 @@ impl Received {
         self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
 
-    /// The only part of a multipart body: its name, content type and content.
-    pub async fn part(&self) -> (String, String, Bytes) {
+    /// The parts of a multipart body: name, content type and content of each.
+    pub async fn parts(&self) -> Vec<(String, String, Bytes)> {
         let mut request = Request::new(self.body.clone().into());
         *request.headers_mut() = self.headers.clone();
-        let mut parts = Multipart::from_request(request, &()).await.expect("a multipart body");
-        let part = parts.next_field().await.expect("a readable part").expect("one part");
-        let (name, kind) = (part.name().unwrap_or_default().to_owned(), part.content_type().unwrap_or_default().to_owned());
-        let content = part.bytes().await.expect("the part's content");
-        assert!(parts.next_field().await.expect("a readable end").is_none(), "one part only");
-        (name, kind, content)
+        let (mut form, mut parts) = (Multipart::from_request(request, &()).await.expect("a multipart body"), Vec::new());
+        while let Some(part) = form.next_field().await.expect("a readable part") {
+            let (name, kind) = (part.name().unwrap_or_default().to_owned(), part.content_type().unwrap_or_default().to_owned());
+            parts.push((name, kind, part.bytes().await.expect("the part's content")));
+        }
+        parts
     }
 }
 

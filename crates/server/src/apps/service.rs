@@ -244,7 +244,7 @@ impl Apps {
 }
 
 /// Installing anew needs less than replacing: whoever installs an app comes to administer it.
-fn may_replace(by: &Principal, id: &AppId) -> bool {
+pub(super) fn may_replace(by: &Principal, id: &AppId) -> bool {
     by.permissions.allows("admin:apps.install") || by.permissions.allows(&format!("app:{id}:*"))
 }
 

@@ -208,6 +208,20 @@ async fn a_registry_of_a_project_is_not_the_operators() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scope_comes_from_a_registry_of_its_own_if_the_operator_opened_it() {
+    let (registry, own) = (FakeRegistry::start().await, FakeRegistry::start().await);
+    own.publish(&Release::new("@own/left", "1.0.0"));
+    let (_server, admin) = server(&registry, &format!("hosts = [\"{}\"]", own.place())).await;
+    let npmrc = format!("@own:registry={}\n", own.url());
+    let package = json!({ "name": "app", "dependencies": { "@own/left": "1.0.0" } }).to_string();
+    let code = LEFT.replace("'left'", "'@own/left'");
+    let files = [("index.ts", &*code), ("package.json", &*package), (".npmrc", &*npmrc)];
+    admin.deploy("chat", &files).await.expect(200);
+    assert_eq!(version(&admin).await, "@own/left@1.0.0");
+    assert_eq!(registry.requests(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_an_app_downloaded_goes_with_it() {
     let registry = registry().await;
     let (server, admin) = server(&registry, "").await;

@@ -268,3 +268,54 @@ async fn going_back_needs_no_body() {
     let answer = admin.send(admin.request(Method::POST, "/api/v1/apps/chat/rollback")).await.expect(200);
     assert_eq!(answer.value("/version"), json!(1));
 }
+
+/// Deploys code together with its manifest.
+async fn release_at_once(api: &Api, version: &str, own: &str, code: &str) -> Answer {
+    api.deploy_with("chat", &manifest(version, own).to_string(), &[("index.ts", code)]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_sent_along_is_installed_with_the_code_or_not_at_all() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    let first = release_at_once(&admin, "1.0.0", "old", &backend("1.0.0")).await.expect(200);
+    assert_eq!(first.value("/version"), json!(1), "the app need not be installed before");
+    call(&admin, "old").await.expect(200);
+
+    release_at_once(&admin, "2.0.0", "new", "throw new Error('no')").await.expect(422);
+    assert_eq!(admin.get("/api/v1/apps/chat").await.expect(200).text("/version"), "1.0.0");
+    call(&admin, "old").await.expect(200);
+    assert_eq!(call(&admin, "new").await.expect(404).code(), "unknown_action");
+    assert_eq!(call(&admin, "manifest").await.expect(200).json, "1.0.0");
+
+    release_at_once(&admin, "2.0.0", "new", &backend("2.0.0")).await.expect(200);
+    assert_eq!((version(&admin).await, call(&admin, "manifest").await.expect(200).json), (json!("2.0.0"), json!("2.0.0")));
+    call(&admin, "new").await.expect(200);
+    assert_eq!(call(&admin, "old").await.expect(404).code(), "unknown_action");
+    roll_back(&admin, json!({})).await.expect(200);
+    call(&admin, "old").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_sent_along_is_checked_before_anything_happens() {
+    let server = TestServer::start().await;
+    let (admin, user) = (server.user("admin").await, server.user("user").await);
+    let code = backend("1.0.0");
+    let files = [("index.ts", &*code)];
+    let broken = admin.deploy_with("chat", "{ no JSON", &files).await.expect(400);
+    assert_eq!(broken.code(), "invalid_request");
+    let faulty = admin.deploy_with("chat", r#"{ "appId": "chat" }"#, &files).await.expect(400);
+    assert_eq!(faulty.code(), "validation_failed");
+    let other = admin.deploy_with("other", &manifest("1.0.0", "old").to_string(), &files).await.expect(400);
+    assert_eq!(other.value("/errors/0/path"), json!("$.appId"), "{other:?}");
+    admin.get("/api/v1/apps/chat").await.expect(404);
+
+    server.grant(&admin, &user, &["admin:apps.deploy"]).await;
+    let refused = release_at_once(&user, "1.0.0", "old", &code).await.expect(403);
+    assert!(refused.text("/error").contains("admin:apps.install"), "{refused:?}");
+    release(&admin, "1.0.0", "old").await;
+    server.grant(&admin, &user, &["admin:apps.deploy", "platform:apps.create"]).await;
+    let not_his = release_at_once(&user, "2.0.0", "old", &code).await.expect(403);
+    assert!(not_his.text("/error").contains("only its administrators"), "{not_his:?}");
+    assert_eq!(states(&admin).await, [(1, true, false)]);
+}

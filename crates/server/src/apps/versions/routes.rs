@@ -5,18 +5,22 @@ use std::sync::Arc;
 use axum::{
     Json as Body,
     body::Body as RawBody,
-    extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State, multipart::MultipartError},
+    extract::{
+        DefaultBodyLimit, FromRequest, Multipart, Request, State,
+        multipart::{Field, MultipartError},
+    },
     http::StatusCode,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
-use weft_model::{AppId, DeploymentId};
+use weft_model::{AppId, DeploymentId, Principal};
 
 use super::{
-    service::{Activated, Archive},
+    service::{Activated, Archive, Release},
     store::Listed,
 };
 use crate::{
@@ -27,15 +31,18 @@ use crate::{
     db::notify::Change,
     http::{
         BODY_LIMIT, Problems,
-        extract::{Authorized, Json, Path, Query, rights},
+        extract::{Authorized, Json, Path, Query, Right, denied, parse, rights},
         page,
         problem::{Code, Problem},
     },
     node::Node,
 };
 
-/// What a multipart body has around its one field.
-const FORM: usize = 64 * 1024;
+/// The name of the field that holds a manifest.
+const MANIFEST: &str = "manifest";
+const LARGEST_MANIFEST: usize = 1024 * 1024;
+/// What a multipart body has besides the archive.
+const FORM: usize = LARGEST_MANIFEST + 64 * 1024;
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
     let upload = OpenApiRouter::new().routes(routes!(deploy)).layer(DefaultBodyLimit::max(BODY_LIMIT + FORM));
@@ -64,7 +71,11 @@ struct Deployed {
 
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the multipart body in the API reference")]
-struct ArchiveForm {
+struct ReleaseForm {
+    /// A manifest to install with the new version, and only if that starts; before the archive. Without one, what is installed
+    /// stays. With one, the app need not be installed yet.
+    #[schema(value_type = Option<Object>, content_media_type = "application/json")]
+    manifest: Option<Value>,
     /// A gzip-compressed tar whose root is the backend's folder.
     #[schema(format = Binary, content_media_type = "application/gzip")]
     archive: String,
@@ -165,9 +176,9 @@ impl From<Listed> for Version {
 /// Deploy the backend of an app
 ///
 /// Dependencies are installed without running their scripts. The new version serves once its process is ready; when it does
-/// not get there, the version before goes on serving.
+/// not get there, the version before goes on serving, and a manifest that was sent along is not installed.
 #[utoipa::path(post, path = "/api/v1/apps/{app_id}/deploy", tag = "apps", params(("app_id" = AppId, Path), DeployOptions),
-    request_body(content = ArchiveForm, content_type = "multipart/form-data"), responses((status = 200, body = Deployed), Problems))]
+    request_body(content = ReleaseForm, content_type = "multipart/form-data"), responses((status = 200, body = Deployed), Problems))]
 async fn deploy(
     State(node): State<Arc<Node>>,
     caller: Authorized<rights::DeployApps>,
@@ -175,11 +186,23 @@ async fn deploy(
     Query(options): Query<DeployOptions>,
     request: Request<RawBody>,
 ) -> Result<Body<Deployed>, Problem> {
-    node.apps.get(&caller.tenant, &id).await?;
-    let archive = receive(&node.apps, request).await?;
+    let mut form = form(request).await?;
+    let first = part(&mut form).await?;
+    let (manifest, field) = if first.name() == Some(MANIFEST) {
+        let manifest = read_manifest(first).await?;
+        (Some(manifest), part(&mut form).await?)
+    } else {
+        (None, first)
+    };
+    match &manifest {
+        Some(_) => may_install(&caller)?,
+        None => _ = node.apps.get(&caller.tenant, &id).await?,
+    }
+    let archive = receive(&node.apps, field).await?;
     let purpose = if options.dev { Purpose::Develop } else { Purpose::Serve };
     let (apps, by, app) = (Arc::clone(&node.apps), Arc::clone(caller.principal()), id.clone());
-    let deployed = finish(&node, &id, async move { apps.deploy(&by, &app, archive, purpose).await }).await?;
+    let release = Release { archive, manifest, purpose };
+    let deployed = finish(&node, &id, async move { apps.deploy(&by, &app, release).await }).await?;
     Ok(Body(Deployed {
         message: format!("app '{id}' deployed and started"),
         migrations_applied: Vec::new(),
@@ -241,14 +264,36 @@ async fn finish(
     Ok(activated)
 }
 
+async fn form(request: Request<RawBody>) -> Result<Multipart, Problem> {
+    let wanted = "Send the archive as multipart/form-data with a field named 'archive' that holds a tar.gz file.";
+    Multipart::from_request(request, &()).await.map_err(|_| Problem::new(Code::InvalidArchive, wanted))
+}
+
+/// The next field. The archive may have any name.
+async fn part(form: &mut Multipart) -> Result<Field<'_>, Problem> {
+    let field = form.next_field().await.map_err(|error| broken(&error))?;
+    field.ok_or_else(|| Problem::new(Code::InvalidArchive, "missing 'archive' field"))
+}
+
+async fn read_manifest(mut field: Field<'_>) -> Result<Value, Problem> {
+    let mut text = Vec::new();
+    while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
+        text.extend_from_slice(&chunk);
+        if text.len() > LARGEST_MANIFEST {
+            return Err(Problem::new(Code::PayloadTooLarge, "The manifest is larger than 1 MiB."));
+        }
+    }
+    parse(&text)
+}
+
+/// Installing a manifest needs its own right, as it does without an archive.
+fn may_install(caller: &Principal) -> Result<(), Problem> {
+    let keys = rights::InstallApps::KEYS;
+    if keys.iter().any(|key| caller.permissions.allows(key)) { Ok(()) } else { Err(denied(&keys.join(" or "))) }
+}
+
 /// Writes the archive to disk as it arrives.
-async fn receive(apps: &Apps, request: Request<RawBody>) -> Result<Archive, Problem> {
-    let invalid = |message: &str| Problem::new(Code::InvalidArchive, message);
-    let mut multipart = Multipart::from_request(request, &())
-        .await
-        .map_err(|_| invalid("Send the archive as multipart/form-data with a field named 'archive' that holds a tar.gz file."))?;
-    let field = multipart.next_field().await.map_err(|error| broken(&error))?;
-    let mut field = field.ok_or_else(|| invalid("missing 'archive' field"))?;
+async fn receive(apps: &Apps, mut field: Field<'_>) -> Result<Archive, Problem> {
     let mut spool = apps.receive().await?;
     while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
         spool.write(&chunk).await.map_err(Problem::files)?;

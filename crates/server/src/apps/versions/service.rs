@@ -4,17 +4,23 @@
 //! it is ready does it become the version that serves, in the database and for calls. Whatever fails on the way leaves the
 //! version before as it was.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
-use weft_model::{AppId, DeploymentId, Principal, TenantId};
+use serde_json::Value;
+use weft_model::{AppId, DeploymentId, Fault, Manifest, Principal, TenantId};
 use weft_workers::Status;
 
 use super::store::{self, Listed, New};
-use crate::apps::{
-    dependencies::Known,
-    dev::Purpose,
-    service::{App, Apps, Error, compile},
-    spool::{Spool, Spooled},
-    store::{Deployment, StoredApp},
+use crate::{
+    apps::{
+        dependencies::Known,
+        dev::Purpose,
+        service::{App, Apps, Error, compile, may_replace},
+        spool::{Spool, Spooled},
+        store::{Deployment, StoredApp},
+    },
+    identity::roles,
 };
 
 /// Deployments under way are finished, or failed, long before.
@@ -32,13 +38,31 @@ pub struct Activated {
     pub manifest_version: String,
 }
 
+/// What somebody deploys.
+#[derive(Debug)]
+pub struct Release {
+    pub archive: Archive,
+    /// Installed with it; without one, what is installed stays.
+    pub manifest: Option<Value>,
+    pub purpose: Purpose,
+}
+
 /// What is to serve next.
 struct Next<'a> {
     app: &'a App,
     deployment: &'a Deployment,
     purpose: Purpose,
-    /// Whether the app's manifest becomes the one of `app`, or stays what is installed.
-    restores_manifest: bool,
+    manifest: Manifests,
+}
+
+/// What becomes of the installed manifest when a version takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manifests {
+    Stays,
+    /// The version brings its own.
+    Installed,
+    /// The one that the version was deployed with comes back.
+    Restored,
 }
 
 impl Apps {
@@ -48,12 +72,12 @@ impl Apps {
     }
 
     /// Unpacks an archive, installs its dependencies, stores it, starts it and, once it is ready, lets it serve.
-    pub async fn deploy(&self, by: &Principal, id: &AppId, archive: Archive, purpose: Purpose) -> Result<Activated, Error> {
+    pub async fn deploy(&self, by: &Principal, id: &AppId, release: Release) -> Result<Activated, Error> {
         let starting = self.starting_lock(id);
         let _one_at_a_time = starting.lock().await;
-        let app = self.get(&by.tenant, id).await?;
+        let app = self.to_deploy(by, id, release.manifest.as_ref()).await?;
         let deployment_id = DeploymentId::generate(self.clock.now());
-        let deployed = self.deploy_as(by, &app, (deployment_id, archive), purpose).await;
+        let deployed = self.deploy_as(by, &app, deployment_id, release).await;
         match &deployed {
             Ok(version) => tracing::info!(app.id = %id, deployment.id = %deployment_id, version = version.number, "app.deploy"),
             Err(_) => self.discard(id, deployment_id).await,
@@ -61,21 +85,48 @@ impl Apps {
         deployed
     }
 
+    /// The app as it is before the deployment. One that brings its manifest is installed if it is new.
+    async fn to_deploy(&self, by: &Principal, id: &AppId, document: Option<&Value>) -> Result<Arc<App>, Error> {
+        let Some(document) = document else { return self.get(&by.tenant, id).await };
+        let manifest = Manifest::parse(document.clone()).map_err(Error::InvalidManifest)?;
+        if manifest.content.app_id != *id {
+            let fault = format!("is '{}', but the archive goes to '{id}'", manifest.content.app_id);
+            return Err(Error::InvalidManifest(vec![Fault::new("$.appId", fault)]));
+        }
+        match self.get(&by.tenant, id).await {
+            Err(Error::Unknown(_)) => {
+                self.install(by, document.clone()).await?;
+                self.get(&by.tenant, id).await
+            }
+            Ok(_) if !may_replace(by, id) => Err(Error::NotYours(id.clone())),
+            other => other,
+        }
+    }
+
     async fn deploy_as(
         &self,
         by: &Principal,
-        app: &App,
-        (deployment_id, archive): (DeploymentId, Archive),
-        purpose: Purpose,
+        before: &App,
+        id: DeploymentId,
+        Release { archive, manifest, purpose }: Release,
     ) -> Result<Activated, Error> {
-        let previous = app.deployment.as_ref().map(|deployment| self.folder(&app.id, deployment.id));
+        let previous = before.deployment.as_ref().map(|deployment| self.folder(&before.id, deployment.id));
         let known = Known { previous, ..Known::default() };
-        let unpacked = self.unpack((&app.id, deployment_id), &archive, known).await?;
-        let deployment = Deployment { id: deployment_id, entry_point: unpacked.entry_point };
+        let unpacked = self.unpack((&before.id, id), &archive, known).await?;
+        let deployment = Deployment { id, entry_point: unpacked.entry_point };
+        let (app, manifest) = match manifest {
+            Some(manifest) => (&Self::with_manifest(before, manifest)?, Manifests::Installed),
+            None => (before, Manifests::Stays),
+        };
         self.store(by, app, (&deployment, &archive), unpacked.lockfile.as_deref()).await?;
         drop(archive);
-        let next = Next { app, deployment: &deployment, purpose, restores_manifest: false };
-        self.put_into_service(by, app, next).await
+        self.put_into_service(by, before, Next { app, deployment: &deployment, purpose, manifest }).await
+    }
+
+    /// An app as it would be with another manifest.
+    fn with_manifest(app: &App, manifest: Value) -> Result<App, Error> {
+        let tenant = app.tenant.to_string();
+        compile(&app.id, StoredApp { tenant, manifest, deployment: None, worker_enabled: true })
     }
 
     /// Goes back, or forward, to a version that was deployed before; without a number, to the latest one before the one that
@@ -95,10 +146,9 @@ impl Apps {
             return Ok(Activated { number, deployment, manifest_version });
         }
         let manifest = version.manifest.ok_or_else(|| Error::VersionGone { app: id.clone(), number })?;
-        let tenant = by.tenant.to_string();
-        let app = compile(id, StoredApp { tenant, manifest, deployment: Some(deployment.clone()), worker_enabled: true })?;
+        let app = Self::with_manifest(&before, manifest)?;
         self.fetch(id, &deployment).await?;
-        let next = Next { app: &app, deployment: &deployment, purpose: Purpose::Serve, restores_manifest: true };
+        let next = Next { app: &app, deployment: &deployment, purpose: Purpose::Serve, manifest: Manifests::Restored };
         let activated = self.put_into_service(by, &before, next).await?;
         tracing::info!(app.id = %id, deployment.id = %deployment.id, version = number, "app.rollback");
         Ok(activated)
@@ -163,8 +213,11 @@ impl Apps {
     async fn record(&self, by: &Principal, next: &Next<'_>) -> Result<i32, Error> {
         let (id, now) = (&next.app.id, self.clock.now());
         let mut transaction = self.pool.begin().await?;
-        if next.restores_manifest {
+        if next.manifest != Manifests::Stays {
             self.store_manifest(&mut transaction, by, &next.app.manifest).await?;
+        }
+        if next.manifest == Manifests::Installed {
+            roles::assign_app(&mut transaction, by, id, now).await?;
         }
         let number = store::activate(&mut transaction, (&by.tenant, id), next.deployment.id, by.id, now).await?;
         let number = number.ok_or_else(|| Error::Unknown(id.clone()))?;
