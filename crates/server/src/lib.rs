@@ -5,6 +5,7 @@
 //! life of a server; tests use [`Server`].
 
 mod apps;
+mod authority;
 mod clock;
 mod config;
 mod db;

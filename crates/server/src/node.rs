@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::{
     apps::Apps,
+    authority::Authority,
     clock::Clock,
     config::Settings,
     db::notify::Change,
@@ -36,6 +37,7 @@ pub struct Node {
     /// Work that outlives the request that began it; shutting down waits for it.
     pub background: TaskTracker,
     pub identity: Identity,
+    pub authority: Arc<Authority>,
     pub vault: Arc<Vault>,
     pub apps: Arc<Apps>,
     pub integrations: Integrations,
@@ -55,6 +57,7 @@ impl Node {
         match change {
             Change::Identity => self.identity.forget(),
             Change::Secrets | Change::Vault => self.integrations.forget(),
+            Change::SigningKeys => self.follow_signing_keys(),
             Change::AppSecrets(app) => self.apps.restart(app),
             Change::App(app) => {
                 self.forget_apps();
@@ -64,8 +67,20 @@ impl Node {
                 self.identity.forget();
                 self.forget_apps();
                 self.apps.follow_all();
+                self.follow_signing_keys();
             }
         }
+    }
+
+    /// Loads the signing keys anew and forgets what was checked with the ones before.
+    fn follow_signing_keys(self: &Arc<Self>) {
+        let node = Arc::clone(self);
+        self.background.spawn(async move {
+            if let Err(error) = node.authority.reload().await {
+                tracing::warn!(%error, "cannot load the signing keys");
+            }
+            node.identity.forget();
+        });
     }
 
     fn forget_apps(&self) {

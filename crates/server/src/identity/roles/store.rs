@@ -55,8 +55,8 @@ pub async fn effective(connection: &mut PgConnection, tenant: &TenantId, user: U
 pub async fn lock_administrators(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<Vec<UserId>> {
     lock_admin_role(connection, tenant).await?;
     let holders = sqlx::query_scalar!(
-        "select user_id from role_assignments join users on users.id = user_id
-         where role_assignments.tenant_id = $1 and role = $2 and disabled_at is null",
+        "select user_id from role_assignments join memberships using (tenant_id, user_id)
+         where tenant_id = $1 and role = $2 and disabled_at is null",
         tenant.as_str(),
         super::ADMIN,
     )
