@@ -18,6 +18,7 @@ mod runs;
 mod secrets;
 mod server;
 mod telemetry;
+mod tenants;
 mod webhooks;
 
 pub use clock::Clock;

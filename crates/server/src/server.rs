@@ -32,6 +32,7 @@ use crate::{
     runs::Runs,
     secrets::Vault,
     telemetry::{self, Telemetry},
+    tenants::Tenants,
     webhooks::Webhooks,
 };
 
@@ -104,6 +105,7 @@ impl Server {
                 settings.registration_open,
             ),
             integrations: Integrations::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
+            tenants: Tenants::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
             metrics: telemetry::metrics()?,
             started_at: clock.now(),
             stopping: CancellationToken::new(),
@@ -221,6 +223,9 @@ async fn tidy(node: Arc<Node>) {
         }
         if let Err(error) = node.identity.prune_sessions().await {
             tracing::warn!(%error, "cannot tidy up sessions");
+        }
+        if let Err(error) = node.tenants.erase().await {
+            tracing::warn!(%error, "cannot erase a deleted tenant yet");
         }
         if let Err(error) = node.authority.tidy().await {
             tracing::warn!(%error, "cannot tidy up signing keys");

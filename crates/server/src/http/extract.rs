@@ -201,6 +201,7 @@ rights! {
     CallAction = "integration:{integration_id}:{action_id}",
     ManageSecrets = "admin:secrets.manage",
     ManageServiceAccounts = "admin:service_accounts.manage",
+    ManageTenants = [instance] "platform:tenants.manage",
     RotateVault = [instance] "admin:vault.rotate",
     RotateSigningKeys = [instance] "admin:signing_keys.rotate",
 }

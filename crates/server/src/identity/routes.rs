@@ -9,11 +9,11 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use weft_model::{PrincipalKind, Secret, TenantId, UserId};
 
-use super::{Error, accounts, roles, service::Login, store, token};
+use super::{Error, NewMember, accounts, roles, service::Login, store, token};
 use crate::{
     http::{
         Message, Problems,
-        extract::{Authorized, Caller, Json, Path, rights},
+        extract::{Authorized, Caller, Json, Path, rights, same_tenant},
         problem::{Code, Problem},
     },
     node::Node,
@@ -29,7 +29,7 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(change_password))
         .routes(routes!(me))
         .routes(routes!(mode))
-        .routes(routes!(list_users))
+        .routes(routes!(list_users, create_user))
         .routes(routes!(get_user, delete_user))
         .routes(routes!(disable_user))
         .routes(routes!(enable_user))
@@ -116,6 +116,29 @@ struct Membership {
     name: String,
     /// Whether one can log in to it: neither the tenant nor the member is switched off.
     usable: bool,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct NewUser {
+    email: String,
+    display_name: Option<String>,
+    /// For a new account; one is made and shown once when absent.
+    #[schema(value_type = Option<String>, format = Password)]
+    password: Option<Secret<String>>,
+    #[serde(default)]
+    roles: Vec<String>,
+    /// Only the caller's own.
+    tenant_id: Option<TenantId>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct CreatedUser {
+    user: User,
+    /// The password of a new account, when none was given. This is the only time that it is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    initial_password: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -268,6 +291,23 @@ async fn list_users(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Re
     Ok(Body(node.identity.users(&caller.tenant).await?.into_iter().map(User::from).collect()))
 }
 
+/// Add a person to the tenant
+///
+/// With an account that exists the person becomes a member; otherwise an account is made.
+#[utoipa::path(post, path = "/api/v1/users", tag = "users", request_body = NewUser,
+    responses((status = 201, body = CreatedUser), Problems))]
+async fn create_user(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::Administrator>,
+    Json(new): Json<NewUser>,
+) -> Result<(StatusCode, Body<CreatedUser>), Problem> {
+    same_tenant(&caller, new.tenant_id.as_ref())?;
+    let new = NewMember { email: new.email, display_name: new.display_name, password: new.password, roles: new.roles };
+    let added = node.identity.create_user(&caller, new).await?;
+    let initial_password = added.initial_password.map(|password| password.expose().clone());
+    Ok((StatusCode::CREATED, Body(CreatedUser { user: added.user.into(), initial_password })))
+}
+
 /// Get a user
 #[utoipa::path(get, path = "/api/v1/users/{id}", tag = "users", params(("id" = UserId, Path)),
     responses((status = 200, body = User), Problems))]
@@ -320,11 +360,11 @@ impl From<Error> for Problem {
         let message = error.to_string();
         match error {
             Error::Invalid(faults) => Self::new(Code::ValidationFailed, summary(&faults)).with_faults(faults),
-            Error::EmailTaken(_) => Self::new(Code::ValidationFailed, message),
+            Error::EmailTaken(_) | Error::RoleNotDefined(_) => Self::new(Code::ValidationFailed, message),
             Error::RegistrationClosed | Error::NotAMember(_) | Error::BoundToTenant(_) | Error::PeopleOnly => {
                 Self::new(Code::Forbidden, message)
             }
-            Error::OwnsAccounts => Self::new(Code::Conflict, message),
+            Error::OwnsAccounts | Error::AlreadyMember(_) => Self::new(Code::Conflict, message),
             Error::InvalidCredentials | Error::Token(_) | Error::SessionEnded | Error::CredentialEnded => {
                 Self::new(Code::Unauthenticated, message)
             }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::watch;
 use weft_model::{CredentialId, Fault, PermissionSet, Principal, Proof, Secret, SessionId, TenantId, UserId};
 
 use super::{
-    accounts::Verified,
+    accounts::{self, Verified},
     password, roles,
     store::{self, User},
     token::{Refused, SigningKey},
@@ -43,6 +44,10 @@ pub enum Error {
     NotAMember(TenantId),
     #[error("this login is good for one tenant only: log in to '{0}' itself")]
     BoundToTenant(TenantId),
+    #[error("'{0}' is a member already")]
+    AlreadyMember(String),
+    #[error("role '{0}' not defined")]
+    RoleNotDefined(String),
     #[error("only a person who logged in can do this")]
     PeopleOnly,
     #[error(
@@ -86,6 +91,8 @@ pub struct Identity {
     registration_open: bool,
     pub(super) principals: Cache<Shown, Arc<Principal>>,
     pub(super) verified: Verified,
+    /// Changes whenever what is remembered is forgotten.
+    changes: watch::Sender<()>,
 }
 
 impl Identity {
@@ -96,13 +103,42 @@ impl Identity {
         registration_open: bool,
     ) -> Self {
         let principals = Cache::new(REMEMBERED_PRINCIPALS);
-        Self { pool, clock, authority, issuer, key, registration_open, principals, verified: Cache::new(REMEMBERED_PRINCIPALS) }
+        let (verified, changes) = (Cache::new(REMEMBERED_PRINCIPALS), watch::Sender::default());
+        Self { pool, clock, authority, issuer, key, registration_open, principals, verified, changes }
     }
 
     /// Forgets what is remembered of sessions and tokens.
     pub fn forget(&self) {
         self.principals.clear();
         self.verified.clear();
+        self.changes.send_replace(());
+    }
+
+    /// Waits until what a caller showed is no longer good: for answers that go on for as long as somebody listens.
+    pub async fn until_ended(&self, caller: &Principal) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            match self.is_live(caller).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                // While the database is away nobody can say; the next change asks again.
+                Err(error) => tracing::warn!(%error, "cannot tell whether a session still lives"),
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn is_live(&self, caller: &Principal) -> Result<bool, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let (tenant, now) = (&caller.tenant, self.clock.now());
+        Ok(match caller.proof {
+            Proof::Session { id, .. } => store::find_session_user(&mut connection, tenant, id, now).await?.is_some(),
+            Proof::Credential(id) => {
+                accounts::store::find_key_user(&mut connection, (tenant, caller.id), id, now).await?.is_some()
+            }
+        })
     }
 
     /// A member of a tenant with everything that it may do there.
@@ -222,7 +258,7 @@ impl Identity {
     }
 }
 
-fn is_email(text: &str) -> bool {
+pub(super) fn is_email(text: &str) -> bool {
     text.len() <= 254
         && !text.chars().any(|character| character.is_whitespace() || character.is_control())
         && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'))

@@ -9,7 +9,7 @@ mod keys;
 mod oauth;
 mod routes;
 mod service;
-mod store;
+pub(super) mod store;
 mod token;
 
 use std::sync::Arc;

@@ -181,10 +181,16 @@ pub async fn revoke(connection: &mut PgConnection, tenant: &TenantId, user: User
     Ok(result.rows_affected() > 0)
 }
 
+/// The keys of the platform, which are those of the tenant `default`, and those of the tenant's apps.
 pub async fn list_permissions(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<Vec<Permission>> {
-    sqlx::query_as!(Permission, "select key, description from permissions where tenant_id = $1 order by key", tenant.as_str())
-        .fetch_all(connection)
-        .await
+    sqlx::query_as!(
+        Permission,
+        "select key, description from permissions
+         where tenant_id = $1 or (tenant_id = 'default' and source_app is null and not of_the_instance) order by key",
+        tenant.as_str()
+    )
+    .fetch_all(connection)
+    .await
 }
 
 /// Makes the catalogue hold exactly `permissions` for an app.
