@@ -104,9 +104,7 @@ impl Api {
 
     /// Deploys whatever bytes.
     pub async fn deploy_archive(&self, app: &str, archive: Vec<u8>) -> Answer {
-        let part = Part::bytes(archive).file_name("backend.tar.gz").mime_str("application/gzip").expect("a media type");
-        let request =
-            self.request(Method::POST, &format!("/api/v1/apps/{app}/deploy")).multipart(Form::new().part("archive", part));
+        let request = self.request(Method::POST, &format!("/api/v1/apps/{app}/deploy")).multipart(form(archive));
         self.send(request).await
     }
 
@@ -122,6 +120,16 @@ impl Api {
         }
         panic!("the history does not get {count} finished runs of {provider}");
     }
+}
+
+/// The form that uploads these files as a backend.
+pub fn upload(files: &[(&str, &str)]) -> Form {
+    form(archive(files))
+}
+
+fn form(archive: Vec<u8>) -> Form {
+    let part = Part::bytes(archive).file_name("backend.tar.gz").mime_str("application/gzip").expect("a media type");
+    Form::new().part("archive", part)
 }
 
 /// A gzip-compressed tar of these files.

@@ -11,6 +11,7 @@ mod full_disk;
 mod idempotency;
 mod integrations;
 mod limits;
+mod matrix;
 mod nodes;
 mod oauth;
 mod packages;

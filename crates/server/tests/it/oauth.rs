@@ -28,8 +28,7 @@ pub struct Account {
 
 impl Account {
     /// A service account whose role grants exactly these permissions.
-    pub async fn create(server: &TestServer, administrator: &Api, slug: &str, permissions: &[&str]) -> Self {
-        let _ = server;
+    pub async fn create(administrator: &Api, slug: &str, permissions: &[&str]) -> Self {
         let id = administrator.post("/api/v1/service-accounts", json!({ "slug": slug })).await.expect(201).text("/id");
         let path = format!("/api/v1/service-accounts/{id}/credentials");
         let key = administrator.post(&path, json!({ "name": "test" })).await.expect(201).text("/key");
@@ -90,7 +89,7 @@ fn claims(token: &str) -> Value {
 async fn a_key_is_exchanged_for_a_token_by_form_and_by_basic() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let account = Account::create(&server, &alice, "ci", &["app:crm:*"]).await;
+    let account = Account::create(&alice, "ci", &["app:crm:*"]).await;
     let grant = ("grant_type", "client_credentials");
     let by_basic = basic(&server, &format!("{}:{}", account.id, account.key), &[grant]).await;
     for answer in [token(&server, &account.id, &account.key).await, by_basic] {
@@ -110,7 +109,7 @@ async fn a_key_is_exchanged_for_a_token_by_form_and_by_basic() {
 async fn every_refusal_of_a_token_is_one_of_rfc_6749() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let account = Account::create(&server, &alice, "ci", &["connections:read"]).await;
+    let account = Account::create(&alice, "ci", &["connections:read"]).await;
     let (id, key) = (account.id.as_str(), account.key.as_str());
     let grant = ("grant_type", "client_credentials");
     let both = format!("{id}:{key}");
@@ -144,7 +143,7 @@ async fn every_refusal_of_a_token_is_one_of_rfc_6749() {
 async fn a_scoped_token_does_no_more_than_its_scopes_and_no_more_than_its_account() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let account = Account::create(&server, &alice, "ci", &["admin:*", "connections:read"]).await;
+    let account = Account::create(&alice, "ci", &["admin:*", "connections:read"]).await;
     let answer = account.scoped(&server, "integration.runs.read  admin:secrets.manage integration.runs.read").await.expect(200);
     assert_eq!(answer.text("/scope"), "admin:secrets.manage integration.runs.read", "each once, in order");
     let machine = server.anonymous().with_token(answer.text("/access_token"));
@@ -163,7 +162,7 @@ async fn a_scoped_token_does_no_more_than_its_scopes_and_no_more_than_its_accoun
 async fn well_known_client_libraries_get_tokens_and_check_them() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let account = Account::create(&server, &alice, "ci", &["connections:*"]).await;
+    let account = Account::create(&alice, "ci", &["connections:*"]).await;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let bun = weft_server::find_bun(Some(&root.join("runtime"))).expect("Bun, from `make runtime`");
     let output = Command::new(bun)
@@ -204,7 +203,7 @@ fn forged(token: &str, change: impl Fn(&mut Value, &mut Value)) -> String {
 async fn a_token_with_another_algorithm_key_kind_or_claim_is_refused() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let account = Account::create(&server, &alice, "ci", &["*"]).await;
+    let account = Account::create(&alice, "ci", &["*"]).await;
     let machine = token(&server, &account.id, &account.key).await.expect(200).text("/access_token");
     let person = alice.token.clone().unwrap_or_default();
     let refused = async |token: String| {
@@ -249,7 +248,7 @@ async fn a_token_with_another_algorithm_key_kind_or_claim_is_refused() {
 async fn a_key_is_published_before_it_signs_and_after_it_stopped() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let account = Account::create(&server, &alice, "ci", &[]).await;
+    let account = Account::create(&alice, "ci", &[]).await;
     let kids = async || {
         let answer = server.anonymous().get("/.well-known/jwks.json").await.expect(200);
         assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
@@ -299,7 +298,7 @@ async fn a_token_of_one_node_is_good_on_another_and_survives_a_restart() {
     let public_url = Some("https://weft.example.com".to_owned());
     let mut server = TestServer::start_with(ServeArgs { public_url, ..ServeArgs::default() }).await;
     let alice = server.user("alice").await;
-    let account = Account::create(&server, &alice, "ci", &[]).await;
+    let account = Account::create(&alice, "ci", &[]).await;
     let (second, _data_dir) = server.second_node().await;
     let there = account.login(&server).await.at(url(&second));
     there.get(ME).await.expect(200);

@@ -101,7 +101,7 @@ async fn switching_off_revoking_and_deleting_act_at_once_on_every_node() {
         let there = machine.clone().at(url(&second));
         eventually("the second node follows", async || (there.get("/api/v1/auth/me").await.status == here).then_some(())).await;
     };
-    let account = Account::create(&server, &alice, "ci", &[]).await;
+    let account = Account::create(&alice, "ci", &[]).await;
     let machine = account.login(&server).await;
     refused(&machine, 200).await;
 
@@ -116,7 +116,7 @@ async fn switching_off_revoking_and_deleting_act_at_once_on_every_node() {
     refused(&machine, 401).await;
     token(&server, &account.id, &account.key).await.expect(401);
 
-    let other = Account::create(&server, &alice, "other", &[]).await;
+    let other = Account::create(&alice, "other", &[]).await;
     let machine = other.login(&server).await;
     refused(&machine, 200).await;
     alice.delete(&format!("{ACCOUNTS}/{}", other.id)).await.expect(200);
@@ -129,7 +129,7 @@ async fn nobody_hands_out_a_key_to_more_than_they_hold() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     server.grant(&alice, &bob, &["admin:service_accounts.manage", "app:crm:*"]).await;
-    let account = Account::create(&server, &alice, "ci", &["app:crm:invoke"]).await;
+    let account = Account::create(&alice, "ci", &["app:crm:invoke"]).await;
     create_key(&bob, &account.id, json!({ "name": "k" })).await.expect(201);
     account.grant(&alice, &["app:crm:invoke", "admin:secrets.manage"]).await;
     let answer = create_key(&bob, &account.id, json!({ "name": "k" })).await.expect(403);
@@ -182,7 +182,7 @@ async fn an_account_acts_with_its_roles_and_its_runs_carry_its_name() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     server.deploy(&alice, &crate::fixtures::integration("echo", &["echo"]), "export async function echo() {}").await;
-    let account = Account::create(&server, &alice, "ci", &["integration:echo:*"]).await;
+    let account = Account::create(&alice, "ci", &["integration:echo:*"]).await;
     let machine = account.login(&server).await;
     machine.call("echo", "echo", json!({})).await;
     let runs = alice.runs("echo", 1).await;
@@ -196,7 +196,7 @@ async fn an_account_acts_with_its_roles_and_its_runs_carry_its_name() {
 async fn only_a_person_changes_passwords_and_tenants() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let machine = Account::create(&server, &alice, "ci", &["*"]).await.login(&server).await;
+    let machine = Account::create(&alice, "ci", &["*"]).await.login(&server).await;
     machine.post("/api/v1/auth/switch", json!({ "tenant": "default" })).await.expect(403);
     let change = json!({ "currentPassword": "x", "newPassword": "N3wPassword!" });
     machine.put("/api/v1/auth/password", change).await.expect(403);

@@ -34,7 +34,7 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
     set(admin, &format!("/api/v1/apps/{app}/secrets"), &format!("{mark}_SECRET").to_uppercase(), mark).await.expect(200);
     admin.post("/api/v1/roles", json!({ "name": "sales", "description": mark })).await.expect(200);
     let user = admin.post("/api/v1/users", json!({ "email": format!("{mark}@example.com"), "displayName": mark })).await;
-    let account = Account::create(server, admin, &format!("{mark}-ci"), &[]).await;
+    let account = Account::create(admin, &format!("{mark}-ci"), &[]).await;
     admin.call(app, "echo", json!({ "mark": mark })).await.expect(200);
     admin.call(app, "fail", json!({ "mark": mark })).await;
     let runs = admin.runs(app, 2).await;

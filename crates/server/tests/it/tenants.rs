@@ -248,7 +248,7 @@ async fn busy(server: &TestServer, alice: &Api) -> Busy {
     let manifest = with(app("crm"), json!({ "webhooks": ["news"] }));
     server.deploy(&carol, &manifest, BACKEND).await;
     set(&carol, PLATFORM, "TOKEN", "canary-of-acme").await.expect(200);
-    let account = Account::create(server, &carol, "ci", &["app:crm:*"]).await;
+    let account = Account::create(&carol, "ci", &["app:crm:*"]).await;
     let hook = carol.get("/api/v1/apps/crm/webhooks").await.expect(200).text("/0/url");
     Busy { carol, account, hook }
 }

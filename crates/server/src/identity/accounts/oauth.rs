@@ -180,10 +180,10 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, Problem> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     let unreadable = || unknown_client("The Authorization header is no valid HTTP Basic.".to_owned(), true);
     let text = value.to_str().map_err(|_| unreadable())?;
-    let (scheme, encoded) = text.split_once(' ').ok_or_else(unreadable)?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return Err(unreadable());
-    }
+    // Clients that send their old token along with everything do not authenticate by it here.
+    let Some((_, encoded)) = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic")) else {
+        return Ok(None);
+    };
     let decoded = STANDARD.decode(encoded.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(unreadable)?;
     let (client, key) = decoded.split_once(':').ok_or_else(unreadable)?;
     Ok(Some((form_decoded(client), form_decoded(key))))
