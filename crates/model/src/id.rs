@@ -63,6 +63,8 @@ record_ids! {
     UserId,
     /// One login. Access tokens name it, so that ending it ends them.
     SessionId,
+    /// One of the keys of a service account. Tokens made with it name it, so that revoking it ends them.
+    CredentialId,
     /// One execution of an action, an RPC method or a webhook handler.
     RunId,
     /// One uploaded version of an app's backend.
@@ -148,6 +150,11 @@ impl TenantId {
     /// The tenant that exists from the first start.
     pub fn default_tenant() -> Self {
         Self("default".into())
+    }
+
+    /// Whether this is the server's own tenant, whose administrators look after the server as a whole.
+    pub fn is_default(&self) -> bool {
+        self.as_str() == "default"
     }
 }
 

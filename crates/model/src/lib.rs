@@ -10,11 +10,12 @@ pub mod permission;
 pub mod principal;
 pub mod run;
 pub mod schema;
+pub mod scope;
 pub mod secret;
 
 pub use fault::Fault;
-pub use id::{AppId, DeliveryId, DeploymentId, EndpointId, RunId, SessionId, TenantId, UserId};
+pub use id::{AppId, CredentialId, DeliveryId, DeploymentId, EndpointId, RunId, SessionId, TenantId, UserId};
 pub use manifest::Manifest;
 pub use permission::{PermissionKey, PermissionSet};
-pub use principal::{Principal, PrincipalKind};
+pub use principal::{Principal, PrincipalKind, Proof};
 pub use secret::Secret;

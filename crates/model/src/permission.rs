@@ -88,6 +88,11 @@ impl PermissionSet {
         self.granted.contains("*")
     }
 
+    /// The first grant of `other` that this set does not cover; `None` when `other` may do no more than this.
+    pub fn exceeded_by<'a>(&self, other: &'a Self) -> Option<&'a str> {
+        other.iter().find(|key| !self.allows(key))
+    }
+
     /// What both sets allow: every grant of one that the other covers.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
@@ -169,6 +174,20 @@ mod tests {
             let (left, right): (PermissionSet, PermissionSet) = (left.into_iter().collect(), right.into_iter().collect());
             let both = left.intersection(&right);
             prop_assert_eq!(both.allows(&required), left.allows(&required) && right.allows(&required));
+        }
+
+        #[test]
+        fn a_set_is_exceeded_by_the_first_grant_that_it_does_not_cover(
+            left in prop::collection::vec(key(), 0..5),
+            right in prop::collection::vec(key(), 0..5),
+        ) {
+            let mut beyond: Vec<_> = right.iter().filter(|required| !left.iter().any(|granted| covers(granted, required))).collect();
+            beyond.sort_unstable();
+            let expected = beyond.first().map(|key| key.as_str());
+            let (left, others): (PermissionSet, PermissionSet) = (left.iter().cloned().collect(), right.iter().cloned().collect());
+            prop_assert_eq!(left.exceeded_by(&others), expected);
+            let both = left.intersection(&others);
+            prop_assert_eq!((left.exceeded_by(&both), others.exceeded_by(&both)), (None, None));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PermissionSet, TenantId, UserId};
+use crate::{CredentialId, PermissionSet, SessionId, TenantId, UserId};
 
 /// What kind of caller a principal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -36,6 +36,19 @@ impl std::str::FromStr for PrincipalKind {
     }
 }
 
+/// What a caller showed to be let in. When it ends, the principal ends with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// A person's login.
+    Session {
+        id: SessionId,
+        /// Whether the login proved who somebody is to the whole server, not to one tenant only.
+        spans_tenants: bool,
+    },
+    /// A token made with a key of a service account.
+    Credential(CredentialId),
+}
+
 /// An authenticated caller with everything that decisions about it need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
@@ -45,5 +58,7 @@ pub struct Principal {
     pub email: String,
     /// The roles held, inherited ones included, sorted.
     pub roles: Vec<String>,
+    /// What the roles grant, narrowed to the scopes of the token when it has some.
     pub permissions: PermissionSet,
+    pub proof: Proof,
 }

@@ -5,6 +5,7 @@
 //! life of a server; tests use [`Server`].
 
 mod apps;
+mod authority;
 mod clock;
 mod config;
 mod db;
@@ -17,11 +18,12 @@ mod runs;
 mod secrets;
 mod server;
 mod telemetry;
+mod tenants;
 mod webhooks;
 
 pub use clock::Clock;
 pub use config::{DEFAULT as DEFAULT_SETTINGS, InvalidSettings, ServeArgs, Settings};
-pub use http::document as openapi_document;
+pub use http::{document as openapi_document, paths as route_paths};
 pub use server::{Server, run};
 
 /// The Bun that a server would use: below `runtime_dir`, else beside or above this program, else on the PATH.

@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::{
     apps::Apps,
+    authority::Authority,
     clock::Clock,
     config::Settings,
     db::notify::Change,
@@ -19,6 +20,7 @@ use crate::{
     integrations::Integrations,
     runs::Runs,
     secrets::Vault,
+    tenants::Tenants,
     webhooks::Webhooks,
 };
 
@@ -36,8 +38,10 @@ pub struct Node {
     /// Work that outlives the request that began it; shutting down waits for it.
     pub background: TaskTracker,
     pub identity: Identity,
+    pub authority: Arc<Authority>,
     pub vault: Arc<Vault>,
     pub apps: Arc<Apps>,
+    pub tenants: Tenants,
     pub integrations: Integrations,
     pub runs: Runs,
     pub webhooks: Webhooks,
@@ -54,7 +58,12 @@ impl Node {
     pub fn apply(self: &Arc<Self>, change: &Change) {
         match change {
             Change::Identity => self.identity.forget(),
-            Change::Secrets | Change::Vault => self.integrations.forget(),
+            Change::Secrets => self.integrations.forget(),
+            Change::Vault => {
+                self.integrations.forget();
+                self.follow_vault();
+            }
+            Change::SigningKeys => self.follow_signing_keys(),
             Change::AppSecrets(app) => self.apps.restart(app),
             Change::App(app) => {
                 self.forget_apps();
@@ -63,9 +72,32 @@ impl Node {
             Change::Everything => {
                 self.identity.forget();
                 self.forget_apps();
+                self.follow_vault();
                 self.apps.follow_all();
+                self.follow_signing_keys();
             }
         }
+    }
+
+    /// Learns of the keys of new tenants and forgets those of deleted ones.
+    fn follow_vault(self: &Arc<Self>) {
+        let node = Arc::clone(self);
+        self.background.spawn(async move {
+            if let Err(error) = node.vault.reload().await {
+                tracing::warn!(%error, "cannot load the keys of the vault");
+            }
+        });
+    }
+
+    /// Loads the signing keys anew and forgets what was checked with the ones before.
+    fn follow_signing_keys(self: &Arc<Self>) {
+        let node = Arc::clone(self);
+        self.background.spawn(async move {
+            if let Err(error) = node.authority.reload().await {
+                tracing::warn!(%error, "cannot load the signing keys");
+            }
+            node.identity.forget();
+        });
     }
 
     fn forget_apps(&self) {

@@ -20,6 +20,7 @@ use weft_workers::{Confinement, Endpoint, Host, HostSettings};
 
 use crate::{
     apps::{self, Apps, Backend, Installer, Machine},
+    authority::Authority,
     clock::Clock,
     config::{DEFAULT, Jail, ServeArgs, Settings},
     db::{self, notify},
@@ -31,6 +32,7 @@ use crate::{
     runs::Runs,
     secrets::Vault,
     telemetry::{self, Telemetry},
+    tenants::Tenants,
     webhooks::Webhooks,
 };
 
@@ -82,6 +84,7 @@ impl Server {
         let (cluster, options) = database(&settings, &data_dir, &candidates).await?;
         let pool = db::connect(options.clone(), settings.max_connections).await?;
         let vault = Arc::new(open_vault(&pool, &clock, &keys, &settings).await?);
+        let authority = Arc::new(Authority::open((pool.clone(), clock.clone()), Arc::clone(&vault)).await?);
         let runtime = Runtime::prepare(&data_dir, &candidates, accounts.map(|accounts| accounts.any_worker()))?;
         let background = TaskTracker::new();
 
@@ -95,8 +98,14 @@ impl Server {
         let (webhooks, delivering) = Webhooks::start(shared(), Arc::clone(&vault));
         writers.push(delivering);
         let node = Arc::new(Node {
-            identity: Identity::new(pool.clone(), clock.clone(), keys.signing(&settings)?, settings.registration_open),
+            identity: Identity::new(
+                shared(),
+                (keys.signing(&settings)?, Arc::clone(&authority)),
+                issuer(&settings),
+                settings.registration_open,
+            ),
             integrations: Integrations::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
+            tenants: Tenants::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
             metrics: telemetry::metrics()?,
             started_at: clock.now(),
             stopping: CancellationToken::new(),
@@ -106,6 +115,7 @@ impl Server {
             pool,
             keys,
             background,
+            authority,
             vault,
             apps,
             runs,
@@ -214,7 +224,18 @@ async fn tidy(node: Arc<Node>) {
         if let Err(error) = node.identity.prune_sessions().await {
             tracing::warn!(%error, "cannot tidy up sessions");
         }
+        if let Err(error) = node.tenants.erase().await {
+            tracing::warn!(%error, "cannot erase a deleted tenant yet");
+        }
+        if let Err(error) = node.authority.tidy().await {
+            tracing::warn!(%error, "cannot tidy up signing keys");
+        }
     }
+}
+
+/// The name of this server in tokens of machines: its address as others know it.
+fn issuer(settings: &Settings) -> String {
+    settings.public_url.as_ref().map_or("", Url::as_str).trim_end_matches('/').to_owned()
 }
 
 fn with_public_url(mut settings: Settings, address: SocketAddr) -> anyhow::Result<Settings> {

@@ -114,9 +114,8 @@ impl Api {
     }
 
     async fn deploy_form(&self, app: &str, form: Form, archive: Vec<u8>) -> Answer {
-        let part = Part::bytes(archive).file_name("backend.tar.gz").mime_str("application/gzip").expect("a media type");
         let request = self.request(Method::POST, &format!("/api/v1/apps/{app}/deploy"));
-        self.send(request.multipart(form.part("archive", part))).await
+        self.send(request.multipart(form.part("archive", packed(archive)))).await
     }
 
     /// Waits until the history holds `count` runs of a provider, which it does soon after they end, and returns them, newest first.
@@ -131,6 +130,15 @@ impl Api {
         }
         panic!("the history does not get {count} finished runs of {provider}");
     }
+}
+
+/// The form that uploads these files as a backend.
+pub fn upload(files: &[(&str, &str)]) -> Form {
+    Form::new().part("archive", packed(archive(files)))
+}
+
+fn packed(archive: Vec<u8>) -> Part {
+    Part::bytes(archive).file_name("backend.tar.gz").mime_str("application/gzip").expect("a media type")
 }
 
 /// A gzip-compressed tar of these files.

@@ -143,6 +143,21 @@ impl TestServer {
         self.anonymous().with_token(answer.text("/accessToken")).with_refresh_token(answer.text("/refreshToken"))
     }
 
+    /// Logs a member of several tenants in to one of them.
+    pub async fn login_to(&self, tenant: &str, email: &str) -> Api {
+        let body = json!({ "email": email, "password": PASSWORD, "tenant": tenant });
+        let answer = self.anonymous().post("/api/v1/auth/login", body).await.expect(200);
+        self.anonymous().with_token(answer.text("/accessToken")).with_refresh_token(answer.text("/refreshToken"))
+    }
+
+    /// Makes a tenant and returns its administrator, `<name>@example.com`, who may have an account already.
+    pub async fn tenant(&self, platform: &Api, id: &str, name: &str) -> Api {
+        let email = format!("{name}@example.com");
+        let administrator = json!({ "email": email, "password": PASSWORD });
+        platform.post("/api/v1/tenants", json!({ "id": id, "administrator": administrator })).await.expect(201);
+        self.login_to(id, &email).await
+    }
+
     /// Gives a user a role with exactly these permissions.
     pub async fn grant(&self, administrator: &Api, user: &Api, permissions: &[&str]) {
         let user_id = user.get("/api/v1/auth/me").await.text("/id");

@@ -121,7 +121,7 @@ impl Apps {
             app_id: app.id.shared(),
             directory: self.folder(&app.id, deployment.id),
             entry_point: PathBuf::from(&deployment.entry_point),
-            scratch: Some(self.scratch(&app.id).await?),
+            scratch: Some(self.scratch(app).await?),
             account: self
                 .machine
                 .accounts
@@ -140,13 +140,25 @@ impl Apps {
         })
     }
 
-    async fn scratch(&self, app: &AppId) -> std::io::Result<PathBuf> {
-        let folder = self.machine.scratch.join(app.as_str());
+    /// The folder that a backend may write to. Its name tells tenants apart: an id that was given up may be taken by another one.
+    async fn scratch(&self, app: &App) -> std::io::Result<PathBuf> {
+        let folder = self.machine.scratch.join(format!("{}-{}", app.tenant, app.id));
         tokio::fs::create_dir_all(&folder).await?;
         tokio::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).await?;
-        if let Some(account) = self.machine.accounts.map(|accounts| accounts.worker(app)) {
+        if let Some(account) = self.machine.accounts.map(|accounts| accounts.worker(&app.id)) {
             std::os::unix::fs::chown(&folder, Some(account.uid), Some(account.gid))?;
         }
         Ok(folder)
+    }
+
+    /// Removes everything that this node keeps of an app in files, whosever it was.
+    pub(super) async fn remove_folders(&self, app: &AppId) {
+        let _ = tokio::fs::remove_dir_all(self.machine.apps.join(app.as_str())).await;
+        let Ok(mut entries) = tokio::fs::read_dir(&self.machine.scratch).await else { return };
+        while let Ok(Some(entry)) = entries.next_entry().await {
+            if entry.file_name().to_str().and_then(|name| name.split_once('-')).is_some_and(|(_, id)| id == app.as_str()) {
+                let _ = tokio::fs::remove_dir_all(entry.path()).await;
+            }
+        }
     }
 }

@@ -276,7 +276,8 @@ pub fn raw_json(outcome: runs::Outcome) -> Response {
 
 /// Follow the log of an app
 ///
-/// Server-sent events, each an object with `level` and `message`. Begins with what is logged from now on.
+/// Server-sent events, each an object with `level` and `message`. Begins with what is logged from now on, and ends when the
+/// caller's session does.
 #[utoipa::path(get, path = "/api/v1/apps/{app_id}/logs", tag = "workers", params(("app_id" = AppId, Path)),
     responses((status = 200, body = LogEntry, content_type = "text/event-stream"), Problems))]
 async fn logs(
@@ -298,7 +299,9 @@ async fn logs(
             };
             Ok(Event::default().json_data(entry).unwrap_or_default())
         })
-        .take_until(async move { stopping.cancelled().await });
+        .take_until(async move {
+            tokio::select! { () = stopping.cancelled() => {} () = node.identity.until_ended(&caller) => {} }
+        });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 

@@ -117,10 +117,6 @@ impl Apps {
         Ok(reports)
     }
 
-    pub fn running_workers(&self) -> usize {
-        self.workers.statuses().into_values().filter(|status| *status == Status::Running).count()
-    }
-
     pub async fn logs(&self, tenant: &TenantId, id: &AppId) -> Result<broadcast::Receiver<LogLine>, Error> {
         self.get(tenant, id).await?;
         Ok(self.workers.logs(id.as_str()))
@@ -136,15 +132,13 @@ impl Apps {
     /// Brings this node's worker in line with what was deployed, installed or stopped, here or on another node.
     pub fn follow(self: &Arc<Self>, id: &AppId) {
         let (apps, id) = (Arc::clone(self), id.clone());
-        if self.workers.status(id.as_str()).is_none() {
-            return;
-        }
         self.background.spawn(async move {
             match apps.load(&id).await {
+                Err(Error::Unknown(_)) => apps.leave(&id).await,
+                _ if apps.workers.status(id.as_str()).is_none() => {}
                 Ok(app) if !app.worker_enabled => apps.workers.stop(id.as_str()).await,
                 Ok(app) if apps.sleeps(&app) || apps.serves(&app) => {}
                 Ok(_) => apps.replace_worker(&id, When::OutOfDate),
-                Err(Error::Unknown(_)) => apps.workers.remove(id.as_str()).await,
                 Err(error) => tracing::warn!(app.id = %id, %error, "cannot follow a change of the app"),
             }
         });

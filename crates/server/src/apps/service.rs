@@ -163,8 +163,11 @@ impl Apps {
         let content = &manifest.content;
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
-        if !may_replace(by, &content.app_id) && store::find(&mut transaction, &content.app_id).await?.is_some() {
-            return Err(Error::NotYours(content.app_id.clone()));
+        if !may_replace(by, &content.app_id)
+            && let Some(other) = store::find(&mut transaction, &content.app_id).await?
+        {
+            let id = content.app_id.clone();
+            return Err(if other.tenant == by.tenant.as_str() { Error::NotYours(id) } else { Error::IdTaken(id) });
         }
         self.store_manifest(&mut transaction, by, &manifest).await?;
         roles::assign_app(&mut transaction, by, &content.app_id, now).await?;
@@ -219,14 +222,35 @@ impl Apps {
         }
         roles::remove_app(&mut transaction, tenant, id).await?;
         self.commit(transaction, id).await?;
+        self.remove_from_node(id).await;
+        tracing::info!(app.id = %id, "app.uninstall");
+        Ok(())
+    }
+
+    /// Ends the worker of an app that is gone and removes its files.
+    async fn remove_from_node(&self, id: &AppId) {
         self.developed.forget(id);
         self.running.remove(id);
         self.workers.remove(id.as_str()).await;
         self.machine.installer.forget(id).await;
-        for folder in [self.machine.apps.join(id.as_str()), self.machine.scratch.join(id.as_str())] {
-            let _ = tokio::fs::remove_dir_all(folder).await;
+        self.remove_folders(id).await;
+    }
+
+    /// The same for an app that another node removed, unless somebody has installed one of that id meanwhile.
+    pub(super) async fn leave(&self, id: &AppId) {
+        let starting = self.starting_lock(id);
+        let _not_while_deploying = starting.lock().await;
+        if matches!(self.load(id).await, Err(Error::Unknown(_))) {
+            self.remove_from_node(id).await;
         }
-        tracing::info!(app.id = %id, "app.uninstall");
+    }
+
+    /// Tells every node that the apps of a tenant may or may not run from the commit of this transaction on.
+    pub async fn announce_all(&self, connection: &mut sqlx::PgConnection, tenant: &TenantId) -> Result<(), Error> {
+        for listed in store::list(connection, tenant, None).await? {
+            let Ok(id) = listed.id.parse() else { continue };
+            notify::announce(connection, &Change::App(id)).await?;
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ pub struct StoredApp {
     pub tenant: String,
     pub manifest: Value,
     pub deployment: Option<Deployment>,
+    /// Nobody stopped the worker, and the tenant is not switched off.
     pub worker_enabled: bool,
 }
 
@@ -32,8 +33,10 @@ pub struct Listed {
 
 pub async fn find(connection: &mut PgConnection, id: &AppId) -> sqlx::Result<Option<StoredApp>> {
     let row = sqlx::query!(
-        "select apps.tenant_id, apps.manifest, worker_enabled, deployments.id as \"deployment?\", entry_point as \"entry_point?\"
-         from apps left join deployments on deployments.id = deployment_id where apps.id = $1",
+        "select apps.tenant_id, apps.manifest, deployments.id as \"deployment?\", entry_point as \"entry_point?\",
+             worker_enabled and tenants.disabled_at is null and tenants.deleted_at is null as \"worker_enabled!\"
+         from apps join tenants on tenants.id = apps.tenant_id left join deployments on deployments.id = deployment_id
+         where apps.id = $1",
         id.as_str(),
     )
     .fetch_optional(connection)
@@ -89,8 +92,9 @@ pub async fn list(connection: &mut PgConnection, tenant: &TenantId, kind: Option
 /// Apps whose backend runs even when nobody calls it; the rule is that of `Content::keeps_running`.
 pub async fn list_kept(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
-        "select id from apps where worker_enabled and deployment_id is not null
-             and coalesce((manifest->>'keepRunning')::boolean, kind <> 'integration') order by id"
+        "select apps.id from apps join tenants on tenants.id = apps.tenant_id
+         where worker_enabled and deployment_id is not null and tenants.disabled_at is null and tenants.deleted_at is null
+             and coalesce((manifest->>'keepRunning')::boolean, kind <> 'integration') order by apps.id"
     )
     .fetch_all(connection)
     .await

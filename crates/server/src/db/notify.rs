@@ -28,6 +28,8 @@ pub enum Change {
     AppSecrets(AppId),
     /// The vault's keys.
     Vault,
+    /// The keys that the server signs with.
+    SigningKeys,
     /// Unknown: drop everything.
     Everything,
 }
@@ -40,6 +42,7 @@ impl fmt::Display for Change {
             Self::Secrets => formatter.write_str("secrets"),
             Self::AppSecrets(app) => write!(formatter, "secrets {app}"),
             Self::Vault => formatter.write_str("vault"),
+            Self::SigningKeys => formatter.write_str("signing-keys"),
             Self::Everything => formatter.write_str("everything"),
         }
     }
@@ -53,6 +56,7 @@ impl FromStr for Change {
             None if text == "identity" => Self::Identity,
             None if text == "secrets" => Self::Secrets,
             None if text == "vault" => Self::Vault,
+            None if text == "signing-keys" => Self::SigningKeys,
             Some(("app", id)) => id.parse().map_or(Self::Everything, Self::App),
             Some(("secrets", id)) => id.parse().map_or(Self::Everything, Self::AppSecrets),
             _ => Self::Everything,
@@ -136,7 +140,8 @@ mod tests {
     #[test]
     fn changes_survive_the_wire_and_the_unknown_drops_everything() {
         let app = || "slack".parse().expect("a name");
-        for change in [Change::Identity, Change::Secrets, Change::Vault, Change::App(app()), Change::AppSecrets(app())] {
+        let plain = [Change::Identity, Change::Secrets, Change::Vault, Change::SigningKeys];
+        for change in plain.into_iter().chain([Change::App(app()), Change::AppSecrets(app())]) {
             assert_eq!(change.to_string().parse(), Ok(change));
         }
         assert_eq!("something newer".parse(), Ok(Change::Everything));

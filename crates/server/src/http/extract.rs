@@ -13,7 +13,7 @@ use axum::{
 };
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use weft_model::{Fault, Principal};
+use weft_model::{Fault, Principal, TenantId};
 
 use super::problem::{Code, Problem};
 use crate::node::Node;
@@ -128,8 +128,25 @@ impl FromRequestParts<Arc<Node>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Problem> {
         let token = bearer(&parts.headers)?;
-        Ok(Self(node.identity.authenticate(token).await?))
+        let principal = node.identity.authenticate(token).await?;
+        match parts.headers.get("x-tenant-id") {
+            Some(named) if named.as_bytes() != principal.tenant.as_str().as_bytes() => Err(mismatch(&principal)),
+            _ => Ok(Self(principal)),
+        }
     }
+}
+
+/// Refuses a request that names another tenant than its token does.
+pub fn same_tenant(caller: &Principal, named: Option<&TenantId>) -> Result<(), Problem> {
+    match named {
+        Some(named) if *named != caller.tenant => Err(mismatch(caller)),
+        _ => Ok(()),
+    }
+}
+
+fn mismatch(caller: &Principal) -> Problem {
+    let message = format!("The token is for the tenant '{}', the request names another one.", caller.tenant);
+    Problem::new(Code::TenantMismatch, message)
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
@@ -150,29 +167,43 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
 /// A right that a route needs: permission keys of which one must be held. `{name}` stands for the path parameter of that name.
 pub trait Right: Send + Sync {
     const KEYS: &'static [&'static str];
+    /// Whether it acts on the server as a whole, so that only members of the server's own tenant can have it.
+    const OF_THE_INSTANCE: bool;
 }
 
 macro_rules! rights {
-    ($($(#[$doc:meta])* $name:ident = [$($key:literal),+]),* $(,)?) => {
+    ($($(#[$doc:meta])* $name:ident = $([$of:ident])? $($key:literal)|+),* $(,)?) => {
         /// The rights that routes name.
         pub mod rights {
-            $($(#[$doc])* pub struct $name; impl super::Right for $name { const KEYS: &'static [&'static str] = &[$($key),+]; })*
+            $(
+                $(#[$doc])*
+                pub struct $name;
+                impl super::Right for $name {
+                    const KEYS: &'static [&'static str] = &[$($key),+];
+                    const OF_THE_INSTANCE: bool = rights!(@ $($of)?);
+                }
+            )*
         }
     };
+    (@ instance) => { true };
+    (@) => { false };
 }
 
 rights! {
     /// Everything.
-    Administrator = ["*"],
-    InstallApps = ["admin:apps.install", "platform:apps.create"],
-    RemoveApps = ["admin:apps.install"],
-    DeployApps = ["admin:apps.deploy"],
-    InvokeApp = ["app:{app_id}:invoke"],
-    ReadWebhooks = ["app:{app_id}:webhook.read"],
-    ConfigureIntegration = ["admin:integrations.configure", "integration:{integration_id}:manage"],
-    CallAction = ["integration:{integration_id}:{action_id}"],
-    ManageSecrets = ["admin:secrets.manage"],
-    RotateVault = ["admin:vault.rotate"],
+    Administrator = "*",
+    InstallApps = "admin:apps.install" | "platform:apps.create",
+    RemoveApps = "admin:apps.install",
+    DeployApps = "admin:apps.deploy",
+    InvokeApp = "app:{app_id}:invoke",
+    ReadWebhooks = "app:{app_id}:webhook.read",
+    ConfigureIntegration = "admin:integrations.configure" | "integration:{integration_id}:manage",
+    CallAction = "integration:{integration_id}:{action_id}",
+    ManageSecrets = "admin:secrets.manage",
+    ManageServiceAccounts = "admin:service_accounts.manage",
+    ManageTenants = [instance] "platform:tenants.manage",
+    RotateVault = [instance] "admin:vault.rotate",
+    RotateSigningKeys = [instance] "admin:signing_keys.rotate",
 }
 
 /// A caller that holds the right `R`.
@@ -204,18 +235,27 @@ impl<R: Right> FromRequestParts<Arc<Node>> for Authorized<R> {
             .await
             .map_err(|_| Problem::new(Code::InvalidRequest, "The path is not valid UTF-8."))?;
         let keys: Vec<String> = R::KEYS.iter().map(|key| fill(key, &parameters)).collect();
-        if keys.iter().any(|key| principal.permissions.allows(key)) {
-            Ok(Self { principal, right: PhantomData })
-        } else {
-            Err(denied(&keys.join(" or ")))
+        if !keys.iter().any(|key| principal.permissions.allows(key)) {
+            return Err(lacking(keys));
         }
+        if R::OF_THE_INSTANCE && !principal.tenant.is_default() {
+            let message = "This acts on the server as a whole: only administrators of its own tenant, 'default', may do it.";
+            return Err(Problem::new(Code::Forbidden, message).requiring(keys));
+        }
+        Ok(Self { principal, right: PhantomData })
     }
 }
 
 /// The problem of a caller that lacks a permission.
 pub fn denied(key: &str) -> Problem {
-    let key = if key == "*" { "* (administrator)" } else { key };
-    Problem::new(Code::Forbidden, format!("Permission denied: {key}. Ask an administrator for a role that grants it."))
+    lacking(vec![key.to_owned()])
+}
+
+/// The problem of a caller that has none of several permissions.
+pub fn lacking(keys: Vec<String>) -> Problem {
+    let named: Vec<_> = keys.iter().map(|key| if key == "*" { "* (administrator)" } else { key }).collect();
+    let message = format!("Permission denied: {}. Ask an administrator for a role that grants it.", named.join(" or "));
+    Problem::new(Code::Forbidden, message).requiring(keys)
 }
 
 fn fill(key: &str, parameters: &RawPathParams) -> String {

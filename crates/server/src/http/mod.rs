@@ -8,7 +8,10 @@ pub mod problem;
 mod system;
 pub mod trace;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::{
     Json as Body, Router,
@@ -57,6 +60,15 @@ pub fn router(node: &Arc<Node>) -> Router {
 /// The OpenAPI document of all routes.
 pub fn document() -> utoipa::openapi::OpenApi {
     openapi::routes().split_for_parts().1
+}
+
+/// The patterns of every route of the router itself, whether the document names it or not. For the test that walks them.
+pub fn paths() -> BTreeSet<String> {
+    let (routes, document) = openapi::routes().split_for_parts();
+    // The router does not list its routes, but shows them: `RouteId(7): "/api/v1/apps"`.
+    let shown = format!("{:?}", routes.merge(openapi::router(&Arc::new(document))));
+    let paths = shown.split("RouteId(").filter_map(|part| part.split_once("): \"")?.1.split('"').next());
+    paths.filter(|path| path.starts_with('/') && !path.contains("__private__")).map(str::to_owned).collect()
 }
 
 fn cors(origins: &[String]) -> CorsLayer {

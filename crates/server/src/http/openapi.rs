@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, Problem, ProblemBody};
-use crate::{apps, identity, integrations, node::Node, runs, secrets, webhooks};
+use crate::{apps, authority, identity, integrations, node::Node, runs, secrets, tenants, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -45,6 +45,8 @@ pub fn routes() -> OpenApiRouter<Arc<Node>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(super::system::router())
         .merge(identity::router())
+        .merge(authority::router())
+        .merge(tenants::router())
         .merge(secrets::router())
         .merge(apps::router())
         .merge(integrations::router())

@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use weft_model::{Fault, RunId};
+use weft_model::{Fault, RunId, scope};
 
 use super::trace;
 
@@ -52,6 +52,7 @@ codes! {
     InvalidArchive "invalid_archive" BAD_REQUEST "The archive cannot be deployed",
     Unauthenticated "unauthenticated" UNAUTHORIZED "Who is calling is not known",
     Forbidden "forbidden" FORBIDDEN "The caller lacks the permission",
+    TenantMismatch "tenant_mismatch" FORBIDDEN "The request names another tenant than the token",
     NotFound "not_found" NOT_FOUND "There is no such thing",
     UnknownAction "unknown_action" NOT_FOUND "The integration has no such action",
     UnknownMethod "unknown_method" NOT_FOUND "The backend has no such method",
@@ -88,14 +89,26 @@ pub struct Problem {
     retry_after: Option<Duration>,
     run: Option<RunId>,
     vendor_code: Option<String>,
+    access: Option<Box<Access>>,
+}
+
+/// What problems about who is calling say besides.
+#[derive(Debug, Default)]
+struct Access {
+    requires: Vec<String>,
+    oauth: Option<&'static str>,
+    challenge: Option<&'static str>,
 }
 
 /// The body of every error.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemBody {
-    /// What is wrong and what to do, in words for a person.
+    /// What is wrong and what to do, in words for a person. At the token endpoints: the code that RFC 6749 has for it.
     pub error: String,
+    /// The words for a person, at the token endpoints only.
+    #[serde(rename = "error_description", skip_serializing_if = "Option::is_none")]
+    pub error_description: Option<String>,
     pub code: Code,
     /// Names this request in the server's logs and traces.
     pub trace_id: String,
@@ -108,6 +121,9 @@ pub struct ProblemBody {
     /// The vendor's own name for the error, for example `channel_not_found`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vendor_code: Option<String>,
+    /// The permission keys of which one would have been enough, when that is the problem.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
     /// Where the code is explained.
     #[serde(rename = "type")]
     pub kind: String,
@@ -119,7 +135,8 @@ pub struct ProblemBody {
 
 impl Problem {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), faults: Vec::new(), retry_after: None, run: None, vendor_code: None }
+        let message = message.into();
+        Self { code, message, faults: Vec::new(), retry_after: None, run: None, vendor_code: None, access: None }
     }
 
     /// A fault in the server: the cause goes to the log, not to the caller.
@@ -174,33 +191,75 @@ impl Problem {
         self.vendor_code = code;
         self
     }
+
+    /// Names the permission keys of which one would have been enough.
+    #[must_use]
+    pub fn requiring(mut self, keys: Vec<String>) -> Self {
+        self.access.get_or_insert_default().requires = keys;
+        self
+    }
+
+    /// Gives the body the fields of RFC 6749 too.
+    #[must_use]
+    pub fn with_oauth(mut self, code: &'static str) -> Self {
+        self.access.get_or_insert_default().oauth = Some(code);
+        self
+    }
+
+    /// How to authenticate here, where it is not by a bearer token.
+    #[must_use]
+    pub fn with_challenge(mut self, challenge: &'static str) -> Self {
+        self.access.get_or_insert_default().challenge = Some(challenge);
+        self
+    }
+}
+
+impl Access {
+    /// What RFC 6750 wants said to a caller that is not let in.
+    fn challenge(&self, status: StatusCode) -> Option<HeaderValue> {
+        match (status, self.requires.first()) {
+            (StatusCode::UNAUTHORIZED, _) => Some(HeaderValue::from_static(self.challenge.unwrap_or("Bearer"))),
+            (StatusCode::FORBIDDEN, Some(key)) => {
+                let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", scope::of(key));
+                HeaderValue::from_str(&challenge).ok()
+            }
+            _ => None,
+        }
+    }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.code.status();
+        let access = self.access.unwrap_or_default();
+        let challenge = access.challenge(status);
+        let error = access.oauth.map_or_else(|| self.message.clone(), str::to_owned);
         let body = ProblemBody {
             detail: self.message.clone(),
-            error: self.message,
+            error,
+            error_description: access.oauth.map(|_| self.message),
             code: self.code,
             trace_id: trace::current().to_string(),
             errors: self.faults,
             run_id: self.run,
             vendor_code: self.vendor_code,
+            requires: access.requires,
             kind: format!("/docs/errors/{}", self.code.as_str()),
             title: self.code.title(),
             status: status.as_u16(),
         };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        // Clients of OAuth know this type only.
+        let kind = if access.oauth.is_some() { "application/json" } else { "application/problem+json" };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(delay) = self.retry_after {
             // Rounded up: a caller that waits exactly this long must not come too early.
             let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        if let Some(challenge) = challenge {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(run) = self.run {
             super::run_header(headers, run);

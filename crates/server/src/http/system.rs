@@ -83,6 +83,7 @@ struct Postgres {
 
 #[derive(Serialize, ToSchema)]
 struct Workers {
+    /// Those of the caller's tenant, on this node.
     running: usize,
     limits: Limits,
     /// Which confinement of workers is active on this machine.
@@ -171,9 +172,10 @@ impl Confinement {
 
 /// How the node is
 #[utoipa::path(get, path = "/api/v1/status", tag = "system", responses((status = 200, body = Status), Problems))]
-async fn status(State(node): State<Arc<Node>>, _caller: Caller) -> Body<Status> {
+async fn status(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result<Body<Status>, Problem> {
     let state = if node.stopping.is_cancelled() { "stopping" } else { "online" };
-    Body(Status {
+    let reports = node.apps.worker_reports(&caller.tenant).await?;
+    Ok(Body(Status {
         runtime: Runtime {
             version: env!("CARGO_PKG_VERSION"),
             state,
@@ -184,11 +186,11 @@ async fn status(State(node): State<Arc<Node>>, _caller: Caller) -> Body<Status> 
             embedded: node.settings.database_url.is_none(),
         },
         workers: Workers {
-            running: node.apps.running_workers(),
+            running: reports.values().filter(|report| report.status == weft_workers::Status::Running).count(),
             limits: (&node.settings.workers).into(),
             confinement: Confinement::of(&node),
         },
-    })
+    }))
 }
 
 /// Metrics for Prometheus

@@ -15,8 +15,8 @@ static HASHING: Semaphore = Semaphore::const_new(2);
 /// Checked when the account does not exist, so that the answer takes as long as for one that does.
 static NOBODY: LazyLock<String> = LazyLock::new(|| hash_now("nobody has this password"));
 
-/// What a password must be that this one is not; empty when it will do.
-pub fn faults(password: &str) -> Vec<Fault> {
+/// What a password must be that this one is not, as faults at `path`; empty when it will do.
+pub fn faults(password: &str, path: &str) -> Vec<Fault> {
     let rules = [
         (password.chars().count() >= 10, "must have at least 10 characters"),
         (password.chars().any(char::is_uppercase), "must have an upper-case letter"),
@@ -24,7 +24,7 @@ pub fn faults(password: &str) -> Vec<Fault> {
         (password.chars().any(|character| character.is_ascii_digit()), "must have a digit"),
         (password.len() <= 1024, "must have at most 1,024 bytes"),
     ];
-    rules.into_iter().filter(|(kept, _)| !kept).map(|(_, message)| Fault::new("$.password", message)).collect()
+    rules.into_iter().filter(|(kept, _)| !kept).map(|(_, message)| Fault::new(path, message)).collect()
 }
 
 /// Hashes a password into a PHC string.
@@ -62,7 +62,7 @@ mod tests {
         for (password, missing) in
             [("Str0ngPass!x", 0), ("short", 3), ("alllowercase1", 1), ("ALLUPPERCASE1", 1), ("NoDigitsHere", 1)]
         {
-            assert_eq!(faults(password).len(), missing, "{password}");
+            assert_eq!(faults(password, "$.password").len(), missing, "{password}");
         }
     }
 

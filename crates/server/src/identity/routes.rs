@@ -7,13 +7,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
-use weft_model::{Secret, UserId};
+use weft_model::{PrincipalKind, Secret, TenantId, UserId};
 
-use super::{Error, roles, store, token};
+use super::{Error, NewMember, accounts, roles, service::Login, store, token};
 use crate::{
     http::{
         Message, Problems,
-        extract::{Authorized, Caller, Json, Path, rights},
+        extract::{Authorized, Caller, Json, Path, rights, same_tenant},
         problem::{Code, Problem},
     },
     node::Node,
@@ -25,11 +25,16 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(login))
         .routes(routes!(refresh))
         .routes(routes!(logout))
+        .routes(routes!(switch))
+        .routes(routes!(change_password))
         .routes(routes!(me))
         .routes(routes!(mode))
-        .routes(routes!(list_users))
+        .routes(routes!(list_users, create_user))
         .routes(routes!(get_user, delete_user))
+        .routes(routes!(disable_user))
+        .routes(routes!(enable_user))
         .merge(roles::router())
+        .merge(accounts::router())
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -48,6 +53,23 @@ struct Credentials {
     email: String,
     #[schema(value_type = String, format = Password)]
     password: Secret<String>,
+    /// The tenant to work in; the one used last when absent.
+    tenant: Option<TenantId>,
+}
+
+#[derive(Deserialize, ToSchema)]
+struct Switch {
+    tenant: TenantId,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct PasswordChange {
+    #[schema(value_type = String, format = Password)]
+    current_password: Secret<String>,
+    /// At least 10 characters with an upper-case letter, a lower-case letter and a digit.
+    #[schema(value_type = String, format = Password)]
+    new_password: Secret<String>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -73,6 +95,52 @@ impl From<store::User> for User {
     }
 }
 
+/// The caller.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Me {
+    #[serde(flatten)]
+    user: User,
+    /// `user`, `service_account` or `agent`.
+    kind: PrincipalKind,
+    /// The tenant of the token.
+    tenant: TenantId,
+    /// The tenants that the caller is a member of, the one used last first.
+    memberships: Vec<Membership>,
+}
+
+/// A tenant that somebody is a member of.
+#[derive(Serialize, ToSchema)]
+struct Membership {
+    tenant: TenantId,
+    name: String,
+    /// Whether one can log in to it: neither the tenant nor the member is switched off.
+    usable: bool,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct NewUser {
+    email: String,
+    display_name: Option<String>,
+    /// For a new account; one is made and shown once when absent.
+    #[schema(value_type = Option<String>, format = Password)]
+    password: Option<Secret<String>>,
+    #[serde(default)]
+    roles: Vec<String>,
+    /// Only the caller's own.
+    tenant_id: Option<TenantId>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct CreatedUser {
+    user: User,
+    /// The password of a new account, when none was given. This is the only time that it is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    initial_password: Option<String>,
+}
+
 #[derive(Serialize, ToSchema)]
 struct Registered {
     user: User,
@@ -86,6 +154,20 @@ struct Tokens {
     /// Seconds until the access token expires.
     expires_in: i64,
     user: User,
+    /// The tenant that the tokens are for.
+    tenant: TenantId,
+}
+
+impl From<Login> for Tokens {
+    fn from(login: Login) -> Self {
+        Self {
+            access_token: login.access_token,
+            refresh_token: login.refresh_token,
+            expires_in: token::ACCESS.num_seconds(),
+            user: login.user.into(),
+            tenant: login.tenant,
+        }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -131,16 +213,39 @@ async fn register(
 }
 
 /// Log in with e-mail and password
+///
+/// A member of several tenants names the one to work in, or gets the one used last.
 #[utoipa::path(post, path = "/api/v1/auth/login", tag = "auth", security(()), request_body = Credentials,
     responses((status = 200, body = Tokens), Problems))]
 async fn login(State(node): State<Arc<Node>>, Json(body): Json<Credentials>) -> Result<Body<Tokens>, Problem> {
-    let login = node.identity.login(&body.email, body.password).await?;
-    Ok(Body(Tokens {
-        access_token: login.access_token,
-        refresh_token: login.refresh_token,
-        expires_in: token::ACCESS.num_seconds(),
-        user: login.user.into(),
-    }))
+    Ok(Body(node.identity.login(&body.email, body.password, body.tenant.as_ref()).await?.into()))
+}
+
+/// Go on in another tenant
+///
+/// Starts a session there and returns its tokens; the one at hand stays. Not for logins that are good for one tenant only.
+#[utoipa::path(post, path = "/api/v1/auth/switch", tag = "auth", request_body = Switch,
+    responses((status = 200, body = Tokens), Problems))]
+async fn switch(
+    State(node): State<Arc<Node>>,
+    Caller(caller): Caller,
+    Json(body): Json<Switch>,
+) -> Result<Body<Tokens>, Problem> {
+    Ok(Body(node.identity.switch_tenant(&caller, &body.tenant).await?.into()))
+}
+
+/// Change my password
+///
+/// Ends all my other sessions.
+#[utoipa::path(put, path = "/api/v1/auth/password", tag = "auth", request_body = PasswordChange,
+    responses((status = 200, body = Message), Problems))]
+async fn change_password(
+    State(node): State<Arc<Node>>,
+    Caller(caller): Caller,
+    Json(body): Json<PasswordChange>,
+) -> Result<Body<Message>, Problem> {
+    node.identity.change_password(&caller, body.current_password, body.new_password).await?;
+    Ok(Message::new("password changed"))
 }
 
 /// Get a new access token for a refresh token
@@ -160,9 +265,12 @@ async fn logout(State(node): State<Arc<Node>>, Json(body): Json<RefreshToken>) -
 }
 
 /// Who am I
-#[utoipa::path(get, path = "/api/v1/auth/me", tag = "auth", responses((status = 200, body = User), Problems))]
-async fn me(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result<Body<User>, Problem> {
-    Ok(Body(node.identity.user(&caller.tenant, caller.id).await?.into()))
+#[utoipa::path(get, path = "/api/v1/auth/me", tag = "auth", responses((status = 200, body = Me), Problems))]
+async fn me(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result<Body<Me>, Problem> {
+    let user = node.identity.member(&caller.tenant, caller.id).await?.into();
+    let memberships = node.identity.memberships(&caller).await?.into_iter();
+    let memberships = memberships.map(|store::Membership { tenant, name, usable }| Membership { tenant, name, usable });
+    Ok(Body(Me { user, kind: caller.kind, tenant: caller.tenant.clone(), memberships: memberships.collect() }))
 }
 
 /// How one can log in here
@@ -183,6 +291,23 @@ async fn list_users(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Re
     Ok(Body(node.identity.users(&caller.tenant).await?.into_iter().map(User::from).collect()))
 }
 
+/// Add a person to the tenant
+///
+/// With an account that exists the person becomes a member; otherwise an account is made.
+#[utoipa::path(post, path = "/api/v1/users", tag = "users", request_body = NewUser,
+    responses((status = 201, body = CreatedUser), Problems))]
+async fn create_user(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::Administrator>,
+    Json(new): Json<NewUser>,
+) -> Result<(StatusCode, Body<CreatedUser>), Problem> {
+    same_tenant(&caller, new.tenant_id.as_ref())?;
+    let new = NewMember { email: new.email, display_name: new.display_name, password: new.password, roles: new.roles };
+    let added = node.identity.create_user(&caller, new).await?;
+    let initial_password = added.initial_password.map(|password| password.expose().clone());
+    Ok((StatusCode::CREATED, Body(CreatedUser { user: added.user.into(), initial_password })))
+}
+
 /// Get a user
 #[utoipa::path(get, path = "/api/v1/users/{id}", tag = "users", params(("id" = UserId, Path)),
     responses((status = 200, body = User), Problems))]
@@ -190,9 +315,9 @@ async fn get_user(State(node): State<Arc<Node>>, Caller(caller): Caller, Path(id
     Ok(Body(node.identity.user(&caller.tenant, id).await?.into()))
 }
 
-/// Delete a user
+/// Remove a user from the tenant
 ///
-/// The last administrator cannot be deleted.
+/// With the last membership the account goes. The last administrator cannot be removed.
 #[utoipa::path(delete, path = "/api/v1/users/{id}", tag = "users", params(("id" = UserId, Path)),
     responses((status = 200, body = Message), Problems))]
 async fn delete_user(
@@ -200,8 +325,34 @@ async fn delete_user(
     caller: Authorized<rights::Administrator>,
     Path(id): Path<UserId>,
 ) -> Result<Body<Message>, Problem> {
-    node.identity.delete_user(&caller.tenant, id).await?;
+    node.identity.delete_user(&caller, id).await?;
     Ok(Message::new("user deleted"))
+}
+
+/// Switch a user off
+///
+/// Sessions in this tenant end at once. The last administrator cannot be switched off.
+#[utoipa::path(post, path = "/api/v1/users/{id}/disable", tag = "users", params(("id" = UserId, Path)),
+    responses((status = 200, body = Message), Problems))]
+async fn disable_user(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::Administrator>,
+    Path(id): Path<UserId>,
+) -> Result<Body<Message>, Problem> {
+    node.identity.set_user_disabled(&caller, id, true).await?;
+    Ok(Message::new("user disabled"))
+}
+
+/// Switch a user on again
+#[utoipa::path(post, path = "/api/v1/users/{id}/enable", tag = "users", params(("id" = UserId, Path)),
+    responses((status = 200, body = Message), Problems))]
+async fn enable_user(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::Administrator>,
+    Path(id): Path<UserId>,
+) -> Result<Body<Message>, Problem> {
+    node.identity.set_user_disabled(&caller, id, false).await?;
+    Ok(Message::new("user enabled"))
 }
 
 impl From<Error> for Problem {
@@ -209,9 +360,15 @@ impl From<Error> for Problem {
         let message = error.to_string();
         match error {
             Error::Invalid(faults) => Self::new(Code::ValidationFailed, summary(&faults)).with_faults(faults),
-            Error::EmailTaken(_) => Self::new(Code::ValidationFailed, message),
-            Error::RegistrationClosed => Self::new(Code::Forbidden, message),
-            Error::InvalidCredentials | Error::Token(_) | Error::SessionEnded => Self::new(Code::Unauthenticated, message),
+            Error::EmailTaken(_) | Error::RoleNotDefined(_) => Self::new(Code::ValidationFailed, message),
+            Error::RegistrationClosed | Error::NotAMember(_) | Error::BoundToTenant(_) | Error::PeopleOnly => {
+                Self::new(Code::Forbidden, message)
+            }
+            Error::OwnsAccounts | Error::AlreadyMember(_) => Self::new(Code::Conflict, message),
+            Error::InvalidCredentials | Error::Token(_) | Error::SessionEnded | Error::CredentialEnded => {
+                Self::new(Code::Unauthenticated, message)
+            }
+            Error::Authority(cause) => cause.into(),
             Error::UnknownUser => Self::not_found(message),
             Error::LastAdministrator(_) => Self::new(Code::LastAdministrator, message),
             Error::Database(cause) => cause.into(),

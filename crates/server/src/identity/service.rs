@@ -1,16 +1,19 @@
-//! Registering, logging in and out, and authenticating every request.
+//! Accounts of people and their memberships; and what all of identity shares.
 
 use std::sync::Arc;
 
-use sqlx::PgPool;
-use weft_model::{Fault, PermissionSet, Principal, Secret, SessionId, TenantId, UserId};
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::watch;
+use weft_model::{CredentialId, Fault, PermissionSet, Principal, Proof, Secret, SessionId, TenantId, UserId};
 
 use super::{
+    accounts::{self, Verified},
     password, roles,
     store::{self, User},
-    token::{ACCESS, Claims, REFRESH, Refused, SigningKey, Use},
+    token::{Refused, SigningKey},
 };
 use crate::{
+    authority::{self, Authority},
     clock::Clock,
     db::{
         cache::Cache,
@@ -18,8 +21,8 @@ use crate::{
     },
 };
 
-/// Sessions whose principal a node remembers.
-const REMEMBERED_SESSIONS: u64 = 50_000;
+/// Sessions, and tokens of machines, whose principal a node remembers.
+const REMEMBERED_PRINCIPALS: u64 = 50_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,10 +38,28 @@ pub enum Error {
     Token(#[from] Refused),
     #[error("the session has ended or the account is disabled: log in again")]
     SessionEnded,
+    #[error("the key of the service account was revoked or has expired, or the account is disabled")]
+    CredentialEnded,
+    #[error("there is no tenant '{0}' that you could use: it does not exist, is switched off, or you are no member of it")]
+    NotAMember(TenantId),
+    #[error("this login is good for one tenant only: log in to '{0}' itself")]
+    BoundToTenant(TenantId),
+    #[error("'{0}' is a member already")]
+    AlreadyMember(String),
+    #[error("role '{0}' not defined")]
+    RoleNotDefined(String),
+    #[error("only a person who logged in can do this")]
+    PeopleOnly,
+    #[error(
+        "this user answers for service accounts: hand them over first (POST /api/v1/service-accounts/<id>/transfer-ownership)"
+    )]
+    OwnsAccounts,
     #[error("user")]
     UnknownUser,
     #[error("cannot {0} the last administrator: make somebody else an administrator first")]
     LastAdministrator(&'static str),
+    #[error(transparent)]
+    Authority(#[from] authority::Error),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -48,58 +69,102 @@ pub struct Login {
     pub access_token: String,
     pub refresh_token: String,
     pub user: User,
+    pub tenant: TenantId,
+}
+
+/// What a principal is remembered by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Shown {
+    Session(SessionId),
+    /// With the scopes that narrow the token.
+    Machine(CredentialId, Option<String>),
 }
 
 /// Users, sessions and what they may do.
 pub struct Identity {
     pub(super) pool: PgPool,
     pub(super) clock: Clock,
-    key: SigningKey,
+    pub(super) authority: Arc<Authority>,
+    /// The name of this server in tokens of machines.
+    pub(super) issuer: String,
+    pub(super) key: SigningKey,
     registration_open: bool,
-    principals: Cache<SessionId, Arc<Principal>>,
+    pub(super) principals: Cache<Shown, Arc<Principal>>,
+    pub(super) verified: Verified,
+    /// Changes whenever what is remembered is forgotten.
+    changes: watch::Sender<()>,
 }
 
 impl Identity {
-    pub fn new(pool: PgPool, clock: Clock, key: SigningKey, registration_open: bool) -> Self {
-        Self { pool, clock, key, registration_open, principals: Cache::new(REMEMBERED_SESSIONS) }
+    pub fn new(
+        (pool, clock): (PgPool, Clock),
+        (key, authority): (SigningKey, Arc<Authority>),
+        issuer: String,
+        registration_open: bool,
+    ) -> Self {
+        let principals = Cache::new(REMEMBERED_PRINCIPALS);
+        let (verified, changes) = (Cache::new(REMEMBERED_PRINCIPALS), watch::Sender::default());
+        Self { pool, clock, authority, issuer, key, registration_open, principals, verified, changes }
     }
 
-    /// Forgets what is remembered of sessions.
+    /// Forgets what is remembered of sessions and tokens.
     pub fn forget(&self) {
         self.principals.clear();
+        self.verified.clear();
+        self.changes.send_replace(());
     }
 
-    /// The principal behind an access token.
-    pub async fn authenticate(&self, token: &str) -> Result<Arc<Principal>, Error> {
-        let claims = self.key.check(token, Use::Access, self.clock.now())?;
-        self.principals.get_or_load(&claims.session, self.load_principal(&claims)).await
+    /// Waits until what a caller showed is no longer good: for answers that go on for as long as somebody listens.
+    pub async fn until_ended(&self, caller: &Principal) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            match self.is_live(caller).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                // While the database is away nobody can say; the next change asks again.
+                Err(error) => tracing::warn!(%error, "cannot tell whether a session still lives"),
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
-    async fn load_principal(&self, claims: &Claims) -> Result<Arc<Principal>, Error> {
+    async fn is_live(&self, caller: &Principal) -> Result<bool, Error> {
         let mut connection = self.pool.acquire().await?;
-        let session = self.live_session(&mut connection, claims).await?;
-        let granted = roles::store::effective(&mut connection, &claims.tenant, session.user.id).await?;
-        Ok(Arc::new(Principal {
-            tenant: claims.tenant.clone(),
-            id: session.user.id,
-            kind: session.kind.parse().map_err(|reason: String| sqlx::Error::Decode(reason.into()))?,
-            email: session.user.email,
+        let (tenant, now) = (&caller.tenant, self.clock.now());
+        Ok(match caller.proof {
+            Proof::Session { id, .. } => store::find_session_user(&mut connection, tenant, id, now).await?.is_some(),
+            Proof::Credential(id) => {
+                accounts::store::find_key_user(&mut connection, (tenant, caller.id), id, now).await?.is_some()
+            }
+        })
+    }
+
+    /// A member of a tenant with everything that it may do there.
+    pub(super) async fn principal(
+        &self,
+        connection: &mut PgConnection,
+        tenant: &TenantId,
+        (user, kind): (User, &str),
+        proof: Proof,
+    ) -> Result<Principal, Error> {
+        let granted = roles::store::effective(connection, tenant, user.id).await?;
+        Ok(Principal {
+            tenant: tenant.clone(),
+            id: user.id,
+            kind: kind.parse().map_err(|reason: String| sqlx::Error::Decode(reason.into()))?,
+            email: user.email,
             roles: granted.roles,
             permissions: granted.permissions.into_iter().collect::<PermissionSet>(),
-        }))
-    }
-
-    async fn live_session(&self, connection: &mut sqlx::PgConnection, claims: &Claims) -> Result<store::SessionUser, Error> {
-        store::find_session_user(connection, &claims.tenant, claims.session, self.clock.now())
-            .await?
-            .filter(|session| !session.disabled && session.user.id == claims.sub)
-            .ok_or(Error::SessionEnded)
+            proof,
+        })
     }
 
     /// Creates a user. The first one becomes administrator; later ones have no role until somebody gives them one.
     pub async fn register(&self, email: &str, password: Secret<String>, display_name: Option<String>) -> Result<User, Error> {
         let email = email.trim();
-        let mut faults = password::faults(password.expose());
+        let mut faults = password::faults(password.expose(), "$.password");
         if !is_email(email) {
             faults.push(Fault::new("$.email", "must be an e-mail address"));
         }
@@ -118,7 +183,8 @@ impl Identity {
         if !first && !self.registration_open {
             return Err(Error::RegistrationClosed);
         }
-        store::insert_user(&mut transaction, &tenant, &user, &hash).await.map_err(|error| taken(error, email))?;
+        store::insert_account(&mut transaction, &user, Some(&hash)).await.map_err(|error| taken(error, email))?;
+        store::insert_membership(&mut transaction, &tenant, user.id, now).await?;
         if first {
             roles::store::assign(&mut transaction, &tenant, user.id, roles::ADMIN, None, now).await?;
         }
@@ -136,68 +202,45 @@ impl Identity {
         Ok(store::is_empty(&mut *self.pool.acquire().await?).await?)
     }
 
-    /// Starts a session.
-    pub async fn login(&self, email: &str, password: Secret<String>) -> Result<Login, Error> {
-        let tenant = TenantId::default_tenant();
-        let found = store::find_credentials(&mut *self.pool.acquire().await?, &tenant, email.trim()).await?;
-        let hash = found.as_ref().and_then(|credentials| credentials.password_hash.clone());
-        let fits = password::verify(password, hash).await;
-        let credentials = found.filter(|credentials| fits && !credentials.disabled).ok_or(Error::InvalidCredentials)?;
-
-        let now = self.clock.now();
-        let (user, session) = (credentials.user, SessionId::generate(now));
-        store::insert_session(&mut *self.pool.acquire().await?, &tenant, session, user.id, now, now + REFRESH).await?;
-        let access = self.claims(&tenant, &user, session, Use::Access);
-        let refresh = self.claims(&tenant, &user, session, Use::Refresh);
-        Ok(Login { access_token: self.key.sign(&access), refresh_token: self.key.sign(&refresh), user })
-    }
-
-    fn claims(&self, tenant: &TenantId, user: &User, session: SessionId, purpose: Use) -> Claims {
-        let now = self.clock.now();
-        let (email, lifetime) = match purpose {
-            Use::Access => (user.email.clone(), ACCESS),
-            Use::Refresh => (String::new(), REFRESH),
-        };
-        let (iat, exp) = (now.timestamp(), (now + lifetime).timestamp());
-        Claims { sub: user.id, email, session, tenant: tenant.clone(), purpose, iat, exp }
-    }
-
-    /// A new access token for a live session, which it does not outlive, and its seconds to live.
-    pub async fn refresh(&self, refresh_token: &str) -> Result<(String, i64), Error> {
-        let claims = self.key.check(refresh_token, Use::Refresh, self.clock.now())?;
-        let session = self.live_session(&mut *self.pool.acquire().await?, &claims).await?;
-        let mut access = self.claims(&claims.tenant, &session.user, claims.session, Use::Access);
-        access.exp = access.exp.min(claims.exp);
-        Ok((self.key.sign(&access), access.exp - access.iat))
-    }
-
-    /// Ends the session of a refresh token, and with it every access token made from it.
-    pub async fn logout(&self, refresh_token: &str) -> Result<(), Error> {
-        let claims = self.key.check(refresh_token, Use::Refresh, self.clock.now())?;
-        let mut transaction = self.pool.begin().await?;
-        store::delete_session(&mut transaction, &claims.tenant, claims.session).await?;
-        self.commit(transaction).await
-    }
-
+    /// A person who is a member of the tenant.
     pub async fn user(&self, tenant: &TenantId, id: UserId) -> Result<User, Error> {
         store::find_user(&mut *self.pool.acquire().await?, tenant, id).await?.ok_or(Error::UnknownUser)
+    }
+
+    /// A member of the tenant, person or machine.
+    pub async fn member(&self, tenant: &TenantId, id: UserId) -> Result<User, Error> {
+        store::find_member(&mut *self.pool.acquire().await?, tenant, id).await?.ok_or(Error::UnknownUser)
     }
 
     pub async fn users(&self, tenant: &TenantId) -> Result<Vec<User>, Error> {
         Ok(store::list_users(&mut *self.pool.acquire().await?, tenant).await?)
     }
 
-    /// Deletes a user with sessions and roles.
-    pub async fn delete_user(&self, tenant: &TenantId, id: UserId) -> Result<(), Error> {
+    /// Removes a person from the caller's tenant with sessions and roles, and the account with its last membership.
+    pub async fn delete_user(&self, by: &Principal, id: UserId) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
-        let administrators = roles::store::lock_administrators(&mut transaction, tenant).await?;
+        let administrators = roles::store::lock_administrators(&mut transaction, &by.tenant).await?;
         if administrators == [id] {
             return Err(Error::LastAdministrator("delete"));
         }
-        if !store::delete_user(&mut transaction, tenant, id).await? {
+        if !store::delete_membership(&mut transaction, &by.tenant, id).await.map_err(owns_accounts)? {
             return Err(Error::UnknownUser);
         }
+        store::delete_homeless(&mut transaction, id).await?;
         tracing::info!(user.id = %id, "identity.delete_user");
+        self.commit(transaction).await
+    }
+
+    /// Switches a member of the caller's tenant off, which ends its sessions, or on again.
+    pub async fn set_user_disabled(&self, by: &Principal, id: UserId, disabled: bool) -> Result<(), Error> {
+        let mut transaction = self.pool.begin().await?;
+        let administrators = roles::store::lock_administrators(&mut transaction, &by.tenant).await?;
+        if disabled && administrators == [id] {
+            return Err(Error::LastAdministrator("disable"));
+        }
+        store::find_user(&mut transaction, &by.tenant, id).await?.ok_or(Error::UnknownUser)?;
+        store::set_disabled(&mut transaction, &by.tenant, id, disabled.then(|| self.clock.now())).await?;
+        tracing::info!(user.id = %id, disabled, "identity.set_user_disabled");
         self.commit(transaction).await
     }
 
@@ -215,15 +258,21 @@ impl Identity {
     }
 }
 
-fn is_email(text: &str) -> bool {
+pub(super) fn is_email(text: &str) -> bool {
     text.len() <= 254
         && !text.chars().any(|character| character.is_whitespace() || character.is_control())
         && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'))
 }
 
 fn taken(error: sqlx::Error, email: &str) -> Error {
-    match &error {
-        sqlx::Error::Database(cause) if cause.constraint() == Some("users_email_unique") => Error::EmailTaken(email.to_owned()),
-        _ => Error::Database(error),
-    }
+    if breaks(&error, "users_email_unique") { Error::EmailTaken(email.to_owned()) } else { error.into() }
+}
+
+fn owns_accounts(error: sqlx::Error) -> Error {
+    if breaks(&error, "service_accounts_owner") { Error::OwnsAccounts } else { error.into() }
+}
+
+/// Whether an error is about the constraint of that name.
+pub(super) fn breaks(error: &sqlx::Error, constraint: &str) -> bool {
+    matches!(error, sqlx::Error::Database(cause) if cause.constraint() == Some(constraint))
 }

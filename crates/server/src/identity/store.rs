@@ -1,4 +1,4 @@
-//! Users and sessions in the database.
+//! Users, memberships and sessions in the database.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -12,25 +12,46 @@ pub struct User {
     pub created_at: DateTime<Utc>,
 }
 
-/// What logging in needs to know of a user.
+/// What logging in needs to know of a person.
 pub struct Credentials {
     pub user: User,
     pub password_hash: Option<String>,
-    pub disabled: bool,
 }
 
 /// What authenticating a request needs to know: the user behind a live session.
 pub struct SessionUser {
     pub user: User,
     pub kind: String,
-    pub disabled: bool,
+    /// Whether the login proved who the user is to the whole server, not to this tenant only.
+    pub spans_tenants: bool,
 }
 
-pub async fn insert_user(connection: &mut PgConnection, tenant: &TenantId, user: &User, password_hash: &str) -> sqlx::Result<()> {
+/// A tenant that somebody is a member of.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    pub tenant: TenantId,
+    /// The tenant's name for people.
+    pub name: String,
+    /// Neither the tenant nor the member is switched off.
+    pub usable: bool,
+}
+
+/// A session about to be stored.
+pub struct NewSession<'a> {
+    pub id: SessionId,
+    pub tenant: &'a TenantId,
+    pub user: UserId,
+    pub created_at: DateTime<Utc>,
+    pub expires_at: DateTime<Utc>,
+    /// See [`SessionUser::spans_tenants`]. When in doubt, false.
+    pub spans_tenants: bool,
+}
+
+/// Stores a person's account without making it a member anywhere.
+pub async fn insert_account(connection: &mut PgConnection, user: &User, password_hash: Option<&str>) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into users (id, tenant_id, email, display_name, password_hash, created_at) values ($1, $2, $3, $4, $5, $6)",
+        "insert into users (id, email, display_name, password_hash, created_at) values ($1, $2, $3, $4, $5)",
         user.id.as_uuid(),
-        tenant.as_str(),
         user.email,
         user.display_name,
         password_hash,
@@ -41,15 +62,28 @@ pub async fn insert_user(connection: &mut PgConnection, tenant: &TenantId, user:
     Ok(())
 }
 
-pub async fn find_credentials(
+/// Makes a user a member of a tenant. False when it is one already.
+pub async fn insert_membership(
     connection: &mut PgConnection,
     tenant: &TenantId,
-    email: &str,
-) -> sqlx::Result<Option<Credentials>> {
-    let row = sqlx::query!(
-        "select id, email, display_name, created_at, password_hash, disabled_at is not null as \"disabled!\"
-         from users where tenant_id = $1 and lower(email) = lower($2) and kind = 'user'",
+    user: UserId,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let result = sqlx::query!(
+        "insert into memberships (tenant_id, user_id, created_at) values ($1, $2, $3) on conflict do nothing",
         tenant.as_str(),
+        user.as_uuid(),
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected() > 0)
+}
+
+/// The account of a person, whatever tenants it is a member of.
+pub async fn find_credentials(connection: &mut PgConnection, email: &str) -> sqlx::Result<Option<Credentials>> {
+    let row = sqlx::query!(
+        "select id, email, display_name, created_at, password_hash from users where lower(email) = lower($1) and kind = 'user'",
         email,
     )
     .fetch_optional(connection)
@@ -57,10 +91,10 @@ pub async fn find_credentials(
     Ok(row.map(|row| Credentials {
         user: User { id: row.id.into(), email: row.email, display_name: row.display_name, created_at: row.created_at },
         password_hash: row.password_hash,
-        disabled: row.disabled,
     }))
 }
 
+/// The user behind a session that has not ended, in a tenant and as a member that are not switched off.
 pub async fn find_session_user(
     connection: &mut PgConnection,
     tenant: &TenantId,
@@ -68,9 +102,13 @@ pub async fn find_session_user(
     now: DateTime<Utc>,
 ) -> sqlx::Result<Option<SessionUser>> {
     let row = sqlx::query!(
-        "select users.id, email, display_name, users.created_at, kind, disabled_at is not null as \"disabled!\"
-         from sessions join users on users.id = user_id
-         where sessions.id = $1 and sessions.tenant_id = $2 and expires_at > $3",
+        "select users.id, email, display_name, users.created_at, kind, spans_tenants
+         from sessions
+         join users on users.id = sessions.user_id
+         join memberships on memberships.tenant_id = sessions.tenant_id and memberships.user_id = sessions.user_id
+         join tenants on tenants.id = sessions.tenant_id
+         where sessions.id = $1 and sessions.tenant_id = $2 and expires_at > $3
+           and memberships.disabled_at is null and tenants.disabled_at is null and tenants.deleted_at is null",
         session.as_uuid(),
         tenant.as_str(),
         now,
@@ -80,13 +118,80 @@ pub async fn find_session_user(
     Ok(row.map(|row| SessionUser {
         user: User { id: row.id.into(), email: row.email, display_name: row.display_name, created_at: row.created_at },
         kind: row.kind,
-        disabled: row.disabled,
+        spans_tenants: row.spans_tenants,
+    }))
+}
+
+/// The tenants that somebody is a member of, the one used last first, then the one joined first.
+pub async fn list_memberships(connection: &mut PgConnection, user: UserId) -> sqlx::Result<Vec<Membership>> {
+    let rows = sqlx::query!(
+        "select tenants.id, name, memberships.disabled_at is null and tenants.disabled_at is null as \"usable!\"
+         from memberships join tenants on tenants.id = tenant_id
+         where user_id = $1 and deleted_at is null
+         order by last_login_at desc nulls last, memberships.created_at, tenants.id",
+        user.as_uuid(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let tenant = |id: String| TenantId::try_from(id).map_err(|error| sqlx::Error::Decode(error.into()));
+    rows.into_iter().map(|row| Ok(Membership { tenant: tenant(row.id)?, name: row.name, usable: row.usable })).collect()
+}
+
+/// Notes that somebody logged in to a tenant.
+pub async fn update_last_login(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    user: UserId,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update memberships set last_login_at = $3 where tenant_id = $1 and user_id = $2",
+        tenant.as_str(),
+        user.as_uuid(),
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A member of any kind: person, service account, agent.
+pub async fn find_member(connection: &mut PgConnection, tenant: &TenantId, id: UserId) -> sqlx::Result<Option<User>> {
+    let row = sqlx::query!(
+        "select id, email, display_name, users.created_at from users
+         join memberships on user_id = users.id where tenant_id = $1 and users.id = $2",
+        tenant.as_str(),
+        id.as_uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| User { id: row.id.into(), email: row.email, display_name: row.display_name, created_at: row.created_at }))
+}
+
+/// A member of any kind that is not switched off, and which kind it is.
+pub async fn find_enabled_member(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    id: UserId,
+) -> sqlx::Result<Option<(User, String)>> {
+    let row = sqlx::query!(
+        "select id, email, display_name, users.created_at, kind from users
+         join memberships on user_id = users.id where tenant_id = $1 and users.id = $2 and disabled_at is null",
+        tenant.as_str(),
+        id.as_uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| {
+        let user = User { id: row.id.into(), email: row.email, display_name: row.display_name, created_at: row.created_at };
+        (user, row.kind)
     }))
 }
 
 pub async fn find_user(connection: &mut PgConnection, tenant: &TenantId, id: UserId) -> sqlx::Result<Option<User>> {
     let row = sqlx::query!(
-        "select id, email, display_name, created_at from users where tenant_id = $1 and id = $2 and kind = 'user'",
+        "select id, email, display_name, users.created_at from users
+         join memberships on user_id = users.id where tenant_id = $1 and users.id = $2 and kind = 'user'",
         tenant.as_str(),
         id.as_uuid(),
     )
@@ -97,7 +202,8 @@ pub async fn find_user(connection: &mut PgConnection, tenant: &TenantId, id: Use
 
 pub async fn list_users(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<Vec<User>> {
     let rows = sqlx::query!(
-        "select id, email, display_name, created_at from users where tenant_id = $1 and kind = 'user' order by email",
+        "select id, email, display_name, users.created_at from users
+         join memberships on user_id = users.id where tenant_id = $1 and kind = 'user' order by email",
         tenant.as_str(),
     )
     .fetch_all(connection)
@@ -113,30 +219,78 @@ pub async fn is_empty(connection: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar!("select not exists (select from users where kind = 'user') as \"empty!\"").fetch_one(connection).await
 }
 
-/// Whether a user of that kind and tenant was deleted.
-pub async fn delete_user(connection: &mut PgConnection, tenant: &TenantId, id: UserId) -> sqlx::Result<bool> {
-    let result =
-        sqlx::query!("delete from users where tenant_id = $1 and id = $2 and kind = 'user'", tenant.as_str(), id.as_uuid())
-            .execute(connection)
-            .await?;
+/// Whether such a person was a member and is none any more. Roles and sessions go with the membership.
+pub async fn delete_membership(connection: &mut PgConnection, tenant: &TenantId, id: UserId) -> sqlx::Result<bool> {
+    let result = sqlx::query!(
+        "delete from memberships using users
+         where memberships.tenant_id = $1 and user_id = $2 and users.id = user_id and kind = 'user'",
+        tenant.as_str(),
+        id.as_uuid(),
+    )
+    .execute(connection)
+    .await?;
     Ok(result.rows_affected() > 0)
 }
 
-pub async fn insert_session(
+/// Deletes the account of somebody who is no member of any tenant.
+pub async fn delete_homeless(connection: &mut PgConnection, id: UserId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "delete from users where id = $1 and not exists (select from memberships where user_id = users.id)",
+        id.as_uuid()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether such a person is a member. One that is switched off loses its sessions.
+pub async fn set_disabled(
     connection: &mut PgConnection,
     tenant: &TenantId,
-    session: SessionId,
-    user: UserId,
-    now: DateTime<Utc>,
-    expires_at: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "insert into sessions (id, tenant_id, user_id, created_at, expires_at) values ($1, $2, $3, $4, $5)",
-        session.as_uuid(),
+    id: UserId,
+    disabled_at: Option<DateTime<Utc>>,
+) -> sqlx::Result<bool> {
+    let result = sqlx::query!(
+        "update memberships set disabled_at = $3 where tenant_id = $1 and user_id = $2",
         tenant.as_str(),
-        user.as_uuid(),
-        now,
-        expires_at,
+        id.as_uuid(),
+        disabled_at,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if disabled_at.is_some() {
+        sqlx::query!("delete from sessions where tenant_id = $1 and user_id = $2", tenant.as_str(), id.as_uuid())
+            .execute(connection)
+            .await?;
+    }
+    Ok(result.rows_affected() > 0)
+}
+
+/// Replaces a person's password and ends all sessions but the one that `kept` names.
+pub async fn update_password(
+    connection: &mut PgConnection,
+    id: UserId,
+    password_hash: &str,
+    kept: SessionId,
+) -> sqlx::Result<()> {
+    sqlx::query!("update users set password_hash = $2 where id = $1 and kind = 'user'", id.as_uuid(), password_hash)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!("delete from sessions where user_id = $1 and id <> $2", id.as_uuid(), kept.as_uuid())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub async fn insert_session(connection: &mut PgConnection, session: &NewSession<'_>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into sessions (id, tenant_id, user_id, created_at, expires_at, spans_tenants) values ($1, $2, $3, $4, $5, $6)",
+        session.id.as_uuid(),
+        session.tenant.as_str(),
+        session.user.as_uuid(),
+        session.created_at,
+        session.expires_at,
+        session.spans_tenants,
     )
     .execute(connection)
     .await?;

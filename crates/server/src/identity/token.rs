@@ -26,12 +26,30 @@ pub struct Claims {
     pub email: String,
     #[serde(rename = "sid")]
     pub session: SessionId,
-    #[serde(rename = "tid")]
+    #[serde(rename = "tenantId")]
     pub tenant: TenantId,
     #[serde(rename = "use")]
     pub purpose: Use,
     pub iat: i64,
     pub exp: i64,
+}
+
+/// What kind of token a text may be, by the algorithm that its header names. The header is not trusted: it only says which of the
+/// two checks to make, and each check takes one algorithm and one kind of key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// A person's login, signed with this server's own secret.
+    Session,
+    /// A token of a service account, signed with a published key.
+    Machine,
+}
+
+pub fn family(token: &str) -> Result<Family, Refused> {
+    match jsonwebtoken::decode_header(token).map_err(|_| Refused::Invalid)?.alg {
+        Algorithm::HS256 => Ok(Family::Session),
+        Algorithm::ES256 => Ok(Family::Machine),
+        _ => Err(Refused::Invalid),
+    }
 }
 
 /// Why a token is not accepted.

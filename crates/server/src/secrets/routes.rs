@@ -220,6 +220,7 @@ impl From<Error> for Problem {
             Error::InvalidName(_) => fault("$.key", message),
             Error::InvalidValue(_) => fault("$.value", message),
             Error::Database(cause) => cause.into(),
+            Error::StaleMasterKey => Self::new(Code::Unavailable, message),
             Error::WrongMasterKey { .. } | Error::Damaged { .. } | Error::NoKey(_) => Self::internal(message),
         }
     }

@@ -33,6 +33,8 @@ pub enum Error {
     Damaged { name: String },
     #[error("tenant '{0}' has no data key in the vault")]
     NoKey(TenantId),
+    #[error("the master key was replaced on another node: start this one again with the new key")]
+    StaleMasterKey,
     #[error("secret '{0}'")]
     Unknown(String),
     #[error("{0}")]
@@ -115,6 +117,44 @@ impl Vault {
         *self.master.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);
         file.map_or(Ok(()), MasterFile::promote)?;
         Ok(id)
+    }
+
+    /// Makes the first data key of a new tenant. It can be used once the transaction is committed and [`Self::reload`] has run.
+    pub async fn create_tenant(&self, connection: &mut PgConnection, tenant: &TenantId) -> Result<(), Error> {
+        let master = self.master();
+        // Whoever wrapped a key with a replaced master key would make one that nobody can ever open.
+        if store::lock_keys(connection).await?.iter().any(|key| key.master_key_id != master.id()) {
+            return Err(Error::StaleMasterKey);
+        }
+        store::insert_key(connection, &wrap(&master, tenant.as_str(), 1, &DataKey::generate()), self.clock.now()).await?;
+        Ok(notify::announce(connection, &Change::Vault).await?)
+    }
+
+    /// Destroys the data keys of a tenant and with them all that was ever sealed for it. Call [`Self::reload`] after the commit.
+    pub async fn shred_tenant(&self, connection: &mut PgConnection, tenant: &TenantId) -> Result<(), Error> {
+        store::delete_tenant(connection, tenant).await?;
+        Ok(notify::announce(connection, &Change::Vault).await?)
+    }
+
+    /// Brings the keys in memory in line with those in the database: new tenants come, deleted ones go.
+    pub async fn reload(&self) -> Result<(), Error> {
+        let stored = store::list_keys(&mut *self.pool.acquire().await?).await?;
+        let master = self.master();
+        let known = self.ring.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let mut ring = Ring::new();
+        for key in stored {
+            let tenant = TenantId::try_from(key.tenant.clone()).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            let remembered = known.get(&tenant).and_then(|keys| keys.get(&key.version)).map(Arc::clone);
+            let data_key = remembered.map_or_else(|| unwrap(&master, &key).map(Arc::new), Ok)?;
+            ring.entry(tenant).or_default().insert(key.version, data_key);
+        }
+        *self.ring.write().unwrap_or_else(std::sync::PoisonError::into_inner) = ring;
+        Ok(())
+    }
+
+    /// Leaves no trace of removed keys in the table's files. Not to be called within a transaction.
+    pub async fn scrub_keys(&self) -> Result<(), Error> {
+        Ok(store::rewrite_keys(&mut *self.pool.acquire().await?).await?)
     }
 
     fn master(&self) -> Arc<MasterKey> {

@@ -36,6 +36,34 @@ pub async fn lock_keys(connection: &mut PgConnection) -> sqlx::Result<Vec<Wrappe
         .collect())
 }
 
+pub async fn list_keys(connection: &mut PgConnection) -> sqlx::Result<Vec<WrappedKey>> {
+    let rows = sqlx::query!("select tenant_id, version, master_key_id, wrapped from vault_keys order by tenant_id, version")
+        .fetch_all(connection)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| WrappedKey {
+            tenant: row.tenant_id,
+            version: row.version,
+            master_key_id: row.master_key_id,
+            wrapped: Sealed(row.wrapped),
+        })
+        .collect())
+}
+
+/// Removes the keys of a tenant and what the vault holds sealed with them.
+pub async fn delete_tenant(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<()> {
+    sqlx::query!("delete from secrets where tenant_id = $1", tenant.as_str()).execute(&mut *connection).await?;
+    sqlx::query!("delete from vault_keys where tenant_id = $1", tenant.as_str()).execute(connection).await?;
+    Ok(())
+}
+
+/// Writes the table of keys anew, because PostgreSQL keeps removed rows in its file until their place is needed.
+pub async fn rewrite_keys(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql("vacuum full vault_keys").execute(connection).await?;
+    Ok(())
+}
+
 /// Whether the key was stored; false when the tenant has one of that version already.
 pub async fn insert_key(connection: &mut PgConnection, key: &WrappedKey, now: DateTime<Utc>) -> sqlx::Result<bool> {
     let result = sqlx::query!(

@@ -108,12 +108,16 @@ pub async fn delete(connection: &mut PgConnection, tenant: &TenantId, id: Endpoi
     Ok(())
 }
 
-/// The endpoint of a token. The token itself decides about the tenant.
+/// The endpoint of a token. The token itself decides about the tenant, which must not be switched off.
 pub async fn find_target(connection: &mut PgConnection, token_digest: &[u8]) -> sqlx::Result<Option<Target>> {
-    let row =
-        sqlx::query!("select id, tenant_id, app_id, name, method from webhook_endpoints where token_digest = $1", token_digest)
-            .fetch_optional(connection)
-            .await?;
+    let row = sqlx::query!(
+        "select webhook_endpoints.id, tenant_id, app_id, webhook_endpoints.name, method
+             from webhook_endpoints join tenants on tenants.id = tenant_id
+             where token_digest = $1 and disabled_at is null and deleted_at is null",
+        token_digest
+    )
+    .fetch_optional(connection)
+    .await?;
     Ok(row.map(|row| Target {
         endpoint: row.id.into(),
         tenant: row.tenant_id,

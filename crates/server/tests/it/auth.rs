@@ -9,7 +9,7 @@ use weft_testkit::{
     server::{PASSWORD, url},
 };
 
-use crate::fixtures::{eventually, fault_paths};
+use crate::fixtures::{eventually, fault_paths, with};
 
 const ME: &str = "/api/v1/auth/me";
 
@@ -150,11 +150,13 @@ async fn logging_in_answers_two_tokens_and_the_user() {
     let server = TestServer::start().await;
     server.user("alice").await;
     let answer = login(&server.anonymous(), "alice@example.com", PASSWORD).await.expect(200);
-    assert_eq!(members(&answer.json), ["accessToken", "expiresIn", "refreshToken", "user"]);
+    assert_eq!(members(&answer.json), ["accessToken", "expiresIn", "refreshToken", "tenant", "user"]);
     assert_eq!(answer.value("/expiresIn"), json!(900));
     let me = server.anonymous().with_token(answer.text("/accessToken")).get(ME).await.expect(200);
-    assert_eq!(me.json, answer.value("/user"));
-    assert_eq!(members(&me.json), ["createdAt", "displayName", "email", "id"]);
+    assert_eq!(members(&answer.value("/user")), ["createdAt", "displayName", "email", "id"]);
+    let here = json!({ "tenant": "default", "name": "Default", "usable": true });
+    let more = json!({ "kind": "user", "tenant": "default", "memberships": [here] });
+    assert_eq!(me.json, with(answer.value("/user"), more));
 }
 
 #[tokio::test(flavor = "multi_thread")]

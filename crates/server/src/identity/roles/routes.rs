@@ -213,7 +213,7 @@ async fn permissions_of(
     if caller.id != user && !caller.permissions.is_administrator() {
         return Err(denied("*"));
     }
-    node.identity.user(&caller.tenant, user).await?;
+    node.identity.member(&caller.tenant, user).await?;
     let effective = node.identity.effective(&caller.tenant, user).await?;
     Ok(Body(Effective { roles: effective.roles, permissions: effective.permissions }))
 }

@@ -109,7 +109,7 @@ impl Identity {
         if !store::list(&mut transaction, &by.tenant).await?.iter().any(|known| known.name == role) {
             return Err(Error::NotDefined(role.to_owned()));
         }
-        if crate::identity::store::find_user(&mut transaction, &by.tenant, user).await?.is_none() {
+        if crate::identity::store::find_member(&mut transaction, &by.tenant, user).await?.is_none() {
             return Err(IdentityError::UnknownUser.into());
         }
         store::assign(&mut transaction, &by.tenant, user, role, Some(by.id), self.clock.now()).await?;

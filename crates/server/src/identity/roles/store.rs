@@ -55,8 +55,8 @@ pub async fn effective(connection: &mut PgConnection, tenant: &TenantId, user: U
 pub async fn lock_administrators(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<Vec<UserId>> {
     lock_admin_role(connection, tenant).await?;
     let holders = sqlx::query_scalar!(
-        "select user_id from role_assignments join users on users.id = user_id
-         where role_assignments.tenant_id = $1 and role = $2 and disabled_at is null",
+        "select user_id from role_assignments join memberships using (tenant_id, user_id)
+         where tenant_id = $1 and role = $2 and disabled_at is null",
         tenant.as_str(),
         super::ADMIN,
     )
@@ -181,10 +181,16 @@ pub async fn revoke(connection: &mut PgConnection, tenant: &TenantId, user: User
     Ok(result.rows_affected() > 0)
 }
 
+/// The keys of the platform, which are those of the tenant `default`, and those of the tenant's apps.
 pub async fn list_permissions(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<Vec<Permission>> {
-    sqlx::query_as!(Permission, "select key, description from permissions where tenant_id = $1 order by key", tenant.as_str())
-        .fetch_all(connection)
-        .await
+    sqlx::query_as!(
+        Permission,
+        "select key, description from permissions
+         where tenant_id = $1 or (tenant_id = 'default' and source_app is null and not of_the_instance) order by key",
+        tenant.as_str()
+    )
+    .fetch_all(connection)
+    .await
 }
 
 /// Makes the catalogue hold exactly `permissions` for an app.

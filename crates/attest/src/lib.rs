@@ -1,0 +1,10 @@
+//! What a server says under its own name: signatures that others can check without asking it.
+//!
+//! Keys are ES256 pairs named by their thumbprint. A signature names its purpose in the header's `typ`, and checking one pins
+//! both the algorithm and the purpose. This crate knows no tenants, tables, clocks or files; every failure is a refusal.
+
+mod key;
+mod set;
+
+pub use key::{InvalidKey, Jwk, PublicKey, Refused, SigningKey};
+pub use set::KeySet;

@@ -1,0 +1,183 @@
+//! Logging in and out, moving between tenants, and authenticating every request.
+
+use std::sync::Arc;
+
+use sqlx::PgConnection;
+use weft_model::{Fault, Principal, Proof, Secret, SessionId, TenantId, UserId};
+
+use super::{
+    accounts::AccessClaims,
+    password,
+    service::{Error, Identity, Login, Shown},
+    store::{self, Membership, NewSession, User},
+    token::{self, ACCESS, Claims, REFRESH, Refused, Use},
+};
+
+impl Identity {
+    /// The principal behind an access token. Which key checks it follows from its algorithm, and a key takes one algorithm only.
+    pub async fn authenticate(&self, token: &str) -> Result<Arc<Principal>, Error> {
+        match token::family(token)? {
+            token::Family::Session => {
+                let claims = self.key.check(token, Use::Access, self.clock.now())?;
+                self.principals.get_or_load(&Shown::Session(claims.session), self.load_session(&claims)).await
+            }
+            token::Family::Machine => {
+                let claims = self.check_machine_token(token).await?;
+                let shown = Shown::Machine(claims.credential, claims.scope.clone());
+                self.principals.get_or_load(&shown, self.load_machine(&claims)).await
+            }
+        }
+    }
+
+    async fn load_session(&self, claims: &Claims) -> Result<Arc<Principal>, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let session = self.live_session(&mut connection, claims).await?;
+        let proof = Proof::Session { id: claims.session, spans_tenants: session.spans_tenants };
+        self.principal(&mut connection, &claims.tenant, (session.user, &session.kind), proof).await.map(Arc::new)
+    }
+
+    async fn load_machine(&self, claims: &AccessClaims) -> Result<Arc<Principal>, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let (user, kind) = self.live_credential(&mut connection, claims).await?;
+        let mut principal =
+            self.principal(&mut connection, &claims.tenant, (user, &kind), Proof::Credential(claims.credential)).await?;
+        if let Some(scope) = &claims.scope {
+            let scopes = weft_model::scope::permissions(scope).map_err(|_| Refused::Invalid)?;
+            principal.permissions = principal.permissions.intersection(&scopes);
+        }
+        Ok(Arc::new(principal))
+    }
+
+    async fn live_session(&self, connection: &mut PgConnection, claims: &Claims) -> Result<store::SessionUser, Error> {
+        store::find_session_user(connection, &claims.tenant, claims.session, self.clock.now())
+            .await?
+            .filter(|session| session.user.id == claims.sub)
+            .ok_or(Error::SessionEnded)
+    }
+
+    /// Starts a session in a tenant: the one that is asked for, else the one used last.
+    pub async fn login(&self, email: &str, password: Secret<String>, tenant: Option<&TenantId>) -> Result<Login, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let found = store::find_credentials(&mut connection, email.trim()).await?;
+        drop(connection);
+        let hash = found.as_ref().and_then(|credentials| credentials.password_hash.clone());
+        let fits = password::verify(password, hash).await;
+        let user = found.filter(|_| fits).ok_or(Error::InvalidCredentials)?.user;
+        let mut transaction = self.pool.begin().await?;
+        let tenant = self.choose_tenant(&mut transaction, user.id, tenant).await?;
+        let login = self.start_session(&mut transaction, tenant, user, true).await?;
+        transaction.commit().await?;
+        Ok(login)
+    }
+
+    /// Stores a session of somebody whose identity was proved just now, and signs its tokens. `spans_tenants` says whether it was
+    /// proved to the whole server, as by a password, or to this tenant only.
+    pub(super) async fn start_session(
+        &self,
+        connection: &mut PgConnection,
+        tenant: TenantId,
+        user: User,
+        spans_tenants: bool,
+    ) -> Result<Login, Error> {
+        let now = self.clock.now();
+        let id = SessionId::generate(now);
+        let session =
+            NewSession { id, tenant: &tenant, user: user.id, created_at: now, expires_at: now + REFRESH, spans_tenants };
+        store::insert_session(connection, &session).await?;
+        store::update_last_login(connection, &tenant, user.id, now).await?;
+        let access_token = self.key.sign(&self.claims(&tenant, &user, id, Use::Access));
+        let refresh_token = self.key.sign(&self.claims(&tenant, &user, id, Use::Refresh));
+        Ok(Login { access_token, refresh_token, user, tenant })
+    }
+
+    fn claims(&self, tenant: &TenantId, user: &User, session: SessionId, purpose: Use) -> Claims {
+        let now = self.clock.now();
+        let (email, lifetime) = match purpose {
+            Use::Access => (user.email.clone(), ACCESS),
+            Use::Refresh => (String::new(), REFRESH),
+        };
+        let (iat, exp) = (now.timestamp(), (now + lifetime).timestamp());
+        Claims { sub: user.id, email, session, tenant: tenant.clone(), purpose, iat, exp }
+    }
+
+    /// A new access token for a live session, which it does not outlive, and its seconds to live.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<(String, i64), Error> {
+        let claims = self.key.check(refresh_token, Use::Refresh, self.clock.now())?;
+        let session = self.live_session(&mut *self.pool.acquire().await?, &claims).await?;
+        let mut access = self.claims(&claims.tenant, &session.user, claims.session, Use::Access);
+        access.exp = access.exp.min(claims.exp);
+        Ok((self.key.sign(&access), access.exp - access.iat))
+    }
+
+    /// Ends the session of a refresh token, and with it every access token made from it.
+    pub async fn logout(&self, refresh_token: &str) -> Result<(), Error> {
+        let claims = self.key.check(refresh_token, Use::Refresh, self.clock.now())?;
+        let mut transaction = self.pool.begin().await?;
+        store::delete_session(&mut transaction, &claims.tenant, claims.session).await?;
+        self.commit(transaction).await
+    }
+
+    /// The tenant that a person wants to work in, or the one used last, or joined first.
+    async fn choose_tenant(
+        &self,
+        connection: &mut PgConnection,
+        user: UserId,
+        wanted: Option<&TenantId>,
+    ) -> Result<TenantId, Error> {
+        let mut usable = store::list_memberships(connection, user).await?.into_iter().filter(|membership| membership.usable);
+        match wanted {
+            None => usable.next().map(|membership| membership.tenant).ok_or(Error::InvalidCredentials),
+            Some(wanted) => {
+                let chosen = usable.map(|membership| membership.tenant).find(|tenant| tenant == wanted);
+                chosen.ok_or_else(|| Error::NotAMember(wanted.clone()))
+            }
+        }
+    }
+
+    /// Starts a session of the same person in another tenant. The one that asks stays.
+    pub async fn switch_tenant(&self, by: &Principal, tenant: &TenantId) -> Result<Login, Error> {
+        match by.proof {
+            Proof::Session { spans_tenants: true, .. } => {}
+            Proof::Session { .. } => return Err(Error::BoundToTenant(tenant.clone())),
+            Proof::Credential(_) => return Err(Error::PeopleOnly),
+        }
+        let mut transaction = self.pool.begin().await?;
+        let user = store::find_user(&mut transaction, &by.tenant, by.id).await?.ok_or(Error::UnknownUser)?;
+        let tenant = self.choose_tenant(&mut transaction, by.id, Some(tenant)).await?;
+        let login = self.start_session(&mut transaction, tenant, user, true).await?;
+        transaction.commit().await?;
+        Ok(login)
+    }
+
+    /// The tenants that a caller may see itself in: all of a person that is known to the whole server, else the one of the token.
+    pub async fn memberships(&self, by: &Principal) -> Result<Vec<Membership>, Error> {
+        let mut all = store::list_memberships(&mut *self.pool.acquire().await?, by.id).await?;
+        if !matches!(by.proof, Proof::Session { spans_tenants: true, .. }) {
+            all.retain(|membership| membership.tenant == by.tenant);
+        }
+        Ok(all)
+    }
+
+    /// Replaces a person's password, which ends every other session of that person.
+    pub async fn change_password(&self, by: &Principal, current: Secret<String>, new: Secret<String>) -> Result<(), Error> {
+        let kept = match by.proof {
+            Proof::Session { id, spans_tenants: true } => id,
+            Proof::Session { .. } => return Err(Error::BoundToTenant(by.tenant.clone())),
+            Proof::Credential(_) => return Err(Error::PeopleOnly),
+        };
+        let faults = password::faults(new.expose(), "$.newPassword");
+        if !faults.is_empty() {
+            return Err(Error::Invalid(faults));
+        }
+        let known = store::find_credentials(&mut *self.pool.acquire().await?, &by.email).await?;
+        let hash = known.filter(|known| known.user.id == by.id).and_then(|known| known.password_hash);
+        if !password::verify(current, hash).await {
+            return Err(Error::Invalid(vec![Fault::new("$.currentPassword", "is not your password")]));
+        }
+        let hash = password::hash(new).await;
+        let mut transaction = self.pool.begin().await?;
+        store::update_password(&mut transaction, by.id, &hash, kept).await?;
+        tracing::info!(user.id = %by.id, "identity.change_password");
+        self.commit(transaction).await
+    }
+}

@@ -1,0 +1,218 @@
+//! How each route is called so that it would succeed for whoever may call it. What a request uses up is made anew for each.
+
+use serde_json::{Value, json};
+use weft_testkit::server::PASSWORD;
+
+use super::world::World;
+use crate::fixtures::app;
+
+/// One request.
+pub struct Sample {
+    pub path: String,
+    pub body: Body,
+}
+
+pub enum Body {
+    None,
+    Json(Value),
+    Form(String),
+    Archive(Vec<(&'static str, &'static str)>),
+}
+
+/// Routes with a parameter that finds nothing of a tenant: what is named may be absent, or is everybody's.
+pub const NAMES_NOTHING: &[&str] = &[
+    // Removing what is not there is no mistake.
+    "DELETE /api/v1/apps/{app_id}",
+];
+
+/// Routes that show anybody what is their own, and with this key what is others'. The request is for what is others'.
+pub const BEYOND_ONES_OWN: &[(&str, &str)] = &[("GET /api/v1/runs/{run_id}", "admin:runs.read")];
+
+fn plain(path: impl Into<String>) -> Sample {
+    Sample { path: path.into(), body: Body::None }
+}
+
+fn json_body(path: impl Into<String>, body: Value) -> Sample {
+    Sample { path: path.into(), body: Body::Json(body) }
+}
+
+/// The request for a route, or `None` when nobody has said how it is called.
+pub async fn sample(world: &World<'_>, route: &str) -> Option<Sample> {
+    let (method, path) = route.split_once(' ')?;
+    match path {
+        path if path.starts_with("/api/v1/service-accounts") => accounts(world, method, path).await,
+        path if path.starts_with("/api/v1/tenants") => tenants(world, method, path).await,
+        path if path.starts_with("/api/v1/users") => users(world, method, path).await,
+        path if path.starts_with("/api/v1/roles") || path.starts_with("/api/v1/permissions") => roles(world, method, path).await,
+        path if path.starts_with("/api/v1/apps") || path.starts_with("/api/v1/integrations") => apps(world, method, path).await,
+        path if path.starts_with("/api/v1/platform") => secrets(world, method, path).await,
+        path if path.starts_with("/api/v1/auth") || path.starts_with("/oauth") => auth(world, route).await,
+        _ => others(world, route),
+    }
+}
+
+fn others(world: &World<'_>, route: &str) -> Option<Sample> {
+    Some(match route {
+        "POST /api/v1/hooks/{token}" => json_body(format!("/api/v1/hooks/{}", world.hook), json!({})),
+        "GET /api/v1/runs/{run_id}" => plain(format!("/api/v1/runs/{}", world.run)),
+        "POST /api/v1/vault/rotate-key" => json_body("/api/v1/vault/rotate-key", json!({})),
+        "GET /docs/errors/{code}" => plain("/docs/errors/forbidden"),
+        "GET /docs/{*rest}" => plain("/docs/index.html"),
+        "GET /"
+        | "GET /docs"
+        | "GET /docs/"
+        | "GET /api/openapi.json"
+        | "GET /health"
+        | "GET /health/ready"
+        | "GET /metrics"
+        | "GET /.well-known/jwks.json"
+        | "GET /.well-known/oauth-authorization-server"
+        | "GET /api/v1/runs"
+        | "GET /api/v1/status"
+        | "GET /api/v1/workers" => plain(route.trim_start_matches("GET ")),
+        _ => return None,
+    })
+}
+
+async fn auth(world: &World<'_>, route: &str) -> Option<Sample> {
+    let refresh_token = async || {
+        let api = world.server.login("without@example.com").await;
+        json!({ "refreshToken": api.refresh_token })
+    };
+    let credentials = |email: &str| json!({ "email": email, "password": PASSWORD });
+    let (_, path) = route.split_once(' ')?;
+    Some(match route {
+        "POST /api/v1/auth/login" => json_body(path, credentials("without@example.com")),
+        "POST /api/v1/auth/register" => json_body(path, credentials(&format!("{}@example.com", world.name("new")))),
+        "POST /api/v1/auth/refresh" | "POST /api/v1/auth/logout" => json_body(path, refresh_token().await),
+        "POST /api/v1/auth/switch" => json_body(path, json!({ "tenant": "default" })),
+        // With the right password the sessions of the caller would end.
+        "PUT /api/v1/auth/password" => json_body(path, json!({ "currentPassword": "wrong", "newPassword": "N3wPassword!" })),
+        "POST /api/v1/auth/signing-keys/rotate" => json_body(path, json!({})),
+        "POST /api/v1/auth/token" | "POST /oauth/token" => {
+            let account = &world.account;
+            let body = format!("grant_type=client_credentials&client_id={}&client_secret={}", account.id, account.key);
+            Sample { path: path.to_owned(), body: Body::Form(body) }
+        }
+        "GET /api/v1/auth/me" | "GET /api/v1/auth/mode" | "GET /api/v1/auth/signing-keys" => plain(path),
+        _ => return None,
+    })
+}
+
+async fn accounts(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
+    let account = if path.contains("{id}") { world.fresh_account().await } else { String::new() };
+    let at = |rest: &str| format!("/api/v1/service-accounts/{account}{rest}");
+    let actor = || json!({ "userId": world.administrator_id });
+    Some(match (method, path.trim_start_matches("/api/v1/service-accounts")) {
+        ("GET", "") => plain(path),
+        ("POST", "") => json_body(path, json!({ "slug": world.name("made") })),
+        ("DELETE", "/{id}") => plain(at("")),
+        ("POST", "/{id}/disable") => json_body(at("/disable"), json!({})),
+        ("POST", "/{id}/enable") => json_body(at("/enable"), json!({})),
+        ("POST", "/{id}/transfer-ownership") => {
+            json_body(at("/transfer-ownership"), json!({ "new_owner": world.administrator_id }))
+        }
+        ("GET", "/{id}/credentials") => plain(at("/credentials")),
+        ("POST", "/{id}/credentials") => json_body(at("/credentials"), json!({ "name": "k" })),
+        ("DELETE", "/{id}/credentials/{credential_id}") => {
+            let credential = world.fresh_credential(&account).await;
+            plain(at(&format!("/credentials/{credential}")))
+        }
+        ("GET", "/{id}/act-as") => plain(at("/act-as")),
+        ("POST" | "DELETE", "/{id}/act-as") => json_body(at("/act-as"), actor()),
+        _ => return None,
+    })
+}
+
+async fn tenants(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
+    let tenant = if path.contains("{tenant_id}") { world.fresh_tenant().await } else { String::new() };
+    let at = |rest: &str| format!("/api/v1/tenants/{tenant}{rest}");
+    Some(match (method, path.trim_start_matches("/api/v1/tenants")) {
+        ("GET", "") => plain(path),
+        ("POST", "") => {
+            let administrator = json!({ "email": "elsewhere@example.com" });
+            json_body(path, json!({ "id": world.name("made"), "administrator": administrator }))
+        }
+        ("GET", "/{tenant_id}") => plain(at("")),
+        ("DELETE", "/{tenant_id}") => plain(at(&format!("?confirm={tenant}"))),
+        ("POST", "/{tenant_id}/disable") => json_body(at("/disable"), json!({})),
+        ("POST", "/{tenant_id}/enable") => json_body(at("/enable"), json!({})),
+        _ => return None,
+    })
+}
+
+async fn users(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
+    let user = if path.contains("{id}") { world.fresh_user().await } else { String::new() };
+    let at = |rest: &str| format!("/api/v1/users/{user}{rest}");
+    Some(match (method, path.trim_start_matches("/api/v1/users")) {
+        ("GET", "") => plain(path),
+        ("POST", "") => json_body(path, json!({ "email": format!("{}@example.com", world.name("added")), "password": PASSWORD })),
+        ("GET" | "DELETE", "/{id}") => plain(at("")),
+        ("POST", "/{id}/disable") => json_body(at("/disable"), json!({})),
+        ("POST", "/{id}/enable") => json_body(at("/enable"), json!({})),
+        _ => return None,
+    })
+}
+
+async fn roles(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
+    let assignment = async || {
+        let (user, role) = (world.fresh_user().await, world.fresh_role().await);
+        json!({ "userId": user, "role": role })
+    };
+    Some(match (method, path.trim_start_matches("/api/v1")) {
+        ("GET", "/roles" | "/roles/assignments" | "/permissions" | "/permissions/available") => plain(path),
+        ("POST", "/roles") => json_body(path, json!({ "name": world.name("made") })),
+        ("PATCH", "/roles/{role_name}") => {
+            json_body(format!("/api/v1/roles/{}", world.fresh_role().await), json!({ "description": "new" }))
+        }
+        ("DELETE", "/roles/{role_name}") => plain(format!("/api/v1/roles/{}", world.fresh_role().await)),
+        ("POST", "/roles/assign") => json_body(path, assignment().await),
+        ("POST", "/roles/revoke") => {
+            let body = assignment().await;
+            world.administrator.post("/api/v1/roles/assign", body.clone()).await.expect(200);
+            json_body(path, body)
+        }
+        ("GET", "/permissions/{user_id}") => plain(format!("/api/v1/permissions/{}", world.administrator_id)),
+        _ => return None,
+    })
+}
+
+async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
+    let crm = |rest: &str| format!("/api/v1/apps/crm{rest}");
+    Some(match (method, path.trim_start_matches("/api/v1")) {
+        ("GET", "/apps" | "/integrations") => plain(path),
+        ("POST", "/apps") => json_body(path, app(&world.name("made"))),
+        ("GET", "/apps/{app_id}") => plain(crm("")),
+        ("DELETE", "/apps/{app_id}") => plain(format!("/api/v1/apps/{}", world.fresh_app().await)),
+        ("POST", "/apps/{app_id}/deploy") => {
+            let path = format!("/api/v1/apps/{}/deploy", world.fresh_app().await);
+            Sample { path, body: Body::Archive(vec![("index.ts", "serve({ rpc: {} })")]) }
+        }
+        ("GET", "/apps/{app_id}/versions") => plain(crm("/versions")),
+        ("POST", "/apps/{app_id}/rollback") => json_body(crm("/rollback"), json!({ "version": 1 })),
+        ("GET", "/apps/{app_id}/logs") => plain(crm("/logs")),
+        ("POST", "/apps/{app_id}/rpc") => json_body(crm("/rpc"), json!({ "method": "ping", "params": {} })),
+        ("GET", "/apps/{app_id}/webhooks") => plain(crm("/webhooks")),
+        ("GET", "/apps/{app_id}/worker/status") => plain(crm("/worker/status")),
+        ("POST", "/apps/{app_id}/worker/start") => json_body(crm("/worker/start"), json!({})),
+        ("POST", "/apps/{app_id}/worker/stop") => json_body("/api/v1/apps/echo/worker/stop", json!({})),
+        ("POST", "/integrations/{integration_id}/actions/{action_id}") => {
+            world.administrator.post("/api/v1/apps/echo/worker/start", json!({})).await.expect(200);
+            json_body("/api/v1/integrations/echo/actions/echo", json!({}))
+        }
+        ("PUT", "/integrations/{integration_id}/config") => json_body("/api/v1/integrations/echo/config", json!({})),
+        (_, "/apps/{app_id}/secrets" | "/apps/{app_id}/secrets/{key}") => {
+            secrets(world, method, &path.replace("{app_id}", "crm")).await?
+        }
+        _ => return None,
+    })
+}
+
+async fn secrets(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
+    Some(match (method, path.strip_suffix("/{key}")) {
+        ("GET", None) => plain(path),
+        ("POST", None) => json_body(path, json!({ "key": "KEY", "value": "v" })),
+        ("DELETE", Some(list)) => plain(format!("{list}/{}", world.fresh_secret(list).await)),
+        _ => return None,
+    })
+}
