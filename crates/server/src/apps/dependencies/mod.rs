@@ -67,7 +67,6 @@ pub struct Installer {
     account: Option<Account>,
     settings: Packages,
     jail: Jail,
-    niceness: u8,
     clock: Clock,
     environment: Environment,
 }
@@ -91,9 +90,8 @@ pub fn is_confined() -> bool {
 
 impl Installer {
     pub fn new((bun, caches): (PathBuf, PathBuf), account: Option<Account>, settings: &Settings, clock: Clock) -> Self {
-        let (packages, workers) = (settings.packages.clone(), &settings.workers);
-        let (jail, niceness) = (workers.jail, workers.niceness);
-        Self { bun, caches, account, settings: packages, jail, niceness, clock, environment: Environment::read() }
+        let (packages, jail) = (settings.packages.clone(), settings.workers.jail);
+        Self { bun, caches, account, settings: packages, jail, clock, environment: Environment::read() }
     }
 
     /// Installs what `package.json` in `folder` asks for. A lockfile is kept to; with the same one as the version before, the

@@ -166,7 +166,8 @@ impl<'a> Tool<'a> {
                 open_files: Some(OPEN_FILES),
                 file_size: Some(LARGEST_FILE),
                 processes: false,
-                niceness: self.installer.niceness,
+                // Somebody waits for it, and it is soon over.
+                niceness: 0,
             },
             network: self.registry.network(),
         }
