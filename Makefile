@@ -15,7 +15,7 @@ LISTEN ?= 127.0.0.1:9100
 BUN_PROJECTS := $(patsubst %/bun.lock,%,$(wildcard integrations/*/bun.lock crates/*/tests/*/bun.lock))
 # Inside node_modules, so that whoever deletes the packages deletes the stamp too.
 RUNTIME_READY := runtime/node_modules/.installed
-JS_READY := js/node_modules/.installed $(BUN_PROJECTS:%=%/node_modules/.installed)
+JS_READY := js/node_modules/.installed crates/testkit/sign-on/node_modules/.installed $(BUN_PROJECTS:%=%/node_modules/.installed)
 
 .PHONY: help up demo test check bench runtime js require
 
@@ -39,6 +39,7 @@ demo: require runtime ## Deploy the Slack integration and use it against a fake 
 	@scripts/demo.sh
 
 test: require runtime js ## Run all tests
+	@scripts/require-browser.sh
 	@scripts/test.sh
 
 check: require runtime js ## Formatting, lints, licences, generated files, types
@@ -64,6 +65,10 @@ runtime/node_modules/.installed: runtime/package-lock.json runtime/package.json 
 
 js/node_modules/.installed: js/package-lock.json js/package.json | require
 	cd js && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+crates/testkit/sign-on/node_modules/.installed: crates/testkit/sign-on/package-lock.json crates/testkit/sign-on/package.json | require
+	cd crates/testkit/sign-on && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 %/node_modules/.installed: %/bun.lock %/package.json | $(RUNTIME_READY)

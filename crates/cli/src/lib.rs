@@ -14,6 +14,7 @@ mod manifest;
 mod output;
 mod progress;
 mod serve;
+mod sign_on;
 mod sse;
 mod types;
 

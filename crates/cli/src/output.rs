@@ -68,6 +68,12 @@ impl Output {
         }
     }
 
+    /// Tells the person on stderr what has to be done for the command to go on; with `--json` as a value, because a program
+    /// has to learn of it too.
+    pub fn prompt(&self, value: &Value, human: impl FnOnce() -> String) {
+        write_err(&if self.is_json() { value.to_string() } else { human() });
+    }
+
     /// Reports why the command failed.
     pub fn error(&self, error: &CliError) {
         if error.is_closed_pipe() {

@@ -16,7 +16,7 @@ use crate::{
     config::Settings,
     db::notify::Change,
     host::{Accounts, Keys},
-    identity::Identity,
+    identity::{Identity, Oidc},
     integrations::Integrations,
     runs::Runs,
     secrets::Vault,
@@ -37,7 +37,8 @@ pub struct Node {
     pub stopping: CancellationToken,
     /// Work that outlives the request that began it; shutting down waits for it.
     pub background: TaskTracker,
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
+    pub oidc: Oidc,
     pub authority: Arc<Authority>,
     pub vault: Arc<Vault>,
     pub apps: Arc<Apps>,

@@ -14,6 +14,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use url::Url;
 use uuid::Uuid;
+use weft_jail::SystemResolver;
 use weft_model::{RunId, Secret};
 use weft_postgres::{Binaries, Cluster};
 use weft_workers::{Confinement, Endpoint, Host, HostSettings};
@@ -25,8 +26,8 @@ use crate::{
     config::{DEFAULT, Jail, ServeArgs, Settings},
     db::{self, notify},
     host::{Accounts, DataDir, Keys, Runtime},
-    http,
-    identity::Identity,
+    http::{self, outbound::Outbound},
+    identity::{Identity, Oidc, Policy},
     integrations::Integrations,
     node::Node,
     runs::Runs,
@@ -97,13 +98,14 @@ impl Server {
         let (runs, mut writers) = Runs::start(pool.clone(), clock.clone(), node_id);
         let (webhooks, delivering) = Webhooks::start(shared(), Arc::clone(&vault));
         writers.push(delivering);
+        let policy = Policy { registration_open: settings.registration_open, password_login: settings.password_login };
+        let signing = (keys.signing(&settings)?, Arc::clone(&authority));
+        let identity = Arc::new(Identity::new(shared(), signing, issuer(&settings), policy));
+        let outbound = Arc::new(Outbound::new(Arc::clone(&settings.egress_allow), SystemResolver)?);
+        let public_url = settings.public_url.clone().context("the public URL follows from the address")?;
         let node = Arc::new(Node {
-            identity: Identity::new(
-                shared(),
-                (keys.signing(&settings)?, Arc::clone(&authority)),
-                issuer(&settings),
-                settings.registration_open,
-            ),
+            oidc: Oidc::new(Arc::clone(&identity), Arc::clone(&vault), (outbound, clock.clone()), public_url),
+            identity,
             integrations: Integrations::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
             tenants: Tenants::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
             metrics: telemetry::metrics()?,
@@ -135,6 +137,11 @@ impl Server {
     /// The time, as this server sees it. For tests.
     pub fn now(&self) -> DateTime<Utc> {
         self.node.clock.now()
+    }
+
+    /// How many passwords were checked. For tests.
+    pub fn password_checks(&self) -> u64 {
+        self.node.identity.password_checks()
     }
 
     /// Waits for a signal, or for a part to fail that the server cannot be without.
@@ -188,7 +195,7 @@ impl Server {
 
 async fn serve(listener: TcpListener, node: Arc<Node>) -> std::io::Result<()> {
     let stopping = node.stopping.clone();
-    let service = http::router(&node).into_make_service();
+    let service = http::router(&node).into_make_service_with_connect_info::<SocketAddr>();
     drop(node);
     axum::serve(listener, service).with_graceful_shutdown(async move { stopping.cancelled().await }).await
 }
@@ -221,8 +228,11 @@ async fn tidy(node: Arc<Node>) {
         if let Err(error) = node.webhooks.tidy(node.settings.deliveries_kept).await {
             tracing::warn!(%error, "cannot tidy up webhook deliveries");
         }
-        if let Err(error) = node.identity.prune_sessions().await {
+        if let Err(error) = node.identity.tidy().await {
             tracing::warn!(%error, "cannot tidy up sessions");
+        }
+        if let Err(error) = node.oidc.tidy().await {
+            tracing::warn!(%error, "cannot tidy up logins");
         }
         if let Err(error) = node.tenants.erase().await {
             tracing::warn!(%error, "cannot erase a deleted tenant yet");

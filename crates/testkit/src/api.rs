@@ -7,6 +7,7 @@ use reqwest::{
     Client, Method, RequestBuilder,
     header::HeaderMap,
     multipart::{Form, Part},
+    redirect::Policy,
 };
 use serde_json::Value;
 
@@ -43,6 +44,13 @@ impl Api {
     #[must_use]
     pub fn with_refresh_token(mut self, token: impl Into<String>) -> Self {
         self.refresh_token = Some(token.into());
+        self
+    }
+
+    /// The same, but redirects are answers and not followed.
+    #[must_use]
+    pub fn staying(mut self) -> Self {
+        self.client = Client::builder().no_proxy().redirect(Policy::none()).build().expect("a client");
         self
     }
 

@@ -57,6 +57,19 @@ impl TestDatabase {
     pub async fn create() -> Self {
         RUNTIME.spawn(create()).await.expect("creating a database does not panic")
     }
+
+    /// Brings about what the product has no route for.
+    pub async fn execute(&self, statement: &'static str) {
+        let mut connection = PgConnection::connect(&self.url).await.expect("the database accepts connections");
+        sqlx::raw_sql(statement).execute(&mut connection).await.expect("the statement runs");
+    }
+
+    /// How many rows a table has.
+    pub async fn count(&self, table: &str) -> i64 {
+        let mut connection = PgConnection::connect(&self.url).await.expect("the database accepts connections");
+        let statement = AssertSqlSafe(format!("select count(*) from {table}"));
+        sqlx::query_scalar(statement).fetch_one(&mut connection).await.expect("the table can be read")
+    }
 }
 
 async fn create() -> TestDatabase {

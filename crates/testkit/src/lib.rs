@@ -5,6 +5,7 @@ pub mod api;
 pub mod database;
 pub mod npm;
 pub mod server;
+pub mod sign_on;
 pub mod slack;
 
 pub use api::{Answer, Api};

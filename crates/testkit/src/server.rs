@@ -94,6 +94,14 @@ impl TestServer {
         self.boot().await;
     }
 
+    /// The same, with other settings.
+    #[must_use]
+    pub async fn restart_with(mut self, arguments: ServeArgs) -> Self {
+        self.arguments = arguments;
+        self.restart().await;
+        self
+    }
+
     /// Stops the server in order.
     pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
@@ -172,6 +180,11 @@ impl TestServer {
         administrator.post("/api/v1/apps", manifest.clone()).await.expect(200);
         let id = manifest.get("appId").and_then(Value::as_str).expect("a manifest has an appId");
         administrator.deploy(id, &[("index.ts", backend)]).await.expect(200);
+    }
+
+    /// How many passwords the server has checked.
+    pub fn password_checks(&self) -> u64 {
+        self.server.as_ref().expect("the server runs").password_checks()
     }
 
     pub fn data_path(&self, name: &str) -> PathBuf {

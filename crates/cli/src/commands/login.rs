@@ -1,6 +1,7 @@
 //! `weft login`, `logout` and `whoami`: getting, dropping and showing the stored session.
 //!
-//! On a server without users the first login registers its administrator.
+//! On a server without users the first login registers its administrator. Where passwords do not serve, or when asked to, the
+//! login goes through a browser.
 
 use clap::Args;
 use reqwest::Method;
@@ -13,6 +14,7 @@ use crate::config::Login;
 use crate::error::{CliError, Result};
 use crate::input::{self, Question};
 use crate::output::printable;
+use crate::sign_on::{Provider, sign_on};
 
 const EMAIL: Question<'_> = Question { text: "E-mail", subject: "the e-mail address", instead: "pass --email or set WEFT_EMAIL" };
 const PASSWORD: Question<'_> =
@@ -29,6 +31,15 @@ pub struct LoginArguments {
     /// Password; asked for when absent, and better not written here
     #[arg(long, env = "WEFT_PASSWORD", hide_env_values = true)]
     password: Option<String>,
+    /// Tenant to work in, for members of several [default: the one used last; with --browser: default]
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    /// Log in through a browser on this machine, with the server's sign-on provider; the default where passwords do not serve
+    #[arg(long)]
+    browser: bool,
+    /// The sign-on provider for the browser, when the server has several
+    #[arg(long, value_name = "ID")]
+    provider: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +49,8 @@ struct Mode {
     setup_required: bool,
     #[serde(default = "yes")]
     password_login_enabled: bool,
+    #[serde(default)]
+    providers: Vec<Provider>,
 }
 
 fn yes() -> bool {
@@ -55,25 +68,78 @@ pub async fn login(context: &Context, arguments: &LoginArguments) -> Result<()> 
     let url = arguments.server.clone().map_or_else(|| context.server(), Ok)?;
     let client = Client::new(&url, Session::Anonymous)?;
     client.get(client.url(&["health"])).await?;
-    let mode: Mode = decode(&client.get(client.api(&["auth", "mode"])).await?)?;
-    if !mode.password_login_enabled && !mode.setup_required {
-        return Err(CliError::failed(format!("{} does not allow login with a password", client.base()))
-            .with_hint("set WEFT_TOKEN to an access token instead"));
+    let mut about = client.api(&["auth", "mode"]);
+    if let Some(tenant) = &arguments.tenant {
+        about.query_pairs_mut().append_pair("tenant", tenant);
     }
-    let credentials = arguments.credentials(context, &client, &mode)?;
-    if mode.setup_required {
-        client.send(Method::POST, client.api(&["auth", "register"]), &credentials).await?;
-    }
-    let answer = client.send(Method::POST, client.api(&["auth", "login"]), &credentials).await?;
+    let mode: Mode = decode(&client.get(about).await?)?;
+    let (answer, user) = match arguments.provider(&client, &mode)? {
+        Some(provider) => through_browser(context, &client, (provider, arguments.tenant.as_deref())).await?,
+        None => with_password(context, &client, (arguments, &mode)).await?,
+    };
     let tokens: Tokens = decode(&answer)?;
     let login = Login { url: client.base().to_owned(), access_token: tokens.access_token, refresh_token: tokens.refresh_token };
     context.store()?.save(&login)?;
-    let user = answer.get("user").cloned().unwrap_or_default();
     let result = json!({ "url": login.url, "user": user, "registered": mode.setup_required });
     context.output.show(&result, || format!("Logged in to {} as {}", login.url, email(&user)))
 }
 
+/// The tokens and the user.
+async fn with_password(
+    context: &Context,
+    client: &Client,
+    (arguments, mode): (&LoginArguments, &Mode),
+) -> Result<(Value, Value)> {
+    let mut credentials = arguments.credentials(context, client, mode)?;
+    if mode.setup_required {
+        client.send(Method::POST, client.api(&["auth", "register"]), &credentials).await?;
+    }
+    if let Some(tenant) = &arguments.tenant {
+        credentials["tenant"] = tenant.as_str().into();
+    }
+    let answer = client.send(Method::POST, client.api(&["auth", "login"]), &credentials).await?;
+    let user = answer.get("user").cloned().unwrap_or_default();
+    Ok((answer, user))
+}
+
+/// The tokens and the user.
+async fn through_browser(
+    context: &Context,
+    client: &Client,
+    (provider, tenant): (&Provider, Option<&str>),
+) -> Result<(Value, Value)> {
+    let answer = sign_on(context, client, (provider, tenant)).await?;
+    let tokens: Tokens = decode(&answer)?;
+    let authorized = Client::new(client.base(), Session::Token(tokens.access_token))?;
+    let user = authorized.get(authorized.api(&["auth", "me"])).await?;
+    Ok((answer, user))
+}
+
 impl LoginArguments {
+    /// The provider to log in with in a browser, unless it is to be a password.
+    fn provider<'a>(&self, client: &Client, mode: &'a Mode) -> Result<Option<&'a Provider>> {
+        let passwords_serve = mode.password_login_enabled || mode.setup_required;
+        if passwords_serve && !self.browser && self.provider.is_none() {
+            return Ok(None);
+        }
+        let ids = || mode.providers.iter().map(|provider| provider.id.as_str()).collect::<Vec<_>>().join(", ");
+        match (&self.provider, mode.providers.as_slice()) {
+            (_, []) if self.browser || self.provider.is_some() => {
+                Err(CliError::failed(format!("{} has no sign-on provider", client.base())))
+            }
+            (_, []) => Err(CliError::failed(format!("{} does not allow login with a password", client.base()))
+                .with_hint("set WEFT_TOKEN to an access token instead")),
+            (Some(id), providers) => {
+                providers.iter().find(|provider| provider.id == *id).map(Some).ok_or_else(|| {
+                    CliError::usage(format!("{} has no sign-on provider {id:?}; it has: {}", client.base(), ids()))
+                })
+            }
+            (None, [only]) => Ok(Some(only)),
+            (None, _) => Err(CliError::usage(format!("{} has several sign-on providers: {}", client.base(), ids()))
+                .with_hint("choose one with --provider")),
+        }
+    }
+
     fn credentials(&self, context: &Context, client: &Client, mode: &Mode) -> Result<Value> {
         if mode.setup_required {
             context.output.note(&format!(

@@ -10,5 +10,6 @@ mod listing;
 mod login;
 mod machine;
 mod secrets;
+mod sign_on;
 mod testing;
 mod versions;

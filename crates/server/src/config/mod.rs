@@ -6,12 +6,13 @@ mod packages;
 mod workers;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use chrono::Duration;
+use ipnet::IpNet;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -87,6 +88,8 @@ struct File {
     database_url: Option<String>,
     runtime_dir: Option<PathBuf>,
     registration: Option<String>,
+    password_login: Option<String>,
+    trusted_proxies: Option<Vec<String>>,
     egress_allow: Option<Vec<String>>,
     cors_origins: Option<Vec<String>>,
     #[serde(default)]
@@ -141,6 +144,8 @@ pub struct Settings {
     pub database_url: Option<Secret<String>>,
     pub runtime_dir: Option<PathBuf>,
     pub registration_open: bool,
+    pub password_login: bool,
+    pub trusted_proxies: Vec<IpNet>,
     /// What outside the public internet may be contacted.
     pub egress_allow: Arc<AddressGuard>,
     pub cors_origins: Vec<String>,
@@ -173,6 +178,8 @@ impl Settings {
         let listen = args.listen.or(file.listen).or(default.listen).unwrap_or_default();
         let format = args.log_format.or(file.log.format).or(default.log.format).unwrap_or_default();
         let registration = file.registration.or(default.registration).unwrap_or_default();
+        let password_login = file.password_login.or(default.password_login).unwrap_or_default();
+        let trusted_proxies = file.trusted_proxies.or(default.trusted_proxies).unwrap_or_default();
         let egress_allow = if args.egress_allow.is_empty() { file.egress_allow.unwrap_or_default() } else { args.egress_allow };
         let egress_allow = AddressGuard::new(&egress_allow).unwrap_or_else(|error| {
             problems.add(format!("egress_allow: {error}"));
@@ -187,6 +194,8 @@ impl Settings {
             database_url: args.database_url.or(file.database_url).filter(|url| !url.is_empty()).map(Secret::new),
             runtime_dir: args.runtime_dir.or(file.runtime_dir),
             registration_open: problems.choice("registration", &registration, ["open", "closed"]),
+            password_login: problems.choice("password_login", &password_login, ["on", "off"]),
+            trusted_proxies: trusted_proxies.iter().filter_map(|text| problems.network("trusted_proxies", text)).collect(),
             egress_allow: Arc::new(egress_allow),
             cors_origins: file.cors_origins.or(default.cors_origins).unwrap_or_default(),
             log_json: problems.choice("log.format", &format, ["json", "human"]),
@@ -283,6 +292,12 @@ impl Problems {
             self.add(format!("{name}: needs 64 hexadecimal digits; make one with: openssl rand -hex 32"));
         }
         Some(Secret::new(value))
+    }
+
+    /// An address or a network.
+    fn network(&mut self, name: &str, text: &str) -> Option<IpNet> {
+        let parsed = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>());
+        parsed.map_err(|_| self.add(format!("{name}: '{text}' is no address or CIDR range such as 10.0.0.0/8"))).ok()
     }
 }
 

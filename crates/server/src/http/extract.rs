@@ -204,6 +204,10 @@ rights! {
     ManageTenants = [instance] "platform:tenants.manage",
     RotateVault = [instance] "admin:vault.rotate",
     RotateSigningKeys = [instance] "admin:signing_keys.rotate",
+    /// Setting up single sign-on. Whoever can do that can make a provider that vouches for anybody, so it is not given alone.
+    ManageSignOn = "*",
+    /// Making links that log somebody in.
+    Invite = "auth.invite",
 }
 
 /// A caller that holds the right `R`.

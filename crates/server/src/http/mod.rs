@@ -1,12 +1,15 @@
 //! The HTTP surface as a whole: the router, what surrounds every request, and what all routes share.
 
+mod address;
 pub mod extract;
 mod metrics;
 mod openapi;
+pub mod outbound;
 pub mod page;
 pub mod problem;
 mod system;
 pub mod trace;
+pub mod visit;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -49,10 +49,13 @@ codes! {
     InvalidRequest "invalid_request" BAD_REQUEST "The request is not understood",
     ValidationFailed "validation_failed" BAD_REQUEST "The document breaks its rules",
     LastAdministrator "last_administrator" BAD_REQUEST "The last administrator must stay",
+    ProviderInUse "provider_in_use" BAD_REQUEST "Users sign on through the provider",
     InvalidArchive "invalid_archive" BAD_REQUEST "The archive cannot be deployed",
     Unauthenticated "unauthenticated" UNAUTHORIZED "Who is calling is not known",
+    SignOnFailed "sign_on_failed" UNAUTHORIZED "The sign-on did not succeed",
     Forbidden "forbidden" FORBIDDEN "The caller lacks the permission",
     TenantMismatch "tenant_mismatch" FORBIDDEN "The request names another tenant than the token",
+    NotAdmitted "not_admitted" FORBIDDEN "The account may not come in",
     NotFound "not_found" NOT_FOUND "There is no such thing",
     UnknownAction "unknown_action" NOT_FOUND "The integration has no such action",
     UnknownMethod "unknown_method" NOT_FOUND "The backend has no such method",
@@ -166,6 +169,11 @@ impl Problem {
 
     pub fn not_found(what: impl Display) -> Self {
         Self::new(Code::NotFound, format!("{what} not found"))
+    }
+
+    /// What is wrong and what to do, in words for a person.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     #[must_use]

@@ -46,7 +46,7 @@ impl Identity {
         }
         let made = new.password.is_none().then(make_password);
         let secret = new.password.clone().or_else(|| made.clone()).unwrap_or_else(make_password);
-        Ok(ReadyMember { new, hash: password::hash(secret).await, made })
+        Ok(ReadyMember { new, hash: self.passwords.hash(secret).await, made })
     }
 
     /// Makes a person a member, and an account first when there is none of that address. An existing account stays as it is.

@@ -1,6 +1,9 @@
 //! Passwords: the rule, hashing and checking. Argon2id with 19 MiB, two passes, one lane.
 
-use std::sync::LazyLock;
+use std::sync::{
+    Arc, LazyLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use argon2::{
     Argon2,
@@ -10,7 +13,7 @@ use tokio::sync::Semaphore;
 use weft_model::{Fault, Secret};
 
 /// Hashing is costly on purpose; more at once than this would only make each slower and eat memory.
-static HASHING: Semaphore = Semaphore::const_new(2);
+const AT_ONCE: usize = 2;
 
 /// Checked when the account does not exist, so that the answer takes as long as for one that does.
 static NOBODY: LazyLock<String> = LazyLock::new(|| hash_now("nobody has this password"));
@@ -27,30 +30,51 @@ pub fn faults(password: &str, path: &str) -> Vec<Fault> {
     rules.into_iter().filter(|(kept, _)| !kept).map(|(_, message)| Fault::new(path, message)).collect()
 }
 
-/// Hashes a password into a PHC string.
-pub async fn hash(password: Secret<String>) -> String {
-    blocking(move || hash_now(password.expose())).await
+/// Hashes and checks passwords, some at a time.
+pub struct Passwords {
+    turns: Semaphore,
+    checks: Arc<AtomicU64>,
 }
 
-/// Whether `password` is the one that `hash` was made from. Without a hash it takes as long and is false.
-pub async fn verify(password: Secret<String>, hash: Option<String>) -> bool {
-    blocking(move || {
-        let known = hash.is_some();
-        let text = hash.unwrap_or_else(|| NOBODY.clone());
-        PasswordHash::new(&text)
-            .is_ok_and(|parsed| Argon2::default().verify_password(password.expose().as_bytes(), &parsed).is_ok())
-            && known
-    })
-    .await
+impl Passwords {
+    pub fn new() -> Self {
+        // Now, because the first check of an unknown account must not take longer than others.
+        LazyLock::force(&NOBODY);
+        Self { turns: Semaphore::new(AT_ONCE), checks: Arc::default() }
+    }
+
+    /// Hashes a password into a PHC string.
+    pub async fn hash(&self, password: Secret<String>) -> String {
+        self.blocking(move || hash_now(password.expose())).await
+    }
+
+    /// Whether `password` is the one that `hash` was made from. Without a hash it takes as long and is false.
+    pub async fn verify(&self, password: Secret<String>, hash: Option<String>) -> bool {
+        let checks = Arc::clone(&self.checks);
+        self.blocking(move || {
+            let known = hash.is_some();
+            let text = hash.unwrap_or_else(|| NOBODY.clone());
+            checks.fetch_add(1, Ordering::Relaxed);
+            PasswordHash::new(&text)
+                .is_ok_and(|parsed| Argon2::default().verify_password(password.expose().as_bytes(), &parsed).is_ok())
+                && known
+        })
+        .await
+    }
+
+    /// How many passwords were checked against a hash, true or made up. For tests.
+    pub fn checks(&self) -> u64 {
+        self.checks.load(Ordering::Relaxed)
+    }
+
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let _permit = self.turns.acquire().await.expect("the semaphore is never closed");
+        tokio::task::spawn_blocking(work).await.expect("hashing does not panic")
+    }
 }
 
 fn hash_now(password: &str) -> String {
     Argon2::default().hash_password(password.as_bytes()).expect("Argon2id takes any password").to_string()
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let _permit = HASHING.acquire().await.expect("the semaphore is never closed");
-    tokio::task::spawn_blocking(work).await.expect("hashing does not panic")
 }
 
 #[cfg(test)]
@@ -69,10 +93,12 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_fits() {
         let secret = |text: &str| Secret::new(text.to_owned());
-        let hash = hash(secret("Str0ngPass!x")).await;
+        let passwords = Passwords::new();
+        let hash = passwords.hash(secret("Str0ngPass!x")).await;
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert!(verify(secret("Str0ngPass!x"), Some(hash.clone())).await);
-        assert!(!verify(secret("Str0ngPass!y"), Some(hash)).await);
-        assert!(!verify(secret("nobody has this password"), None).await);
+        assert!(passwords.verify(secret("Str0ngPass!x"), Some(hash.clone())).await);
+        assert!(!passwords.verify(secret("Str0ngPass!y"), Some(hash)).await);
+        assert!(!passwords.verify(secret("nobody has this password"), None).await);
+        assert_eq!(passwords.checks(), 3);
     }
 }

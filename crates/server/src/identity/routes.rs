@@ -9,11 +9,13 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use weft_model::{PrincipalKind, Secret, TenantId, UserId};
 
-use super::{Error, NewMember, accounts, roles, service::Login, store, token};
+use super::{
+    ClientNetwork, Error, NewMember, accounts, delivery, links, oidc, roles, service::Login, store, throttle::TooMany, token,
+};
 use crate::{
     http::{
         Message, Problems,
-        extract::{Authorized, Caller, Json, Path, rights, same_tenant},
+        extract::{Authorized, Caller, Json, Path, Query, rights, same_tenant},
         problem::{Code, Problem},
     },
     node::Node,
@@ -35,6 +37,9 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(enable_user))
         .merge(roles::router())
         .merge(accounts::router())
+        .merge(oidc::router())
+        .merge(links::router())
+        .merge(delivery::router())
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -82,7 +87,7 @@ struct RefreshToken {
 /// A person with an account.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct User {
+pub(super) struct User {
     id: UserId,
     email: String,
     display_name: Option<String>,
@@ -172,10 +177,10 @@ impl From<Login> for Tokens {
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct AccessToken {
-    access_token: String,
+pub(super) struct AccessToken {
+    pub access_token: String,
     /// Seconds until the access token expires.
-    expires_in: i64,
+    pub expires_in: i64,
 }
 
 /// How one can log in.
@@ -188,15 +193,8 @@ struct Mode {
     setup_required: bool,
     password_login_enabled: bool,
     magic_link_enabled: bool,
-    providers: Vec<Provider>,
-}
-
-/// A single sign-on provider.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct Provider {
-    id: String,
-    display_name: String,
+    /// The providers of single sign-on.
+    providers: Vec<oidc::Summary>,
 }
 
 /// Register a new user
@@ -206,19 +204,27 @@ struct Provider {
     responses((status = 201, body = Registered), Problems))]
 async fn register(
     State(node): State<Arc<Node>>,
+    from: ClientNetwork,
     Json(body): Json<Registration>,
 ) -> Result<(StatusCode, Body<Registered>), Problem> {
+    node.identity.knock(from)?;
     let user = node.identity.register(&body.email, body.password, body.display_name).await?;
     Ok((StatusCode::CREATED, Body(Registered { user: user.into() })))
 }
 
 /// Log in with e-mail and password
 ///
-/// A member of several tenants names the one to work in, or gets the one used last.
+/// A member of several tenants names the one to work in, or gets the one used last. Guessing is slowed: 429 says in `Retry-After`
+/// how long to wait.
 #[utoipa::path(post, path = "/api/v1/auth/login", tag = "auth", security(()), request_body = Credentials,
     responses((status = 200, body = Tokens), Problems))]
-async fn login(State(node): State<Arc<Node>>, Json(body): Json<Credentials>) -> Result<Body<Tokens>, Problem> {
-    Ok(Body(node.identity.login(&body.email, body.password, body.tenant.as_ref()).await?.into()))
+async fn login(
+    State(node): State<Arc<Node>>,
+    from: ClientNetwork,
+    Json(body): Json<Credentials>,
+) -> Result<Body<Tokens>, Problem> {
+    node.identity.knock(from)?;
+    Ok(Body(node.identity.login(&body.email, body.password, body.tenant.as_ref(), from).await?.into()))
 }
 
 /// Go on in another tenant
@@ -274,14 +280,15 @@ async fn me(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result<Bod
 }
 
 /// How one can log in here
-#[utoipa::path(get, path = "/api/v1/auth/mode", tag = "auth", security(()), responses((status = 200, body = Mode), Problems))]
-async fn mode(State(node): State<Arc<Node>>) -> Result<Body<Mode>, Problem> {
+#[utoipa::path(get, path = "/api/v1/auth/mode", tag = "auth", security(()), params(oidc::OfTenant),
+    responses((status = 200, body = Mode), Problems))]
+async fn mode(State(node): State<Arc<Node>>, Query(query): Query<oidc::OfTenant>) -> Result<Body<Mode>, Problem> {
     Ok(Body(Mode {
         auth_required: true,
         setup_required: node.identity.setup_required().await?,
-        password_login_enabled: true,
-        magic_link_enabled: false,
-        providers: Vec::new(),
+        password_login_enabled: node.identity.password_login_enabled().await?,
+        magic_link_enabled: true,
+        providers: oidc::summaries(&node, &query.tenant()).await?,
     }))
 }
 
@@ -361,11 +368,15 @@ impl From<Error> for Problem {
         match error {
             Error::Invalid(faults) => Self::new(Code::ValidationFailed, summary(&faults)).with_faults(faults),
             Error::EmailTaken(_) | Error::RoleNotDefined(_) => Self::new(Code::ValidationFailed, message),
-            Error::RegistrationClosed | Error::NotAMember(_) | Error::BoundToTenant(_) | Error::PeopleOnly => {
-                Self::new(Code::Forbidden, message)
-            }
+            Error::RegistrationClosed
+            | Error::PasswordRegistrationOff
+            | Error::PasswordLoginOff
+            | Error::NotAMember(_)
+            | Error::BoundToTenant(_)
+            | Error::PeopleOnly => Self::new(Code::Forbidden, message),
+            Error::TooMany(TooMany(wait)) => Self::new(Code::RateLimited, message).with_retry_after(Some(wait)),
             Error::OwnsAccounts | Error::AlreadyMember(_) => Self::new(Code::Conflict, message),
-            Error::InvalidCredentials | Error::Token(_) | Error::SessionEnded | Error::CredentialEnded => {
+            Error::InvalidCredentials | Error::Token(_) | Error::UnknownNonce | Error::SessionEnded | Error::CredentialEnded => {
                 Self::new(Code::Unauthenticated, message)
             }
             Error::Authority(cause) => cause.into(),
@@ -376,7 +387,8 @@ impl From<Error> for Problem {
     }
 }
 
-fn summary(faults: &[weft_model::Fault]) -> String {
+/// The faults of a document in one line.
+pub(super) fn summary(faults: &[weft_model::Fault]) -> String {
     let list: Vec<_> = faults.iter().map(|fault| format!("{} {}", fault.path.trim_start_matches("$."), fault.message)).collect();
     list.join("; ")
 }

@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
+use chrono::Duration;
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 use weft_model::{CredentialId, Fault, PermissionSet, Principal, Proof, Secret, SessionId, TenantId, UserId};
 
 use super::{
     accounts::{self, Verified},
-    password, roles,
+    delivery, links,
+    network::ClientNetwork,
+    password::{self, Passwords},
+    roles,
     store::{self, User},
+    throttle::{Throttle, TooMany},
     token::{Refused, SigningKey},
 };
 use crate::{
@@ -23,6 +28,8 @@ use crate::{
 
 /// Sessions, and tokens of machines, whose principal a node remembers.
 const REMEMBERED_PRINCIPALS: u64 = 50_000;
+/// How long it is remembered from where somebody logged in.
+const FAMILIAR: Duration = Duration::days(90);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,10 +39,18 @@ pub enum Error {
     EmailTaken(String),
     #[error("registration is closed on this server: ask an administrator for an account")]
     RegistrationClosed,
+    #[error("password registration is disabled on this server: sign on through a provider")]
+    PasswordRegistrationOff,
+    #[error("password login is disabled on this server: sign on through a provider")]
+    PasswordLoginOff,
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     #[error("invalid credentials")]
     InvalidCredentials,
     #[error("{0}")]
     Token(#[from] Refused),
+    #[error("invalid or expired nonce: sign on again")]
+    UnknownNonce,
     #[error("the session has ended or the account is disabled: log in again")]
     SessionEnded,
     #[error("the key of the service account was revoked or has expired, or the account is disabled")]
@@ -80,6 +95,15 @@ pub(super) enum Shown {
     Machine(CredentialId, Option<String>),
 }
 
+/// What the settings say about passwords.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Anybody may register, not only the first user.
+    pub registration_open: bool,
+    /// Passwords serve to log in. While there are no users they always do.
+    pub password_login: bool,
+}
+
 /// Users, sessions and what they may do.
 pub struct Identity {
     pub(super) pool: PgPool,
@@ -88,7 +112,9 @@ pub struct Identity {
     /// The name of this server in tokens of machines.
     pub(super) issuer: String,
     pub(super) key: SigningKey,
-    registration_open: bool,
+    policy: Policy,
+    pub(super) passwords: Passwords,
+    pub(super) throttle: Throttle,
     pub(super) principals: Cache<Shown, Arc<Principal>>,
     pub(super) verified: Verified,
     /// Changes whenever what is remembered is forgotten.
@@ -100,11 +126,12 @@ impl Identity {
         (pool, clock): (PgPool, Clock),
         (key, authority): (SigningKey, Arc<Authority>),
         issuer: String,
-        registration_open: bool,
+        policy: Policy,
     ) -> Self {
+        let (passwords, throttle) = (Passwords::new(), Throttle::new(clock.clone()));
         let principals = Cache::new(REMEMBERED_PRINCIPALS);
         let (verified, changes) = (Cache::new(REMEMBERED_PRINCIPALS), watch::Sender::default());
-        Self { pool, clock, authority, issuer, key, registration_open, principals, verified, changes }
+        Self { pool, clock, authority, issuer, key, policy, passwords, throttle, principals, verified, changes }
     }
 
     /// Forgets what is remembered of sessions and tokens.
@@ -163,6 +190,9 @@ impl Identity {
 
     /// Creates a user. The first one becomes administrator; later ones have no role until somebody gives them one.
     pub async fn register(&self, email: &str, password: Secret<String>, display_name: Option<String>) -> Result<User, Error> {
+        if !self.password_login_enabled().await? {
+            return Err(Error::PasswordRegistrationOff);
+        }
         let email = email.trim();
         let mut faults = password::faults(password.expose(), "$.password");
         if !is_email(email) {
@@ -173,14 +203,14 @@ impl Identity {
         }
         let tenant = TenantId::default_tenant();
         self.admit_registration().await?;
-        let hash = password::hash(password).await;
+        let hash = self.passwords.hash(password).await;
         let now = self.clock.now();
         let user = User { id: UserId::generate(now), email: email.to_owned(), display_name, created_at: now };
         let mut transaction = self.pool.begin().await?;
         // Serialises first registrations: exactly one of them finds the place empty.
         roles::store::lock_administrators(&mut transaction, &tenant).await?;
         let first = store::is_empty(&mut transaction).await?;
-        if !first && !self.registration_open {
+        if !first && !self.policy.registration_open {
             return Err(Error::RegistrationClosed);
         }
         store::insert_account(&mut transaction, &user, Some(&hash)).await.map_err(|error| taken(error, email))?;
@@ -194,12 +224,27 @@ impl Identity {
     }
 
     async fn admit_registration(&self) -> Result<(), Error> {
-        if self.registration_open || self.setup_required().await? { Ok(()) } else { Err(Error::RegistrationClosed) }
+        if self.policy.registration_open || self.setup_required().await? { Ok(()) } else { Err(Error::RegistrationClosed) }
     }
 
     /// Whether nobody has registered yet.
     pub async fn setup_required(&self) -> Result<bool, Error> {
         Ok(store::is_empty(&mut *self.pool.acquire().await?).await?)
+    }
+
+    /// Whether passwords serve to log in.
+    pub async fn password_login_enabled(&self) -> Result<bool, Error> {
+        Ok(self.policy.password_login || self.setup_required().await?)
+    }
+
+    /// Counts a costly request of somebody who has not logged in.
+    pub fn knock(&self, from: ClientNetwork) -> Result<(), Error> {
+        Ok(self.throttle.knock(from)?)
+    }
+
+    /// How many passwords were checked. For tests.
+    pub fn password_checks(&self) -> u64 {
+        self.passwords.checks()
     }
 
     /// A person who is a member of the tenant.
@@ -244,9 +289,15 @@ impl Identity {
         self.commit(transaction).await
     }
 
-    /// Removes sessions whose time is over. Run now and then.
-    pub async fn prune_sessions(&self) -> Result<u64, Error> {
-        Ok(store::delete_expired_sessions(&mut *self.pool.acquire().await?, self.clock.now()).await?)
+    /// Removes what has expired. Run now and then.
+    pub async fn tidy(&self) -> Result<(), Error> {
+        self.throttle.tidy();
+        let (mut connection, now) = (self.pool.acquire().await?, self.clock.now());
+        store::delete_expired_sessions(&mut connection, now).await?;
+        store::delete_old_networks(&mut connection, now - FAMILIAR).await?;
+        delivery::store::delete_expired(&mut connection, now).await?;
+        links::store::delete_expired(&mut connection, now - links::KEPT).await?;
+        Ok(())
     }
 
     /// Commits a change that other nodes have to learn of, and applies it here at once.
@@ -264,7 +315,7 @@ pub(super) fn is_email(text: &str) -> bool {
         && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'))
 }
 
-fn taken(error: sqlx::Error, email: &str) -> Error {
+pub(super) fn taken(error: sqlx::Error, email: &str) -> Error {
     if breaks(&error, "users_email_unique") { Error::EmailTaken(email.to_owned()) } else { error.into() }
 }
 

@@ -7,11 +7,23 @@ use weft_model::{Fault, Principal, Proof, Secret, SessionId, TenantId, UserId};
 
 use super::{
     accounts::AccessClaims,
+    network::ClientNetwork,
     password,
     service::{Error, Identity, Login, Shown},
     store::{self, Membership, NewSession, User},
     token::{self, ACCESS, Claims, REFRESH, Refused, Use},
 };
+
+/// To whom somebody has proved who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proved {
+    /// To the whole server, as a password does.
+    ToTheServer,
+    /// To one tenant, as its single sign-on does, or a link that its administrator made.
+    ToTheTenant,
+    /// To a program, which vouches for it with a provider's token. The session ends with its only access token.
+    Elsewhere,
+}
 
 impl Identity {
     /// The principal behind an access token. Which key checks it follows from its algorithm, and a key takes one algorithm only.
@@ -55,36 +67,55 @@ impl Identity {
             .ok_or(Error::SessionEnded)
     }
 
-    /// Starts a session in a tenant: the one that is asked for, else the one used last.
-    pub async fn login(&self, email: &str, password: Secret<String>, tenant: Option<&TenantId>) -> Result<Login, Error> {
+    /// Starts a session in a tenant: the one that is asked for, else the one used last. An account that does not exist, is switched
+    /// off everywhere or has no password costs the same work and gives the same answer as a wrong password.
+    pub async fn login(
+        &self,
+        email: &str,
+        password: Secret<String>,
+        tenant: Option<&TenantId>,
+        from: ClientNetwork,
+    ) -> Result<Login, Error> {
+        if !self.password_login_enabled().await? {
+            return Err(Error::PasswordLoginOff);
+        }
+        let (email, network) = (email.trim(), from.to_string());
+        let mut turn = self.throttle.turn(email, from).await?;
         let mut connection = self.pool.acquire().await?;
-        let found = store::find_credentials(&mut connection, email.trim()).await?;
+        let found = store::find_credentials(&mut connection, email).await?;
+        let familiar = store::is_familiar(&mut connection, email, &network).await?;
         drop(connection);
+        self.throttle.count(&mut turn, email, familiar)?;
         let hash = found.as_ref().and_then(|credentials| credentials.password_hash.clone());
-        let fits = password::verify(password, hash).await;
+        let fits = self.passwords.verify(password, hash).await;
         let user = found.filter(|_| fits).ok_or(Error::InvalidCredentials)?.user;
         let mut transaction = self.pool.begin().await?;
         let tenant = self.choose_tenant(&mut transaction, user.id, tenant).await?;
-        let login = self.start_session(&mut transaction, tenant, user, true).await?;
+        store::upsert_network(&mut transaction, user.id, &network, self.clock.now()).await?;
+        let login = self.start_session(&mut transaction, tenant, user, Proved::ToTheServer).await?;
         transaction.commit().await?;
+        turn.succeeded();
         Ok(login)
     }
 
-    /// Stores a session of somebody whose identity was proved just now, and signs its tokens. `spans_tenants` says whether it was
-    /// proved to the whole server, as by a password, or to this tenant only.
+    /// Stores a session of somebody whose identity was proved just now, and signs its tokens.
     pub(super) async fn start_session(
         &self,
         connection: &mut PgConnection,
         tenant: TenantId,
         user: User,
-        spans_tenants: bool,
+        proved: Proved,
     ) -> Result<Login, Error> {
         let now = self.clock.now();
         let id = SessionId::generate(now);
-        let session =
-            NewSession { id, tenant: &tenant, user: user.id, created_at: now, expires_at: now + REFRESH, spans_tenants };
+        let spans_tenants = proved == Proved::ToTheServer;
+        let lasts = if proved == Proved::Elsewhere { ACCESS } else { REFRESH };
+        let session = NewSession { id, tenant: &tenant, user: user.id, created_at: now, expires_at: now + lasts, spans_tenants };
         store::insert_session(connection, &session).await?;
-        store::update_last_login(connection, &tenant, user.id, now).await?;
+        // What one tenant's sign-on says must not decide where a login to the whole server leads.
+        if spans_tenants {
+            store::update_last_login(connection, &tenant, user.id, now).await?;
+        }
         let access_token = self.key.sign(&self.claims(&tenant, &user, id, Use::Access));
         let refresh_token = self.key.sign(&self.claims(&tenant, &user, id, Use::Refresh));
         Ok(Login { access_token, refresh_token, user, tenant })
@@ -144,7 +175,7 @@ impl Identity {
         let mut transaction = self.pool.begin().await?;
         let user = store::find_user(&mut transaction, &by.tenant, by.id).await?.ok_or(Error::UnknownUser)?;
         let tenant = self.choose_tenant(&mut transaction, by.id, Some(tenant)).await?;
-        let login = self.start_session(&mut transaction, tenant, user, true).await?;
+        let login = self.start_session(&mut transaction, tenant, user, Proved::ToTheServer).await?;
         transaction.commit().await?;
         Ok(login)
     }
@@ -171,10 +202,10 @@ impl Identity {
         }
         let known = store::find_credentials(&mut *self.pool.acquire().await?, &by.email).await?;
         let hash = known.filter(|known| known.user.id == by.id).and_then(|known| known.password_hash);
-        if !password::verify(current, hash).await {
+        if !self.passwords.verify(current, hash).await {
             return Err(Error::Invalid(vec![Fault::new("$.currentPassword", "is not your password")]));
         }
-        let hash = password::hash(new).await;
+        let hash = self.passwords.hash(new).await;
         let mut transaction = self.pool.begin().await?;
         store::update_password(&mut transaction, by.id, &hash, kept).await?;
         tracing::info!(user.id = %by.id, "identity.change_password");

@@ -94,6 +94,37 @@ pub async fn find_credentials(connection: &mut PgConnection, email: &str) -> sql
     }))
 }
 
+/// Whether the account with this e-mail address was logged in to from a network before.
+pub async fn is_familiar(connection: &mut PgConnection, email: &str, network: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        "select exists (select from login_networks join users on users.id = user_id
+                        where lower(email) = lower($1) and kind = 'user' and network = $2) as \"familiar!\"",
+        email,
+        network,
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Remembers from where somebody logged in. Written at most once a day for one place.
+pub async fn upsert_network(connection: &mut PgConnection, user: UserId, network: &str, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into login_networks as known (user_id, network, last_used_at) values ($1, $2, $3)
+         on conflict (user_id, network) do update set last_used_at = excluded.last_used_at
+         where known.last_used_at < excluded.last_used_at - interval '1 day'",
+        user.as_uuid(),
+        network,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub async fn delete_old_networks(connection: &mut PgConnection, before: DateTime<Utc>) -> sqlx::Result<u64> {
+    Ok(sqlx::query!("delete from login_networks where last_used_at < $1", before).execute(connection).await?.rows_affected())
+}
+
 /// The user behind a session that has not ended, in a tenant and as a member that are not switched off.
 pub async fn find_session_user(
     connection: &mut PgConnection,
@@ -186,6 +217,32 @@ pub async fn find_enabled_member(
         let user = User { id: row.id.into(), email: row.email, display_name: row.display_name, created_at: row.created_at };
         (user, row.kind)
     }))
+}
+
+/// A person who may act in a tenant: a member, and neither is switched off.
+pub async fn find_active_person(connection: &mut PgConnection, tenant: &TenantId, id: UserId) -> sqlx::Result<Option<User>> {
+    let row = sqlx::query!(
+        "select users.id, email, display_name, users.created_at from users
+         join memberships on user_id = users.id join tenants on tenants.id = tenant_id
+         where tenant_id = $1 and users.id = $2 and kind = 'user'
+           and memberships.disabled_at is null and tenants.disabled_at is null and deleted_at is null",
+        tenant.as_str(),
+        id.as_uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| User { id: row.id.into(), email: row.email, display_name: row.display_name, created_at: row.created_at }))
+}
+
+/// Whether a member is switched off; `None` when the user is no member.
+pub async fn find_disabled(connection: &mut PgConnection, tenant: &TenantId, id: UserId) -> sqlx::Result<Option<bool>> {
+    sqlx::query_scalar!(
+        "select disabled_at is not null as \"disabled!\" from memberships where tenant_id = $1 and user_id = $2",
+        tenant.as_str(),
+        id.as_uuid(),
+    )
+    .fetch_optional(connection)
+    .await
 }
 
 pub async fn find_user(connection: &mut PgConnection, tenant: &TenantId, id: UserId) -> sqlx::Result<Option<User>> {

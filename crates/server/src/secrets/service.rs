@@ -56,6 +56,8 @@ pub enum Scope {
     Integration(AppId),
     /// Tokens of inbound webhook URLs, by endpoint.
     Webhook,
+    /// A single sign-on provider's: the client secret.
+    Oidc(String),
 }
 
 impl fmt::Display for Scope {
@@ -65,6 +67,7 @@ impl fmt::Display for Scope {
             Self::App(app) => write!(formatter, "app:{app}"),
             Self::Integration(app) => write!(formatter, "integration:{app}"),
             Self::Webhook => formatter.write_str("webhook"),
+            Self::Oidc(provider) => write!(formatter, "oidc:{provider}"),
         }
     }
 }

@@ -258,7 +258,7 @@ async fn the_mode_tells_whether_somebody_has_to_set_the_server_up() {
             "authRequired": true,
             "setupRequired": setup_required,
             "passwordLoginEnabled": true,
-            "magicLinkEnabled": false,
+            "magicLinkEnabled": true,
             "providers": [],
         })
     };

@@ -55,8 +55,13 @@ async fn plant(api: Api) -> Vec<String> {
     let hook = alice.get("/api/v1/apps/echo/webhooks").await.expect(200).text("/0/url");
     Api::new(String::new()).post(&hook, json!({})).await.expect(200);
     let hook_token = hook.rsplit('/').next().unwrap_or_default().to_owned();
+    let wanted = json!({ "email": "bob@example.com", "redirectUri": "http://localhost/", "tokenDelivery": "nonce" });
+    let link = alice.post("/api/v1/auth/magic-link/generate", wanted).await.expect(201).text("/magicLinkUrl");
+    let opened = alice.clone().staying().get(&link).await.expect(307);
+    let last = |address: &str| address.rsplit('=').next().unwrap_or_default().to_owned();
+    let (link_token, nonce) = (last(&link), last(opened.header("location").expect("an address")));
     let secrets = [CANARY.to_owned(), hook_token, PASSWORD.to_owned(), tokens.text("/accessToken"), tokens.text("/refreshToken")];
-    secrets.to_vec()
+    [secrets.as_slice(), &[link_token, nonce]].concat()
 }
 
 /// The forms in which a secret may lie around: as it is, in hexadecimal, and in base64 wherever it begins within its group.

@@ -94,6 +94,25 @@ async fn auth(world: &World<'_>, route: &str) -> Option<Sample> {
             let body = format!("grant_type=client_credentials&client_id={}&client_secret={}", account.id, account.key);
             Sample { path: path.to_owned(), body: Body::Form(body) }
         }
+        // Whoever may save one gets as far as being told that this one cannot be reached.
+        "POST /api/v1/auth/oidc/providers" => {
+            let (issuer, client) = ("https://192.0.2.1", "client");
+            json_body(path, json!({ "id": "sso", "displayName": "SSO", "issuerUrl": issuer, "clientId": client }))
+        }
+        "GET /api/v1/auth/oidc/providers/{id}" | "DELETE /api/v1/auth/oidc/providers/{id}" => {
+            plain("/api/v1/auth/oidc/providers/unknown")
+        }
+        "GET /api/v1/auth/oidc/{provider_id}/authorize" => plain("/api/v1/auth/oidc/unknown/authorize"),
+        "POST /api/v1/auth/oidc/token-exchange" => json_body(path, json!({ "providerId": "unknown", "idToken": "x" })),
+        "POST /api/v1/auth/nonce-exchange" => json_body(path, json!({ "nonce": world.fresh_nonce().await })),
+        "POST /api/v1/auth/magic-link/generate" => json_body(path, json!({ "email": "new@example.com" })),
+        "GET /api/v1/auth/magic-link/consume" => plain(world.fresh_link(json!({})).await),
+        "POST /api/v1/auth/magic-link/consume" => {
+            let link = world.fresh_link(json!({})).await;
+            json_body(path, json!({ "token": link.rsplit('=').next() }))
+        }
+        // With a state, known or not, the callback would refuse whoever comes like somebody without a token.
+        "GET /api/v1/auth/oidc/providers" | "GET /api/v1/auth/oidc/callback" => plain(path),
         "GET /api/v1/auth/me" | "GET /api/v1/auth/mode" | "GET /api/v1/auth/signing-keys" => plain(path),
         _ => return None,
     })

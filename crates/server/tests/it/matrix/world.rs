@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use chrono::Duration;
-use serde_json::json;
+use serde_json::{Value, json};
 use weft_testkit::{Api, TestServer, server::PASSWORD};
 
 use crate::{
@@ -121,6 +121,19 @@ impl<'a> World<'a> {
         let body = json!({ "id": name, "administrator": { "email": "elsewhere@example.com" } });
         self.administrator.post("/api/v1/tenants", body).await.expect(201);
         name
+    }
+
+    /// The address of a link that nobody has opened.
+    pub async fn fresh_link(&self, more: Value) -> String {
+        let body = with(json!({ "email": "invited@example.com" }), more);
+        self.administrator.post("/api/v1/auth/magic-link/generate", body).await.expect(201).text("/magicLinkUrl")
+    }
+
+    /// A nonce that nobody has exchanged.
+    pub async fn fresh_nonce(&self) -> String {
+        let link = self.fresh_link(json!({ "redirectUri": "http://localhost/", "tokenDelivery": "nonce" })).await;
+        let opened = self.nobody.clone().staying().get(&link).await.expect(307);
+        opened.header("location").and_then(|address| address.rsplit('=').next()).expect("a nonce").to_owned()
     }
 
     pub async fn fresh_role(&self) -> String {

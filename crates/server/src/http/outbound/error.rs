@@ -1,0 +1,44 @@
+//! Why a request did not get an answer, in words that name the host and nothing else of the address.
+
+use std::time::Duration;
+
+use super::resolve::Nowhere;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("the address is no http or https URL without user name and password")]
+    Address,
+    #[error(
+        "{host} is not on the public internet; in development, the setting egress_allow (WEFT_EGRESS_ALLOW) opens such addresses"
+    )]
+    Inward { host: String },
+    #[error("the name {host} cannot be looked up")]
+    Unresolved { host: String },
+    #[error("{host} cannot be reached: {cause}")]
+    Unreachable { host: String, cause: String },
+    #[error("{host} did not answer within {} s", .after.as_secs_f32())]
+    Timeout { host: String, after: Duration },
+    #[error("the answer of {host} is larger than {limit} bytes")]
+    TooLarge { host: String, limit: usize },
+    #[error("{host} redirects too often, from https to http, or nowhere")]
+    Redirect { host: String },
+}
+
+impl Error {
+    /// What the HTTP library reports, by its innermost cause: its own text would quote the whole address.
+    pub(super) fn transport(host: &str, error: &reqwest::Error) -> Self {
+        let host = host.to_owned();
+        let mut cause: &dyn std::error::Error = error;
+        loop {
+            match cause.downcast_ref::<Nowhere>() {
+                Some(Nowhere::Inward) => return Self::Inward { host },
+                Some(Nowhere::Unresolved) => return Self::Unresolved { host },
+                None => {}
+            }
+            match cause.source() {
+                Some(deeper) => cause = deeper,
+                None => return Self::Unreachable { host, cause: cause.to_string() },
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Requests that a browser makes by going to an address, and answers for the person in front of it.
+//!
+//! Such an address may be good for one time only, so what merely looks ahead (HEAD, prefetching) is refused and uses nothing up.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    problem::{Code, Problem},
+    trace,
+};
+
+const CONTENT_SECURITY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Somebody who came to an address to see what is there.
+#[derive(Debug, Clone, Copy)]
+pub struct Visit {
+    /// A browser, and not a program that fetches. On TLS and on this machine browsers say so themselves, and no page can
+    /// make them not say it.
+    pub is_browser: bool,
+    /// Whether the answer is to be read by a person.
+    wants_page: bool,
+}
+
+impl<S: Sync> FromRequestParts<S> for Visit {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        if parts.method != Method::GET {
+            return Err(Problem::new(Code::MethodNotAllowed, "This path takes GET only, because a visit uses something up."));
+        }
+        let text = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if text(HeaderName::from_static("sec-purpose")).contains("prefetch") {
+            return Err(Problem::new(Code::Conflict, "This address is not fetched ahead, because a visit uses something up."));
+        }
+        let said = parts.headers.contains_key("sec-fetch-mode");
+        Ok(Self {
+            is_browser: said || text(header::USER_AGENT).starts_with("Mozilla/"),
+            wants_page: text(header::ACCEPT).contains("text/html"),
+        })
+    }
+}
+
+impl Visit {
+    /// The answer when nothing comes of the visit: a page for a person, the problem for a program.
+    pub fn refuse(self, problem: Problem) -> Response {
+        if self.wants_page { page(&problem) } else { problem.into_response() }
+    }
+
+    /// Whether a person who comes from elsewhere is to be sent on with what went wrong.
+    pub fn goes_on(self) -> bool {
+        self.wants_page
+    }
+}
+
+fn page(problem: &Problem) -> Response {
+    let (title, message, trace) = (problem.code().title(), escape(problem.message()), trace::current());
+    let body = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36rem;margin:4rem auto;padding:0 1rem}}\
+         small{{opacity:.6}}@media(prefers-color-scheme:dark){{body{{background:#111;color:#eee}}}}</style></head>\
+         <body><h1>{title}</h1><p>{message}</p><p><small>trace {trace}</small></p></body></html>\n"
+    );
+    let headers: HeaderMap = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name, HeaderValue::from_static(value)))
+    .collect();
+    (problem.code().status(), headers, body).into_response()
+}
+
+fn escape(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+        escaped
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_page_quotes_cannot_become_part_of_it() {
+        assert_eq!(escape("<script>'\"&"), "&lt;script&gt;&#39;&quot;&amp;");
+    }
+}
