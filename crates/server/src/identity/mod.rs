@@ -10,7 +10,7 @@ pub mod roles;
 mod routes;
 mod service;
 mod sessions;
-mod store;
+pub(crate) mod store;
 mod token;
 
 pub use members::{Added, NewMember};
