@@ -15,7 +15,7 @@ pub mod roles;
 mod routes;
 mod service;
 mod sessions;
-mod store;
+pub(crate) mod store;
 mod throttle;
 mod ticket;
 mod token;

@@ -199,6 +199,29 @@ pub async fn find_member(connection: &mut PgConnection, tenant: &TenantId, id: U
     Ok(row.map(|row| User { id: row.id.into(), email: row.email, display_name: row.display_name, created_at: row.created_at }))
 }
 
+/// A member of any kind as questions about it name it.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub id: UserId,
+    pub email: String,
+    pub kind: String,
+    pub disabled: bool,
+}
+
+/// A member by id or by e-mail address.
+pub async fn find_any_member(connection: &mut PgConnection, tenant: &TenantId, named: &str) -> sqlx::Result<Option<Member>> {
+    let row = sqlx::query!(
+        "select id, email, kind, disabled_at is not null as \"disabled!\" from users join memberships on user_id = users.id
+         where tenant_id = $1 and (id = $2 or lower(email) = lower($3)) order by id limit 1",
+        tenant.as_str(),
+        named.parse().ok().map(UserId::as_uuid),
+        named,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| Member { id: row.id.into(), email: row.email, kind: row.kind, disabled: row.disabled }))
+}
+
 /// A member of any kind that is not switched off, and which kind it is.
 pub async fn find_enabled_member(
     connection: &mut PgConnection,

@@ -6,6 +6,7 @@ mod auth;
 mod canary;
 mod confinement;
 mod deploy;
+mod explain;
 mod fixtures;
 mod full_disk;
 mod guessing;

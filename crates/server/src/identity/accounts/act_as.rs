@@ -39,7 +39,6 @@ impl Identity {
         Ok(store::list_delegations(&mut *self.pool.acquire().await?, &by.tenant, (None, Some(account))).await?)
     }
 
-    #[expect(dead_code, reason = "whoever runs things on behalf of others comes later")]
     /// The principal that `caller` becomes when it acts as `target`: the target with what it may do, narrowed to what the
     /// caller's own token allows, and gone when the caller's proof is.
     pub async fn act_as(&self, caller: &Arc<Principal>, target: UserId) -> Result<Arc<Principal>, Error> {

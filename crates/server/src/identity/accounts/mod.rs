@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use utoipa_axum::router::OpenApiRouter;
 
+pub use service::Error as AccountError;
 pub use token::{AccessClaims, Verified};
 
 use crate::node::Node;

@@ -282,7 +282,6 @@ pub async fn delete_delegation(
 /// A standing permission to act as somebody else.
 pub struct Delegation {
     pub actor: UserId,
-    #[expect(dead_code, reason = "whoever explains what a person may do comes later")]
     pub target: UserId,
     pub granted_at: DateTime<Utc>,
     pub granted_by: Option<UserId>,

@@ -1,5 +1,6 @@
 //! Roles: named sets of permissions that may inherit from one another, and who holds which.
 
+mod explain;
 mod routes;
 mod service;
 pub(crate) mod store;

@@ -10,6 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use weft_model::UserId;
 
 use super::{
+    explain,
     service::{Error, Update},
     store,
 };
@@ -31,6 +32,7 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(revoke))
         .routes(routes!(my_permissions))
         .routes(routes!(available_permissions))
+        .merge(explain::router())
         .routes(routes!(permissions_of))
 }
 

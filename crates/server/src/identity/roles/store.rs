@@ -145,6 +145,37 @@ pub async fn list_assignments(connection: &mut PgConnection, tenant: &TenantId) 
         .collect())
 }
 
+/// A role that was given to somebody.
+pub struct Given {
+    pub role: String,
+    pub assigned_at: DateTime<Utc>,
+    pub assigned_by: Option<UserId>,
+}
+
+/// The roles that were given to a user, in order of their names.
+pub async fn list_given(connection: &mut PgConnection, tenant: &TenantId, user: UserId) -> sqlx::Result<Vec<Given>> {
+    let rows = sqlx::query!(
+        "select role, assigned_at, assigned_by from role_assignments where tenant_id = $1 and user_id = $2 order by role",
+        tenant.as_str(),
+        user.as_uuid(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let given = rows.into_iter().map(|row| Given {
+        role: row.role,
+        assigned_at: row.assigned_at,
+        assigned_by: row.assigned_by.map(UserId::from),
+    });
+    Ok(given.collect())
+}
+
+/// Whether a key acts on the server as a whole.
+pub async fn is_of_the_instance(connection: &mut PgConnection, key: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!("select exists (select from permissions where key = $1 and of_the_instance) as \"is!\"", key)
+        .fetch_one(connection)
+        .await
+}
+
 /// Gives a role; giving it again changes nothing.
 pub async fn assign(
     connection: &mut PgConnection,

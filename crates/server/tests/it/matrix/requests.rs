@@ -191,6 +191,9 @@ async fn roles(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
             world.administrator.post("/api/v1/roles/assign", body.clone()).await.expect(200);
             json_body(path, body)
         }
+        ("GET", "/permissions/explain") => {
+            plain(format!("{path}?permission=app:crm:invoke&principal={}", world.administrator_id))
+        }
         ("GET", "/permissions/{user_id}") => plain(format!("/api/v1/permissions/{}", world.administrator_id)),
         _ => return None,
     })
