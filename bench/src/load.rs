@@ -3,34 +3,38 @@
 //! HTTP is written by hand, because a full client would cost more than what is measured. It reads only what the servers measured
 //! here send: a status line and a body with Content-Length.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Read,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    process::Command,
+    time::{MissedTickBehavior, interval},
 };
+
+use crate::machine;
 
 /// Requests per measurement at most.
 const MAX_REQUESTS: usize = 2_000_000;
 
 /// What to send, where and for how long.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
-    /// Address and port
-    #[arg(long)]
+    /// Address and port.
     pub address: String,
-    #[arg(long)]
     pub path: String,
-    #[arg(long, default_value = "")]
     pub token: String,
-    #[arg(long, default_value = "{}")]
     pub body: String,
-    #[arg(long, default_value_t = 1)]
     pub callers: usize,
-    #[arg(long, default_value_t = 5)]
-    pub seconds: u64,
+    /// Requests per second of all callers together; absent: each sends as soon as it has its answer.
+    pub rate: Option<u32>,
+    pub time: Duration,
 }
 
 /// What a measurement found. Times in microseconds.
@@ -41,13 +45,59 @@ pub struct Measured {
     pub p99: f64,
     pub requests: usize,
     pub failures: usize,
+    /// Processor time that sending took, per request.
+    pub own_work: f64,
 }
 
-/// Runs a plan: a warm-up of a tenth of the time, then the measurement.
-pub async fn run(plan: Plan) -> anyhow::Result<Measured> {
-    let time = Duration::from_secs(plan.seconds.clamp(1, 60));
-    measure(&plan, time / 10).await?;
-    measure(&plan, time).await
+impl Measured {
+    /// From the single times, in any order, and how long it all took.
+    pub fn of(mut times: Vec<Duration>, elapsed: Duration, failures: usize) -> Self {
+        times.sort_unstable();
+        let at = |percent: usize| times.get(times.len() * percent / 100).map_or(0.0, |time| time.as_secs_f64() * 1e6);
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let per_second = times.len() as f64 / elapsed.as_secs_f64();
+        Self { per_second, p50: at(50), p99: at(99), requests: times.len(), failures, own_work: 0.0 }
+    }
+}
+
+/// Runs a plan in a process of its own. A failed request makes the measurement worthless.
+pub async fn run(plan: &Plan) -> anyhow::Result<Measured> {
+    let measured = start(plan).await?.await?;
+    ensure!(measured.failures == 0, "{} of {} requests failed", measured.failures, measured.requests);
+    Ok(measured)
+}
+
+/// Starts a plan in a process of its own; the future waits for its end.
+pub async fn start(plan: &Plan) -> anyhow::Result<impl Future<Output = anyhow::Result<Measured>> + use<>> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("load")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut stdin = child.stdin.take().context("piped")?;
+    stdin.write_all(&serde_json::to_vec(plan)?).await?;
+    drop(stdin);
+    Ok(async move {
+        let output = child.wait_with_output().await?;
+        ensure!(output.status.success(), "the load failed");
+        Ok(serde_json::from_slice(&output.stdout)?)
+    })
+}
+
+/// What the process of the load does: a warm-up of a tenth of the time, then the measurement.
+pub async fn main() -> anyhow::Result<()> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    let plan: Plan = serde_json::from_str(&text)?;
+    measure(&plan, plan.time / 10).await?;
+    let used = machine::processor_time(std::process::id());
+    let mut measured = measure(&plan, plan.time).await?;
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let requests = measured.requests as f64;
+    measured.own_work = (machine::processor_time(std::process::id()) - used) / requests * 1e6;
+    println!("{}", serde_json::to_string(&measured)?);
+    Ok(())
 }
 
 async fn measure(plan: &Plan, time: Duration) -> anyhow::Result<Measured> {
@@ -60,37 +110,23 @@ async fn measure(plan: &Plan, time: Duration) -> anyhow::Result<Measured> {
         times.extend(own);
         failures += failed;
     }
-    let elapsed = start.elapsed().as_secs_f64();
-    times.sort_unstable();
-    let at = |share: f64| {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
-        let index = (times.len() as f64 * share) as usize;
-        times.get(index.min(times.len().saturating_sub(1))).map_or(0.0, |time| time.as_secs_f64() * 1e6)
-    };
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let per_second = times.len() as f64 / elapsed;
-    Ok(Measured { per_second, p50: at(0.5), p99: at(0.99), requests: times.len(), failures })
+    Ok(Measured::of(times, start.elapsed(), failures))
 }
 
 async fn caller(plan: Plan, until: Instant, limit: usize) -> anyhow::Result<(Vec<Duration>, usize)> {
-    let stream = TcpStream::connect(&plan.address).await.context("the server does not accept connections")?;
+    let mut stream = TcpStream::connect(&plan.address).await.context("the server does not accept connections")?;
     stream.set_nodelay(true)?;
-    let (reader, mut writer) = stream.into_split();
-    let mut reader = BufReader::new(reader);
-    let authorization = if plan.token.is_empty() { String::new() } else { format!("authorization: Bearer {}\r\n", plan.token) };
-    let request = format!(
-        "POST {} HTTP/1.1\r\nhost: {}\r\n{authorization}content-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
-        plan.path,
-        plan.address,
-        plan.body.len(),
-        plan.body
-    );
+    let request = request(&plan);
+    let mut pace = plan.rate.map(|rate| pace(rate, plan.callers));
     let (mut times, mut failures) = (Vec::new(), 0);
     let mut buffer = Vec::new();
     while Instant::now() < until && times.len() < limit {
+        if let Some(pace) = &mut pace {
+            pace.tick().await;
+        }
         let begin = Instant::now();
-        writer.write_all(request.as_bytes()).await?;
-        if !answered(&mut reader, &mut buffer).await? {
+        stream.write_all(request.as_bytes()).await?;
+        if !answered(&mut stream, &mut buffer).await? {
             failures += 1;
         }
         times.push(begin.elapsed());
@@ -98,25 +134,47 @@ async fn caller(plan: Plan, until: Instant, limit: usize) -> anyhow::Result<(Vec
     Ok((times, failures))
 }
 
+fn pace(rate: u32, callers: usize) -> tokio::time::Interval {
+    let callers = u32::try_from(callers).unwrap_or(u32::MAX);
+    let mut pace = interval(Duration::from_secs(1) * callers / rate.max(1));
+    // Who is late catches up: the rate is what was asked for as long as the server keeps up.
+    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    pace
+}
+
+fn request(plan: &Plan) -> String {
+    let authorization = if plan.token.is_empty() { String::new() } else { format!("authorization: Bearer {}\r\n", plan.token) };
+    format!(
+        "POST {} HTTP/1.1\r\nhost: {}\r\n{authorization}content-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
+        plan.path,
+        plan.address,
+        plan.body.len(),
+        plan.body
+    )
+}
+
 /// Reads one answer; whether its status is 200.
-async fn answered(reader: &mut (impl AsyncBufReadExt + Unpin), buffer: &mut Vec<u8>) -> anyhow::Result<bool> {
-    let (mut line, mut length, mut good) = (String::new(), 0, None);
+async fn answered(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<bool> {
+    buffer.clear();
     loop {
-        line.clear();
-        if reader.read_line(&mut line).await? == 0 {
+        if stream.read_buf(buffer).await? == 0 {
             bail!("the server closed the connection");
         }
-        if good.is_none() {
-            good = Some(line.starts_with("HTTP/1.1 200"));
-        } else if line.trim().is_empty() {
-            break;
-        } else if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
+        if let Some(length) = whole_length(buffer)?
+            && buffer.len() >= length
         {
-            length = value.trim().parse()?;
+            return Ok(buffer.starts_with(b"HTTP/1.1 200"));
         }
     }
-    buffer.resize(length, 0);
-    reader.read_exact(buffer).await?;
-    Ok(good.unwrap_or(false))
+}
+
+/// The length of an answer, once its head is there.
+fn whole_length(buffer: &[u8]) -> anyhow::Result<Option<usize>> {
+    let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let head_text = std::str::from_utf8(buffer.get(..head).unwrap_or_default())?;
+    let length = head_text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>())
+    });
+    Ok(Some(head + 4 + length.context("answers have a content-length")??))
 }

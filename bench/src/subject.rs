@@ -1,4 +1,4 @@
-//! The server under measurement: started from its release build with a fresh embedded database, with a no-op integration.
+//! The server under measurement: the release build in a process of its own, and what is installed on it.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,13 +18,35 @@ use tokio::{
     process::{Child, Command},
 };
 
+use crate::machine;
+
 const PASSWORD: &str = "Str0ngPass!x";
-const BACKEND: &str = "defineIntegration({ actions: { echo: (input) => input } });";
+/// What a call sends and gets back.
+pub const INPUT: &str = r##"{"channel":"#general","text":"Hello from the bench"}"##;
+/// A backend that does nothing, and too much.
+pub const BACKEND: &str = "defineIntegration({ actions: {
+    echo: (input) => input,
+    burn: () => {
+        const end = performance.now() + 50;
+        while (performance.now() < end) globalThis.kept = Array.from({ length: 20 }, () => new Uint8Array(1 << 20).fill(1));
+        return 'burnt';
+    },
+} });";
+
+/// How to start a server.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    /// Absent: the embedded database.
+    pub database_url: Option<String>,
+    /// Lines for its settings file.
+    pub settings: String,
+}
 
 /// A running server.
 pub struct Subject {
     child: Child,
     folder: tempfile::TempDir,
+    launch: Launch,
     pub address: String,
     pub token: String,
     client: Client,
@@ -38,17 +60,24 @@ pub fn program() -> anyhow::Result<PathBuf> {
 }
 
 impl Subject {
-    /// Starts on a fresh data directory, registers a user and deploys the no-op integration.
-    pub async fn start() -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("weft-bench-").tempdir()?;
-        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
-        let (child, address) = serve(folder.path()).await?;
-        let mut subject = Self { child, folder, address, token: String::new(), client: Client::builder().no_proxy().build()? };
+    /// Starts on a fresh data directory with one user, the administrator.
+    pub async fn start(launch: Launch) -> anyhow::Result<Self> {
+        let folder = folder()?;
+        std::fs::write(folder.path().join("weft.toml"), &launch.settings)?;
+        let (child, address, _) = serve(folder.path(), &launch).await?;
+        let client = Client::builder().no_proxy().build()?;
+        let mut subject = Self { child, folder, launch, address, token: String::new(), client };
         let user = json!({ "email": "bench@example.com", "password": PASSWORD });
         subject.post("/api/v1/auth/register", &user).await?;
         let login = subject.post("/api/v1/auth/login", &user).await?;
         subject.token = login.get("accessToken").and_then(Value::as_str).context("a token")?.to_owned();
-        subject.deploy("noop").await?;
+        Ok(subject)
+    }
+
+    /// The same with a no-op integration of that name.
+    pub async fn with_integration(launch: Launch, id: &str) -> anyhow::Result<Self> {
+        let subject = Self::start(launch).await?;
+        subject.deploy(id).await?;
         Ok(subject)
     }
 
@@ -56,8 +85,11 @@ impl Subject {
     pub async fn deploy(&self, id: &str) -> anyhow::Result<()> {
         let properties = json!({ "channel": { "type": "string" }, "text": { "type": "string" } });
         let schema = json!({ "type": "object", "properties": properties, "required": ["channel", "text"] });
-        let action = json!({ "id": "echo", "name": "Echo", "inputSchema": schema });
-        self.post("/api/v1/apps", &json!({ "appId": id, "name": id, "type": "integration", "actions": [action] })).await?;
+        let actions = json!([
+            { "id": "echo", "name": "Echo", "inputSchema": schema, "outputSchema": schema },
+            { "id": "burn", "name": "Burn" },
+        ]);
+        self.install(&json!({ "appId": id, "name": id, "type": "integration", "actions": actions })).await?;
         let part = Part::bytes(archive()?).file_name("backend.tar.gz").mime_str("application/gzip")?;
         let request = self.client.post(self.url(&format!("/api/v1/apps/{id}/deploy"))).bearer_auth(&self.token);
         let answer = request.multipart(Form::new().part("archive", part)).send().await?;
@@ -65,73 +97,112 @@ impl Subject {
         Ok(())
     }
 
-    /// Stops the worker and measures a call that has to start it again.
-    pub async fn cold_call(&self) -> anyhow::Result<Duration> {
-        self.post("/api/v1/apps/noop/worker/stop", &json!({})).await?;
-        self.post("/api/v1/apps/noop/worker/start", &json!({})).await?;
-        self.post("/api/v1/apps/noop/worker/stop", &json!({})).await?;
-        let begin = Instant::now();
-        self.post("/api/v1/apps/noop/worker/start", &json!({})).await?;
-        self.post("/api/v1/integrations/noop/actions/echo", &json!({ "channel": "c", "text": "t" })).await?;
-        Ok(begin.elapsed())
+    pub async fn install(&self, manifest: &Value) -> anyhow::Result<()> {
+        self.post("/api/v1/apps", manifest).await.map(|_| ())
+    }
+
+    /// Calls the echo of an integration.
+    pub async fn call(&self, id: &str) -> anyhow::Result<()> {
+        let input = serde_json::from_str(INPUT)?;
+        self.post(&format!("/api/v1/integrations/{id}/actions/echo"), &input).await.map(|_| ())
     }
 
     /// Stops the server in order and measures how long it takes to be ready again on the same data.
     pub async fn restart(&mut self) -> anyhow::Result<Duration> {
         self.stop().await?;
-        let begin = Instant::now();
-        (self.child, self.address) = serve(self.folder.path()).await?;
-        Ok(begin.elapsed())
+        let ready;
+        (self.child, self.address, ready) = serve(self.folder.path(), &self.launch).await?;
+        Ok(ready)
     }
 
     /// Sends SIGTERM and waits.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        let id = self.child.id().context("the server runs")?;
-        Command::new("kill").arg(id.to_string()).status().await?;
+        Command::new("kill").arg(self.id()?.to_string()).status().await?;
         self.child.wait().await?;
         Ok(())
     }
 
-    /// Resident memory of the server and of the no-op worker, in MiB.
-    pub fn memory(&self) -> anyhow::Result<(f64, f64)> {
-        let server = self.child.id().context("the server runs")?;
-        let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap_or_default();
-        let all = children.split_whitespace().filter_map(|id| id.parse().ok()).chain(tasks(server));
-        let workers: Vec<f64> = all.filter(|id| command(*id).contains("prelude.ts")).filter_map(resident).collect();
-        Ok((resident(server).unwrap_or(0.0), workers.into_iter().fold(0.0, f64::max)))
+    /// Resident memory of the server, in MiB.
+    pub fn memory(&self) -> anyhow::Result<f64> {
+        machine::resident(self.id()?).context("the server runs")
+    }
+
+    /// Resident memory of its largest worker, in MiB; 0 when none runs.
+    pub fn worker_memory(&self) -> anyhow::Result<f64> {
+        let workers = machine::children(self.id()?).into_iter().filter(|id| machine::command_line(*id).contains("prelude.ts"));
+        Ok(workers.filter_map(machine::resident).fold(0.0, f64::max))
+    }
+
+    /// The processor time used so far by the server, its workers and its embedded database, in seconds.
+    pub fn processor_times(&self) -> anyhow::Result<[f64; 3]> {
+        let server = self.id()?;
+        let [mut workers, mut database] = [0.0; 2];
+        for child in machine::children(server) {
+            if machine::command_line(child).contains("prelude.ts") {
+                workers += machine::processor_time(child);
+            } else {
+                let sessions = machine::children(child).into_iter().chain([child]);
+                database += sessions.map(machine::processor_time).sum::<f64>();
+            }
+        }
+        Ok([machine::processor_time(server), workers, database])
+    }
+
+    fn id(&self) -> anyhow::Result<u32> {
+        self.child.id().context("the server runs")
     }
 
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        read(path, self.client.get(self.url(path)).bearer_auth(&self.token)).await
+    }
+
     async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let answer = self.client.post(self.url(path)).bearer_auth(&self.token).json(body).send().await?;
-        let status = answer.status();
-        let text = answer.text().await?;
-        ensure!(status.is_success(), "{path}: {status} {text}");
-        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+        read(path, self.client.post(self.url(path)).bearer_auth(&self.token).json(body)).await
     }
 }
 
-async fn serve(folder: &Path) -> anyhow::Result<(Child, String)> {
-    let mut child = Command::new(program()?)
-        .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
-        .arg(folder.join("data"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
+async fn read(path: &str, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+    let answer = request.send().await?;
+    let status = answer.status();
+    let text = answer.text().await?;
+    ensure!(status.is_success(), "{path}: {status} {text}");
+    Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+/// A temporary folder that the accounts of the server's children can pass.
+pub fn folder() -> anyhow::Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("weft-bench-").tempdir()?;
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
+    Ok(folder)
+}
+
+/// Starts the server; also how long it took until `/health` answered.
+async fn serve(folder: &Path, launch: &Launch) -> anyhow::Result<(Child, String, Duration)> {
+    let begin = Instant::now();
+    let mut command = Command::new(program()?);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(folder.join("weft.toml"));
+    command.arg("--data-dir").arg(folder.join("data")).env_remove("DATABASE_URL");
+    if let Some(url) = &launch.database_url {
+        command.env("DATABASE_URL", url);
+    }
+    let log = std::fs::File::create(folder.join("server.log"))?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true).spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
     while let Some(line) = lines.next_line().await? {
         if let Some(address) = line.strip_prefix("Weft is ready at http://") {
             let address = address.trim_end_matches('/').to_owned();
             // What the server still prints has to go somewhere.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return Ok((child, address));
+            let health = format!("http://{address}/health");
+            read(&health, Client::builder().no_proxy().build()?.get(&health)).await?;
+            return Ok((child, address, begin.elapsed()));
         }
     }
-    anyhow::bail!("the server does not start")
+    anyhow::bail!("the server does not start: {}", std::fs::read_to_string(folder.join("server.log"))?)
 }
 
 fn archive() -> anyhow::Result<Vec<u8>> {
@@ -142,21 +213,4 @@ fn archive() -> anyhow::Result<Vec<u8>> {
     header.set_cksum();
     builder.append_data(&mut header, "index.ts", BACKEND.as_bytes())?;
     Ok(builder.into_inner()?.finish()?)
-}
-
-/// Children started by the other threads of a process.
-fn tasks(process: u32) -> Vec<u32> {
-    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    children.flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>()).collect()
-}
-
-fn command(process: u32) -> String {
-    std::fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default()
-}
-
-fn resident(process: u32) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
 }

@@ -103,6 +103,10 @@ interface WebhookCall<Config = Json> {
   /** The body's bytes in base64: what a signature covers. */
   rawBody: string;
   config: Config;
+  /** Names this request. The same when it is handed over again, because a server died before it had answered. */
+  deliveryId: string;
+  /** 1, or more when it is handed over again. */
+  attempt: number;
 }
 
 /** Parameters of `__auth_start`. */

@@ -7,7 +7,7 @@ use std::sync::{
 
 use chrono::{DateTime, Duration, Utc};
 
-/// The system's clock, which a test may move forward.
+/// The system's clock, which a test may move.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     /// Microseconds added to the system's time.
@@ -32,7 +32,7 @@ impl Clock {
         self.stopped.store(now, Ordering::Relaxed);
     }
 
-    /// Moves this clock, and every copy of it, forward. For tests.
+    /// Moves this clock, and every copy of it, forward, or back when `by` is negative. For tests.
     pub fn advance(&self, by: Duration) {
         self.offset.fetch_add(by.num_microseconds().unwrap_or(0), Ordering::Relaxed);
     }

@@ -6,6 +6,7 @@
 
 mod apps;
 mod authority;
+mod background;
 mod clock;
 mod config;
 mod db;

@@ -65,7 +65,10 @@ impl Node {
                 self.follow_vault();
             }
             Change::SigningKeys => self.follow_signing_keys(),
-            Change::AppSecrets(app) => self.apps.restart(app),
+            Change::AppSecrets(app) => {
+                self.integrations.forget();
+                self.apps.restart(app);
+            }
             Change::App(app) => {
                 self.forget_apps();
                 self.apps.follow(app);

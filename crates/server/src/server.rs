@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use axum::{ServiceExt, extract::Request};
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -16,7 +17,7 @@ use url::Url;
 use uuid::Uuid;
 use weft_jail::SystemResolver;
 use weft_model::{RunId, Secret};
-use weft_postgres::{Binaries, Cluster};
+use weft_postgres::Binaries;
 use weft_workers::{Confinement, Endpoint, Host, HostSettings};
 
 use crate::{
@@ -24,17 +25,17 @@ use crate::{
     authority::Authority,
     clock::Clock,
     config::{DEFAULT, Jail, ServeArgs, Settings},
-    db::{self, notify},
+    db::{self, embedded::Embedded, notify},
     host::{Accounts, DataDir, Keys, Runtime},
     http::{self, outbound::Outbound},
     identity::{Identity, Oidc, Policy},
     integrations::Integrations,
     node::Node,
-    runs::Runs,
+    runs::{Company, Runs},
     secrets::Vault,
     telemetry::{self, Telemetry},
     tenants::Tenants,
-    webhooks::Webhooks,
+    webhooks::{self, Webhooks},
 };
 
 /// How long requests in flight may take to finish once the server is told to stop.
@@ -49,7 +50,8 @@ pub struct Server {
     serving: JoinHandle<std::io::Result<()>>,
     writers: Vec<JoinHandle<()>>,
     background: Vec<JoinHandle<()>>,
-    cluster: Option<Cluster>,
+    database: Option<Embedded>,
+    node_id: Uuid,
     _data_dir: DataDir,
 }
 
@@ -82,7 +84,7 @@ impl Server {
         })?;
         let address = listener.local_addr()?;
         let settings = with_public_url(settings, address)?;
-        let (cluster, options) = database(&settings, &data_dir, &candidates).await?;
+        let (database, options) = database(&settings, &data_dir, &candidates).await?;
         let pool = db::connect(options.clone(), settings.max_connections).await?;
         let vault = Arc::new(open_vault(&pool, &clock, &keys, &settings).await?);
         let authority = Arc::new(Authority::open((pool.clone(), clock.clone()), Arc::clone(&vault)).await?);
@@ -95,8 +97,9 @@ impl Server {
         let shared = || (pool.clone(), clock.clone());
         let apps = Arc::new(Apps::new(shared(), Arc::clone(&vault), machine, workers, background.clone()));
         let node_id = RunId::generate(clock.now()).as_uuid();
-        let (runs, mut writers) = Runs::start(pool.clone(), clock.clone(), node_id);
-        let (webhooks, delivering) = Webhooks::start(shared(), Arc::clone(&vault));
+        let company = if database.is_some() { Company::Alone } else { Company::Others };
+        let (runs, mut writers) = Runs::start(shared(), node_id, company);
+        let (webhooks, delivering) = Webhooks::start(shared(), Arc::clone(&vault), node_id);
         writers.push(delivering);
         let policy = Policy { registration_open: settings.registration_open, password_login: settings.password_login };
         let signing = (keys.signing(&settings)?, Arc::clone(&authority));
@@ -127,7 +130,7 @@ impl Server {
         let background = start_background(&node, node_id).await?;
         let serving = tokio::spawn(serve(listener, Arc::clone(&node)));
         tracing::info!(%address, data_dir = %data_dir.path().display(), node.id = %node_id, "server.start");
-        Ok(Self { address, node, serving, writers, background, cluster, _data_dir: data_dir })
+        Ok(Self { address, node, serving, writers, background, database, node_id, _data_dir: data_dir })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -149,15 +152,15 @@ impl Server {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let database = async {
-            match &mut self.cluster {
-                Some(cluster) => cluster.ended().await.map(|status| status.to_string()),
+            match &mut self.database {
+                Some(database) => database.given_up().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             _ = terminate.recv() => tracing::info!("server.stop: told to terminate"),
             _ = interrupt.recv() => tracing::info!("server.stop: interrupted"),
-            ended = database => bail!("the embedded database ended by itself: {}", ended?),
+            reason = database => bail!("the embedded database does not run any more: {reason}"),
         }
         Ok(())
     }
@@ -176,26 +179,26 @@ impl Server {
         for task in self.background {
             let _ = task.await;
         }
-        if let Err(error) = self.node.runs.leave().await {
-            tracing::warn!(%error, "cannot sign off at the database");
-        }
         let pool = self.node.pool.clone();
         // The writers end when the node, which holds their other halves, is gone.
         drop(self.node);
         for writer in self.writers {
             let _ = tokio::time::timeout(DRAIN, writer).await;
         }
-        pool.close().await;
-        if let Some(cluster) = self.cluster {
-            cluster.stop().await?;
+        if let Err(error) = Runs::leave(&pool, self.node_id).await {
+            tracing::warn!(%error, "cannot sign off at the database");
         }
-        Ok(())
+        pool.close().await;
+        match self.database {
+            Some(database) => database.stop().await,
+            None => Ok(()),
+        }
     }
 }
 
 async fn serve(listener: TcpListener, node: Arc<Node>) -> std::io::Result<()> {
     let stopping = node.stopping.clone();
-    let service = http::router(&node).into_make_service_with_connect_info::<SocketAddr>();
+    let service = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(http::router(&node));
     drop(node);
     axum::serve(listener, service).with_graceful_shutdown(async move { stopping.cancelled().await }).await
 }
@@ -222,8 +225,13 @@ async fn tidy(node: Arc<Node>) {
     let mut ticks = tokio::time::interval(TIDY);
     loop {
         tokio::select! { () = node.stopping.cancelled() => return, _ = ticks.tick() => {} }
-        if let Err(error) = node.runs.tidy(node.settings.runs_kept).await {
-            tracing::warn!(%error, "cannot tidy up runs");
+        match node.runs.tidy(node.settings.runs_kept).await {
+            Ok(adopted) if adopted.is_empty() => {}
+            Ok(adopted) => {
+                let shared = Arc::clone(&node);
+                node.background.spawn(async move { webhooks::repeat(&shared, adopted).await });
+            }
+            Err(error) => tracing::warn!(%error, "cannot tidy up runs"),
         }
         if let Err(error) = node.webhooks.tidy(node.settings.deliveries_kept).await {
             tracing::warn!(%error, "cannot tidy up webhook deliveries");
@@ -260,20 +268,19 @@ async fn database(
     settings: &Settings,
     data_dir: &DataDir,
     candidates: &[PathBuf],
-) -> anyhow::Result<(Option<Cluster>, PgConnectOptions)> {
+) -> anyhow::Result<(Option<Embedded>, PgConnectOptions)> {
     if let Some(url) = &settings.database_url {
         return Ok((None, db::options(url.expose())?));
     }
     let binaries = Binaries::find(candidates)?;
-    let cluster = Cluster::start(weft_postgres::Settings::new(data_dir.path().to_owned(), binaries)).await?;
-    let connection = cluster.connection();
+    let (database, connection) = Embedded::start(weft_postgres::Settings::new(data_dir.path().to_owned(), binaries)).await?;
     let options = PgConnectOptions::new_without_pgpass()
         .socket(&connection.socket_dir)
         .port(connection.port)
         .username(&connection.user)
         .password(Secret::new(connection.password).expose())
         .database(&connection.database);
-    Ok((Some(cluster), options))
+    Ok((Some(database), options))
 }
 
 /// Opens the vault, taking over the key of a rotation that was interrupted after the database had changed.

@@ -10,7 +10,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{Protocol, WithExportConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::Subscriber;
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
 
 use crate::config::Settings;
 
@@ -28,14 +29,12 @@ impl Telemetry {
         let filter = EnvFilter::try_new(&settings.log_filter).context("the log filter is not valid")?;
         let traces = settings.otlp_endpoint.as_ref().map(exporter).transpose()?;
         let spans = traces.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("weft")));
-        let colours = std::io::stderr().is_terminal();
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
-        let lines = if settings.log_json { lines.json().flatten_event(true).boxed() } else { lines.with_target(false).boxed() };
-        tracing_subscriber::registry()
-            .with(spans)
-            .with(lines.with_filter(filter))
-            .try_init()
-            .context("logging is set up twice")?;
+        let set_up = match spans {
+            Some(spans) => tracing_subscriber::registry().with(spans).with(lines(settings).with_filter(filter)).try_init(),
+            // A filter for one layer alone costs every span a good deal more than one for all.
+            None => tracing_subscriber::registry().with(filter).with(lines(settings)).try_init(),
+        };
+        set_up.context("logging is set up twice")?;
         Ok(Self { traces })
     }
 
@@ -47,6 +46,16 @@ impl Telemetry {
             eprintln!("the last traces could not be sent: {error}");
         }
     }
+}
+
+/// The log on standard error.
+fn lines<S>(settings: &Settings) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    if settings.log_json { lines.json().flatten_event(true).boxed() } else { lines.with_target(false).boxed() }
 }
 
 fn exporter(endpoint: &url::Url) -> anyhow::Result<SdkTracerProvider> {

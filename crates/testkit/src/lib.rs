@@ -2,8 +2,10 @@
 //! reach, played in their true wire format.
 
 pub mod api;
+pub mod canary;
 pub mod database;
 pub mod npm;
+pub mod proxy;
 pub mod server;
 pub mod sign_on;
 pub mod slack;

@@ -34,6 +34,13 @@ impl TestServer {
         test
     }
 
+    /// The same on a database that the test made, reached by the URL of `arguments` when there is one.
+    pub async fn start_on(database: TestDatabase, arguments: ServeArgs) -> Self {
+        let mut test = Self::prepare_on(database, arguments);
+        test.boot().await;
+        test
+    }
+
     /// The same, with a settings file.
     pub async fn start_with_file(settings: &str) -> Self {
         let mut test = Self::prepare(ServeArgs::default()).await;
@@ -46,7 +53,10 @@ impl TestServer {
 
     /// Everything that a server needs, but no server yet.
     pub async fn prepare(arguments: ServeArgs) -> Self {
-        let database = TestDatabase::create().await;
+        Self::prepare_on(TestDatabase::create().await, arguments)
+    }
+
+    fn prepare_on(database: TestDatabase, arguments: ServeArgs) -> Self {
         let data_dir = tempfile::Builder::new().prefix("weft-data-").tempdir().expect("a temporary folder");
         // Accounts that the server gives its children have to pass through.
         std::fs::set_permissions(data_dir.path(), std::fs::Permissions::from_mode(0o711)).expect("permissions can be set");
@@ -76,7 +86,7 @@ impl TestServer {
         let arguments = ServeArgs {
             listen: Some("127.0.0.1:0".to_owned()),
             data_dir: Some(self.data_dir.path().to_owned()),
-            database_url: Some(self.database.url.clone()),
+            database_url: Some(self.arguments.database_url.clone().unwrap_or_else(|| self.database.url.clone())),
             runtime_dir: Some(runtime_dir()),
             package_registry: self
                 .arguments
@@ -121,7 +131,7 @@ impl TestServer {
         (Server::start(settings, self.clock.clone()).await.expect("the second node starts"), data_dir)
     }
 
-    /// Moves the server's clock forward.
+    /// Moves the server's clock forward, or back when `by` is negative.
     pub fn advance(&self, by: Duration) {
         self.clock.advance(by);
     }

@@ -26,6 +26,7 @@ use tokio::{
     io::AsyncWriteExt,
     process::ChildStdin,
     sync::{mpsc, oneshot, watch},
+    task::yield_now,
     time::{sleep, sleep_until, timeout},
 };
 
@@ -264,6 +265,14 @@ fn discover(settings: &HostSettings, spec: &WorkerSpec) -> Vec<u8> {
 async fn write(mut stdin: ChildStdin, mut queue: mpsc::Receiver<Outgoing>) -> io::Result<()> {
     let (mut batch, mut bytes) = (Vec::with_capacity(BATCH), Vec::new());
     while queue.recv_many(&mut batch, BATCH).await > 0 {
+        // Whoever is ready at the same moment gets to queue its line first: writing costs more than all else about a line, and so
+        // does waking the worker for it.
+        yield_now().await;
+        while batch.len() < BATCH
+            && let Ok(message) = queue.try_recv()
+        {
+            batch.push(message);
+        }
         let mut last = false;
         for message in batch.drain(..) {
             match message {

@@ -97,7 +97,8 @@ async function testIntegration(folder = "."): Promise<TestIntegration> {
     call: (action, input = {}, options = {}) => rpc("__integration", { ...fields(options), action, input }, options),
     rpc,
     webhook: (name, request, options = {}) => {
-      const params = { ...fields(options), ...delivery(request), name };
+      const once = { deliveryId: crypto.randomUUID(), attempt: 1 };
+      const params = { ...fields(options), ...delivery(request), ...once, name };
       return rpc("__webhook", params, { caller: null, ...options });
     },
   };

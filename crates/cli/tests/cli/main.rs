@@ -2,6 +2,7 @@
 
 mod archive;
 mod call;
+mod canary;
 mod deploy;
 mod dev;
 mod fake;

@@ -5,9 +5,9 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use axum::{
     Json as Body,
     extract::State,
-    http::{HeaderMap, header},
+    http::header,
     response::{
-        IntoResponse, Response,
+        Response,
         sse::{Event, KeepAlive, Sse},
     },
 };
@@ -35,6 +35,9 @@ use crate::{
     node::Node,
     runs::{self, RpcCall},
 };
+
+/// The longest name of a method, in bytes.
+const MAX_METHOD: usize = 200;
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
     OpenApiRouter::new()
@@ -254,6 +257,12 @@ async fn rpc(
     if request.method.starts_with("__") {
         return Err(Problem::new(Code::InvalidRequest, "Methods that start with '__' are called by the platform only."));
     }
+    if request.method.len() > MAX_METHOD || request.method.chars().any(char::is_control) {
+        return Err(Problem::new(
+            Code::InvalidRequest,
+            format!("A method's name has {MAX_METHOD} characters at most and no control characters."),
+        ));
+    }
     let app = node.apps.get(&caller.tenant, &id).await?;
     let call = RpcCall {
         app,
@@ -268,10 +277,10 @@ async fn rpc(
 
 /// An outcome as the raw JSON that the backend returned.
 pub fn raw_json(outcome: runs::Outcome) -> Response {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    run_header(&mut headers, outcome.run);
-    (headers, String::from(Box::<str>::from(outcome.output))).into_response()
+    let mut response = Response::new(String::from(Box::<str>::from(outcome.output)).into());
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    run_header(response.headers_mut(), outcome.run);
+    response
 }
 
 /// Follow the log of an app

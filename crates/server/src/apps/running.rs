@@ -13,6 +13,7 @@ use super::{
     service::{App, Apps, CallRequest, Error},
     store::{self, Deployment},
 };
+use crate::secrets::Masks;
 
 /// What a worker was started with, as far as it can be out of date.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl Apps {
         };
         match self.workers.call(app.id.as_str(), call(&request)).await {
             Err(CallError::NotRunning { .. }) => {
-                self.ensure_started(app).await?;
+                Box::pin(self.ensure_started(app)).await?;
                 Ok(self.workers.call(app.id.as_str(), call(&request)).await?)
             }
             other => Ok(other?),
@@ -69,7 +70,10 @@ impl Apps {
     /// Starts a version beside whatever runs. When it is ready it takes over, and what ran before finishes its calls. The caller
     /// holds the app's lock.
     pub(super) async fn start(&self, app: &App, deployment: &Deployment, purpose: Purpose) -> Result<(), Error> {
-        self.workers.start(self.spec(app, deployment, purpose).await?).await?;
+        let spec = self.spec(app, deployment, purpose).await?;
+        // What it prints as it dies may be its environment.
+        let masks = Masks::new(spec.credentials.values().map(String::as_str));
+        self.workers.start(spec).await.map_err(|error| masks.start_error(error))?;
         let before = self.running.insert(app.id.clone(), Running::of(app, deployment.id));
         let kept: Vec<_> = before.map(|running| running.deployment).into_iter().chain([deployment.id]).collect();
         self.remove_old_folders(&app.id, &kept).await;

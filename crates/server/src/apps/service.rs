@@ -199,7 +199,7 @@ impl Apps {
 
     pub(super) async fn load(&self, id: &AppId) -> Result<Arc<App>, Error> {
         self.remembered
-            .get_or_load(id, async {
+            .get_or_load(id, || async {
                 let stored = store::find(&mut *self.pool.acquire().await?, id).await?;
                 stored.ok_or_else(|| Error::Unknown(id.clone())).and_then(|stored| compile(id, stored)).map(Arc::new)
             })

@@ -20,8 +20,8 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static, V: Clone + Send + Sync + 'sta
     }
 
     /// The remembered value, or the one that `load` brings. A value that was loaded while the cache was being emptied is
-    /// returned but not kept.
-    pub async fn get_or_load<E, F>(&self, key: &K, load: F) -> Result<V, E>
+    /// returned but not kept. Loading needs much more memory than remembering, so that is made only when it is needed.
+    pub async fn get_or_load<E, F>(&self, key: &K, load: impl FnOnce() -> F) -> Result<V, E>
     where
         F: Future<Output = Result<V, E>>,
     {
@@ -29,7 +29,7 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static, V: Clone + Send + Sync + 'sta
             return Ok(value);
         }
         let generation = self.generation.load(Ordering::SeqCst);
-        let value = load.await?;
+        let value = Box::pin(load()).await?;
         self.entries.insert(key.clone(), value.clone());
         if self.generation.load(Ordering::SeqCst) != generation {
             self.entries.invalidate(key);
@@ -51,13 +51,13 @@ mod tests {
     async fn a_value_loaded_across_an_invalidation_is_not_kept() {
         let cache: Cache<u8, u8> = Cache::new(10);
         let stale = cache
-            .get_or_load(&1, async {
+            .get_or_load(&1, || async {
                 cache.clear();
                 Ok::<_, ()>(1)
             })
             .await;
         assert_eq!(stale, Ok(1));
-        assert_eq!(cache.get_or_load(&1, async { Ok::<_, ()>(2) }).await, Ok(2));
-        assert_eq!(cache.get_or_load(&1, async { Ok::<_, ()>(3) }).await, Ok(2));
+        assert_eq!(cache.get_or_load(&1, || async { Ok::<_, ()>(2) }).await, Ok(2));
+        assert_eq!(cache.get_or_load(&1, || async { Ok::<_, ()>(3) }).await, Ok(2));
     }
 }

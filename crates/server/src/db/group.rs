@@ -91,7 +91,7 @@ async fn gather<T, R>(receiver: &mut mpsc::Receiver<(T, Waiter<R>)>, group: &mut
     }
 }
 
-/// Writes a group. When that fails, those who wait are told at once and the rest is tried again until it works.
+/// Writes a group. When the database is away, those who wait are told at once and the rest is tried again until it works.
 async fn store<T: Clone, R, W, F>(group: &mut Vec<(T, Waiter<R>)>, write: &W)
 where
     W: Fn(Vec<T>) -> F,
@@ -109,6 +109,7 @@ where
                 }
                 return;
             }
+            Err(error) if refuses_an_item(&error) => return store_singly(group, &error, write).await,
             Err(error) => {
                 tracing::warn!(%error, items = group.len(), "a group of records could not be written");
                 group.retain_mut(|(_, waiter)| match waiter.take() {
@@ -122,6 +123,31 @@ where
                 delay = (delay * 2).min(Duration::from_secs(2));
             }
         }
+    }
+}
+
+/// Whether it is the content of an item that the database does not take, now or ever: a value it cannot hold, or a broken rule.
+fn refuses_an_item(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    // Classes: data exception, integrity constraint violation, program limit exceeded.
+    code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+}
+
+/// Writes each item by itself, so that a bad one takes no other with it; it is given up, because trying again does not help.
+async fn store_singly<T: Clone, R, W, F>(group: &mut Vec<(T, Waiter<R>)>, error: &sqlx::Error, write: &W)
+where
+    W: Fn(Vec<T>) -> F,
+    F: Future<Output = Result<Vec<R>, sqlx::Error>>,
+{
+    if group.len() > 1 {
+        for item in std::mem::take(group) {
+            Box::pin(store(&mut vec![item], write)).await;
+        }
+        return;
+    }
+    tracing::error!(%error, "a record that the database refuses is lost");
+    if let Some((_, Some(waiter))) = group.pop() {
+        let _ = waiter.send(Err(NotWritten));
     }
 }
 
@@ -149,6 +175,61 @@ mod tests {
         assert!(groups.load(Ordering::Relaxed) < 400, "items share statements");
         drop(writer);
         task.await.expect("the writer ends with its last handle");
+    }
+
+    /// What PostgreSQL says to a text that it cannot hold.
+    #[derive(Debug, thiserror::Error)]
+    #[error("invalid byte sequence")]
+    struct Refusal;
+
+    impl sqlx::error::DatabaseError for Refusal {
+        fn message(&self) -> &'static str {
+            "invalid byte sequence"
+        }
+
+        fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+            Some("22021".into())
+        }
+
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+    }
+
+    #[tokio::test]
+    async fn an_item_that_the_database_refuses_takes_no_other_with_it() {
+        let stored = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&stored);
+        let (writer, task) = Groups::start(PACE, move |items: Vec<u32>| {
+            let sink = Arc::clone(&sink);
+            async move {
+                if items.contains(&13) {
+                    return Err(sqlx::Error::Database(Box::new(Refusal)));
+                }
+                sink.lock().expect("no panics").extend(items.iter().copied());
+                Ok(vec![(); items.len()])
+            }
+        });
+        let answers = futures::future::join_all([12, 13, 14].map(|item| writer.write(item))).await;
+        assert_eq!(answers, [Ok(()), Err(NotWritten), Ok(())]);
+        for item in [1, 13, 2] {
+            writer.write_later(item).await;
+        }
+        drop(writer);
+        task.await.expect("the writer ends");
+        assert_eq!(*stored.lock().expect("no panics"), [12, 14, 1, 2]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,8 @@ use uuid::Uuid;
 use weft_model::AppId;
 
 const CHANNEL: &str = "weft_changes";
+/// Between two attempts to listen. Others must not take a node for dead that needs no longer than this to return.
+pub const RECONNECT: Duration = Duration::from_millis(500);
 
 /// What changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +92,7 @@ pub async fn listen(
                 }
                 Err(error) => tracing::warn!(%error, "cannot listen for changes"),
             }
-            let _ = tokio::time::timeout(Duration::from_secs(1), stop.cancelled()).await;
+            let _ = tokio::time::timeout(RECONNECT, stop.cancelled()).await;
             connected = connect(&pool, node).await;
         }
     }))

@@ -6,16 +6,19 @@
 use std::{marker::PhantomData, ops::Deref, sync::Arc};
 
 use axum::{
-    RequestExt,
-    body::HttpBody,
+    body::{HttpBody, to_bytes},
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use bytes::Bytes;
+use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 use weft_model::{Fault, Principal, TenantId};
 
-use super::problem::{Code, Problem};
+use super::{
+    BODY_LIMIT,
+    problem::{Code, Problem},
+};
 use crate::node::Node;
 
 /// A JSON body. Wrong syntax and wrong types answer 400 with the JSONPath of the fault.
@@ -36,9 +39,9 @@ pub struct JsonBytes(pub Bytes);
 impl<S: Send + Sync> FromRequest<S> for JsonBytes {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let typed = is_json(request.headers());
-        let body = body_bytes(request, state).await?;
+        let body = body_bytes(request, BODY_LIMIT).await?;
         if body.is_empty() {
             return Ok(Self(Bytes::from_static(b"{}")));
         }
@@ -53,17 +56,16 @@ impl<S: Send + Sync> FromRequest<S> for JsonBytes {
     }
 }
 
-/// A body of any type.
-pub async fn body_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+/// A body of any type, of `limit` bytes at most.
+pub async fn body_bytes(request: Request, limit: usize) -> Result<Bytes, Problem> {
     let too_large = || Problem::new(Code::PayloadTooLarge, "The body is larger than this route takes.");
-    let announced = request.body().size_hint().lower();
-    let request = request.with_limited_body();
-    // The limit cuts the hint: what is announced beyond it is refused before it is sent.
-    if announced > request.body().size_hint().lower() {
+    let body = request.into_body();
+    // What is announced beyond the limit is refused before it is sent.
+    if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(too_large());
     }
-    Bytes::from_request(request, state).await.map_err(|rejection| {
-        if rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
+    to_bytes(body, limit).await.map_err(|error| {
+        if error.into_inner().is::<LengthLimitError>() {
             too_large()
         } else {
             Problem::new(Code::InvalidRequest, "The body ended before it was complete.")
@@ -79,6 +81,11 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// Parses JSON and names the place of the first fault.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // Keeping track of the place costs more than reading, so only who has a fault to name does it.
+    serde_json::from_slice(body).or_else(|_| parse_with_path(body))
+}
+
+fn parse_with_path<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();

@@ -1,27 +1,37 @@
 //! Counters and timings of every request, by route.
 
-use std::sync::Arc;
+use std::time::Instant;
 
 use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
+    extract::{MatchedPath, Request},
+    http::StatusCode,
 };
+use metrics::{Label, SharedString};
 
-use super::trace::route;
-use crate::node::Node;
+/// What is known of a request while it is handled.
+pub struct Figures {
+    begun: Instant,
+    method: &'static str,
+    /// The pattern of the route, never the path itself: that would make a series per identifier.
+    route: Option<MatchedPath>,
+}
 
-/// Counts a request under its route pattern, never under the path itself: that would make a series per identifier.
-pub async fn layer(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
-    let started = node.clock.now();
-    let method = method(&request);
-    let route = route(&request).to_owned();
-    let response = next.run(request).await;
-    let labels = [("method", method.to_owned()), ("route", route), ("status", response.status().as_u16().to_string())];
-    let seconds = (node.clock.now() - started).as_seconds_f64();
-    ::metrics::counter!("weft_http_requests_total", &labels).increment(1);
-    ::metrics::histogram!("weft_http_request_seconds", &labels).record(seconds);
-    response
+impl Figures {
+    pub fn begin(request: &Request) -> Self {
+        Self { begun: Instant::now(), method: method(request), route: request.extensions().get::<MatchedPath>().cloned() }
+    }
+
+    /// Counts the request.
+    pub fn end(self, status: StatusCode) {
+        let route = self.route.map_or(SharedString::const_str("unmatched"), |route| route.as_str().to_owned().into());
+        let labels = vec![
+            Label::from_static_parts("method", self.method),
+            Label::new("route", route),
+            Label::new("status", status.as_str().to_owned()),
+        ];
+        metrics::counter!("weft_http_requests_total", labels.clone()).increment(1);
+        metrics::histogram!("weft_http_request_seconds", labels).record(self.begun.elapsed());
+    }
 }
 
 /// The method, if it is a usual one: a caller may invent others, and each would be a series.

@@ -284,14 +284,26 @@ impl From<sqlx::Error> for Problem {
         if has_code(&error, &["53100"]) {
             return Self::storage_full(&error);
         }
-        match error {
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-                tracing::warn!(%error, "the database does not answer");
-                Self::new(Code::Unavailable, "The database does not answer. Try again in a moment.")
-                    .with_retry_after(Some(Duration::from_secs(1)))
-            }
-            other => Self::internal(other),
+        if !is_away(&error) {
+            return Self::internal(error);
         }
+        tracing::warn!(%error, "the database does not answer");
+        Self::new(Code::Unavailable, "The database does not answer. Try again in a moment.")
+            .with_retry_after(Some(Duration::from_secs(1)))
+    }
+}
+
+/// Whether the database is out of reach, starting, stopping, or has too much to do: all of that passes.
+fn is_away(error: &sqlx::Error) -> bool {
+    use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Protocol, WorkerCrashed};
+    match error {
+        // A connection that breaks in the middle of an answer is a fault of the protocol.
+        Io(_) | PoolTimedOut | PoolClosed | WorkerCrashed | Protocol(_) => true,
+        // Classes: connection exception, insufficient resources, operator intervention; and what asks to be tried again.
+        Database(cause) => cause.code().is_some_and(|code| {
+            ["08", "53", "57P"].iter().any(|class| code.starts_with(class)) || ["40001", "40P01"].contains(&&*code)
+        }),
+        _ => false,
     }
 }
 

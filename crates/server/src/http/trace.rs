@@ -5,10 +5,7 @@ use std::fmt;
 use axum::{
     extract::{MatchedPath, Request},
     http::{HeaderMap, HeaderName, HeaderValue},
-    middleware::Next,
-    response::Response,
 };
-use tracing::Instrument;
 
 /// The 128-bit identifier that ties logs, runs, traces and error bodies of one request together; 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +14,11 @@ pub struct TraceId(u128);
 impl TraceId {
     pub fn generate() -> Self {
         Self(rand::random::<u128>().max(1))
+    }
+
+    /// The trace that a request belongs to: the one that it names, else a new one.
+    pub fn of(request: &Request) -> Self {
+        Self::from_headers(request.headers()).unwrap_or_else(Self::generate)
     }
 
     /// The trace id of a `traceparent` header (`00-<trace id>-<parent id>-<flags>`), when it has a valid one.
@@ -45,15 +47,21 @@ pub fn current() -> TraceId {
     CURRENT.try_with(|trace| *trace).unwrap_or_else(|_| TraceId::generate())
 }
 
-/// Gives every request a trace id, a span and the `x-trace-id` response header.
-pub async fn layer(request: Request, next: Next) -> Response {
-    let trace = TraceId::from_headers(request.headers()).unwrap_or_else(TraceId::generate);
-    let span = tracing::info_span!("http.request", method = %request.method(), route = route(&request), trace.id = %trace);
-    let mut response = CURRENT.scope(trace, next.run(request).instrument(span)).await;
+/// Runs `work` as a part of the trace.
+pub async fn within<T>(trace: TraceId, work: impl Future<Output = T>) -> T {
+    CURRENT.scope(trace, work).await
+}
+
+/// The span of a request.
+pub fn span(request: &Request, trace: TraceId) -> tracing::Span {
+    tracing::info_span!("http.request", method = %request.method(), route = route(request), trace.id = %trace)
+}
+
+/// Names the trace in an answer.
+pub fn header(headers: &mut HeaderMap, trace: TraceId) {
     if let Ok(value) = HeaderValue::from_str(&trace.to_string()) {
-        response.headers_mut().insert(HeaderName::from_static("x-trace-id"), value);
+        headers.insert(HeaderName::from_static("x-trace-id"), value);
     }
-    response
 }
 
 /// The pattern of a request's route. Never the path itself: that holds identifiers and the tokens of webhooks.

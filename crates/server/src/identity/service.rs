@@ -15,7 +15,7 @@ use super::{
     roles,
     store::{self, User},
     throttle::{Throttle, TooMany},
-    token::{Refused, SigningKey},
+    token::{Claims, Refused, SigningKey},
 };
 use crate::{
     authority::{self, Authority},
@@ -30,6 +30,9 @@ use crate::{
 const REMEMBERED_PRINCIPALS: u64 = 50_000;
 /// How long it is remembered from where somebody logged in.
 const FAMILIAR: Duration = Duration::days(90);
+/// Tokens of sessions that a node remembers, and for how long: no access token lives longer.
+const REMEMBERED_TOKENS: u64 = 20_000;
+const REMEMBERED_FOR: std::time::Duration = std::time::Duration::from_mins(15);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -117,6 +120,8 @@ pub struct Identity {
     pub(super) throttle: Throttle,
     pub(super) principals: Cache<Shown, Arc<Principal>>,
     pub(super) verified: Verified,
+    /// The claims of session tokens whose signature was checked, by the digest of the whole token.
+    pub(super) checked: moka::sync::Cache<[u8; 32], Arc<Claims>>,
     /// Changes whenever what is remembered is forgotten.
     changes: watch::Sender<()>,
 }
@@ -131,7 +136,8 @@ impl Identity {
         let (passwords, throttle) = (Passwords::new(), Throttle::new(clock.clone()));
         let principals = Cache::new(REMEMBERED_PRINCIPALS);
         let (verified, changes) = (Cache::new(REMEMBERED_PRINCIPALS), watch::Sender::default());
-        Self { pool, clock, authority, issuer, key, policy, passwords, throttle, principals, verified, changes }
+        let checked = moka::sync::Cache::builder().max_capacity(REMEMBERED_TOKENS).time_to_live(REMEMBERED_FOR).build();
+        Self { pool, clock, authority, issuer, key, policy, passwords, throttle, principals, verified, checked, changes }
     }
 
     /// Forgets what is remembered of sessions and tokens.

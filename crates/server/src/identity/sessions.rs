@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use weft_model::{Fault, Principal, Proof, Secret, SessionId, TenantId, UserId};
 
@@ -30,15 +31,27 @@ impl Identity {
     pub async fn authenticate(&self, token: &str) -> Result<Arc<Principal>, Error> {
         match token::family(token)? {
             token::Family::Session => {
-                let claims = self.key.check(token, Use::Access, self.clock.now())?;
-                self.principals.get_or_load(&Shown::Session(claims.session), self.load_session(&claims)).await
+                let claims = self.checked(token)?;
+                self.principals.get_or_load(&Shown::Session(claims.session), || self.load_session(&claims)).await
             }
             token::Family::Machine => {
                 let claims = self.check_machine_token(token).await?;
                 let shown = Shown::Machine(claims.credential, claims.scope.clone());
-                self.principals.get_or_load(&shown, self.load_machine(&claims)).await
+                self.principals.get_or_load(&shown, || self.load_machine(&claims)).await
             }
         }
+    }
+
+    /// What a session's access token says. A signature that was good stays good, so it is checked once; whether the time is over,
+    /// always.
+    fn checked(&self, token: &str) -> Result<Arc<Claims>, Refused> {
+        let (digest, now) = (<[u8; 32]>::from(Sha256::digest(token.as_bytes())), self.clock.now());
+        if let Some(claims) = self.checked.get(&digest) {
+            return claims.still_valid(now).map(|()| claims);
+        }
+        let claims = Arc::new(self.key.check(token, Use::Access, now)?);
+        self.checked.insert(digest, Arc::clone(&claims));
+        Ok(claims)
     }
 
     async fn load_session(&self, claims: &Claims) -> Result<Arc<Principal>, Error> {

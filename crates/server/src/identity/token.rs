@@ -92,10 +92,14 @@ impl SigningKey {
         if claims.purpose != purpose {
             return Err(Refused::WrongUse);
         }
-        if claims.exp <= now.timestamp() {
-            return Err(Refused::Expired);
-        }
-        Ok(claims)
+        claims.still_valid(now).map(|()| claims)
+    }
+}
+
+impl Claims {
+    /// Whether their time is not over.
+    pub fn still_valid(&self, now: DateTime<Utc>) -> Result<(), Refused> {
+        if self.exp <= now.timestamp() { Err(Refused::Expired) } else { Ok(()) }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     },
     http::trace,
     runs,
-    secrets::{self, Scope, Vault},
+    secrets::{self, Masks, Scope, Vault},
 };
 
 /// How long a backend may take over a changed configuration.
@@ -51,6 +51,8 @@ pub struct Config {
     json: Box<RawValue>,
     /// Required fields without a value.
     pub missing: Vec<String>,
+    /// What the backend knows and nobody else may.
+    masks: Masks,
 }
 
 impl Config {
@@ -71,6 +73,8 @@ struct Stored {
     platform: BTreeMap<String, Secret<String>>,
     merged: BTreeMap<String, Secret<String>>,
     settings: Map<String, Value>,
+    /// The secrets of the app itself, which are no part of the configuration.
+    own: BTreeMap<String, Secret<String>>,
 }
 
 /// The configurations of all integrations.
@@ -121,7 +125,7 @@ impl Integrations {
     /// The configuration of an integration.
     pub async fn config(&self, app: &App) -> Result<Arc<Config>, Error> {
         self.remembered
-            .get_or_load(&(app.tenant.clone(), app.id.clone()), async {
+            .get_or_load(&(app.tenant.clone(), app.id.clone()), || async {
                 let mut connection = self.pool.acquire().await?;
                 let stored = self.stored(&mut connection, app).await?;
                 assemble(&app.manifest, &stored).map(Arc::new)
@@ -132,11 +136,17 @@ impl Integrations {
     async fn stored(&self, connection: &mut PgConnection, app: &App) -> Result<Stored, Error> {
         let platform = self.vault.read(connection, &app.tenant, &Scope::Platform).await?;
         let merged = self.vault.read(connection, &app.tenant, &Scope::Integration(app.id.clone())).await?;
+        let own = self.vault.read(connection, &app.tenant, &Scope::App(app.id.clone())).await?;
         let settings = match store::find_settings(connection, &app.tenant, &app.id).await? {
             Some(Value::Object(settings)) => settings,
             _ => Map::new(),
         };
-        Ok(Stored { platform, merged, settings })
+        Ok(Stored { platform, merged, settings, own })
+    }
+
+    /// What has to be kept out of everything that the app's backend says.
+    pub async fn masks(&self, app: &App) -> Masks {
+        self.config(app).await.map_or_else(|_| Masks::blind(), |config| config.masks.clone())
     }
 
     /// Saves fields of a configuration and lets the backend react to it. Fields that are not given stay; null and "" remove.
@@ -221,11 +231,12 @@ impl Integrations {
         let answer = match self.apps.call(app, request).await {
             Ok(answer) => answer,
             Err(apps::Error::Call(CallError::UnknownMethod { .. })) => return Ok(None),
-            Err(apps::Error::Call(error)) => return Err(Error::Bind(error.to_string())),
+            Err(apps::Error::Call(error)) => return Err(Error::Bind(config.masks.call_error(error).to_string())),
             Err(other) => return Err(other.into()),
         };
         let answer: Option<BindAnswer> = serde_json::from_str(answer.get())
-            .map_err(|error| Error::Bind(format!("it may return {{\"mergeConfig\": {{…}}}} or nothing: {error}")))?;
+            // What does not fit is quoted, and may well be what was to be kept.
+            .map_err(|_| Error::Bind("it may return {\"mergeConfig\": {…}} or nothing".to_owned()))?;
         Ok(answer.and_then(|answer| answer.merge_config).map(|merge| merge.into_iter().collect()))
     }
 }
@@ -270,7 +281,10 @@ fn assemble(manifest: &Manifest, stored: &Stored) -> Result<Config, Error> {
     }
     let missing = missing(manifest, &values);
     let json = serde_json::value::to_raw_value(&values).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    Ok(Config { json, missing })
+    let given = manifest.config_fields().into_iter().filter_map(|field| stored.platform.get(&field.platform_secret?));
+    let secrets = given.chain(stored.merged.values()).chain(stored.own.values());
+    let masks = Masks::new(secrets.map(|secret| secret.expose().as_str()));
+    Ok(Config { json, missing, masks })
 }
 
 /// The required fields that have no value. Of the alternatives of `anyOf`, the one that lacks least.
@@ -298,7 +312,8 @@ mod tests {
 
     fn stored(platform: &[(&str, &str)], settings: &Value) -> Stored {
         let platform = platform.iter().map(|(key, value)| ((*key).to_owned(), Secret::new((*value).to_owned()))).collect();
-        Stored { platform, merged: BTreeMap::new(), settings: settings.as_object().cloned().unwrap_or_default() }
+        let settings = settings.as_object().cloned().unwrap_or_default();
+        Stored { platform, merged: BTreeMap::new(), settings, own: BTreeMap::new() }
     }
 
     #[test]

@@ -4,7 +4,12 @@ use weft_model::{AppId, Fault, RunId, run::ErrorCategory};
 use weft_workers::{CallError, Failure};
 
 use super::record::Failed;
-use crate::{apps, db::group::NotWritten, integrations, secrets};
+use crate::{
+    apps,
+    db::group::NotWritten,
+    integrations,
+    secrets::{self, Masks},
+};
 
 /// Why nothing came of it, with the run that records it if it got that far.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +45,8 @@ pub enum Cause {
         "the first request with this Idempotency-Key broke off, and whether it took effect is not known: look, then use a new key"
     )]
     Interrupted,
+    #[error("the webhook was removed before its request could be handled")]
+    WebhookRemoved,
     #[error("{}", .0.message)]
     Failed(Box<Failure>),
     #[error(transparent)]
@@ -97,6 +104,7 @@ impl Cause {
             Self::Denied(_) => ("denied", ErrorCategory::Validation),
             Self::UnknownIntegration(_) => ("unknown_integration", ErrorCategory::Validation),
             Self::UnknownAction { .. } => ("unknown_action", ErrorCategory::Validation),
+            Self::WebhookRemoved => ("webhook_removed", ErrorCategory::Validation),
             Self::UnknownCallingApp(_) | Self::InvalidKey | Self::KeyMismatch => ("invalid_request", ErrorCategory::Validation),
             Self::App(apps::Error::NotDeployed(_)) => ("not_deployed", ErrorCategory::Validation),
             Self::App(apps::Error::NotComingUp { .. }) => ("start_failed", ErrorCategory::Poison),
@@ -114,6 +122,15 @@ impl Cause {
             other => other.to_string(),
         };
         Failed::new(code, category, message)
+    }
+
+    /// The same without secrets in what the backend says.
+    pub(super) fn masked(self, masks: &Masks) -> Self {
+        match self {
+            Self::Failed(failure) => Self::Failed(Box::new(masks.failure(*failure))),
+            Self::App(apps::Error::Call(error)) => Self::App(apps::Error::Call(masks.call_error(error))),
+            other => other,
+        }
     }
 
     /// Whether it is certain that nothing happened outside, so that trying again is safe.

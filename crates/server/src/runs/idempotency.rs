@@ -6,6 +6,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use weft_model::{Fault, RunId, TenantId, UserId};
@@ -20,6 +21,13 @@ pub struct KeyName {
     pub principal: UserId,
     pub operation: String,
     pub key: String,
+}
+
+impl KeyName {
+    /// The key as it is stored: callers may put anything into it, so only its digest is.
+    fn stored_key(&self) -> String {
+        hex::encode(Sha256::digest(self.key.as_bytes()))
+    }
 }
 
 /// The wish to be the one who answers for a key.
@@ -55,6 +63,8 @@ pub struct Earlier {
 #[derive(Debug, Clone)]
 pub struct Answered {
     pub name: KeyName,
+    /// The run that claimed the key; what somebody else holds by now stays as it is.
+    pub run: RunId,
     pub answer: Option<(i32, Sealed)>,
 }
 
@@ -102,7 +112,7 @@ async fn insert(connection: &mut PgConnection, claims: &[Claim]) -> sqlx::Result
     let tenants: Vec<String> = claims.iter().map(|claim| claim.name.tenant.to_string()).collect();
     let principals: Vec<Uuid> = claims.iter().map(|claim| claim.name.principal.as_uuid()).collect();
     let operations: Vec<String> = claims.iter().map(|claim| claim.name.operation.clone()).collect();
-    let keys: Vec<String> = claims.iter().map(|claim| claim.name.key.clone()).collect();
+    let keys: Vec<String> = claims.iter().map(|claim| claim.name.stored_key()).collect();
     let digests: Vec<Vec<u8>> = claims.iter().map(|claim| claim.digest.clone()).collect();
     let runs: Vec<Uuid> = claims.iter().map(|claim| claim.record.id.as_uuid()).collect();
     let times: Vec<DateTime<Utc>> = claims.iter().map(|claim| claim.record.started_at).collect();
@@ -131,7 +141,7 @@ async fn find(connection: &mut PgConnection, name: &KeyName) -> sqlx::Result<Opt
         name.tenant.as_str(),
         name.principal.as_uuid(),
         name.operation,
-        name.key,
+        name.stored_key(),
     )
     .fetch_optional(connection)
     .await?;
@@ -145,23 +155,23 @@ async fn find(connection: &mut PgConnection, name: &KeyName) -> sqlx::Result<Opt
 
 /// Keeps the answers of a group of keys, or gives keys back.
 pub async fn answer(connection: &mut PgConnection, group: &[Answered]) -> sqlx::Result<()> {
-    let kept: Vec<_> =
-        group.iter().filter_map(|answered| answered.answer.as_ref().map(|answer| (&answered.name, answer))).collect();
-    let returned: Vec<_> = group.iter().filter(|answered| answered.answer.is_none()).map(|answered| &answered.name).collect();
+    let (kept, returned): (Vec<_>, Vec<_>) = group.iter().partition(|answered| answered.answer.is_some());
     if !kept.is_empty() {
-        let (tenants, principals, operations, keys) = columns(kept.iter().map(|(name, _)| *name));
-        let versions: Vec<i32> = kept.iter().map(|(_, (version, _))| *version).collect();
-        let sealed: Vec<Vec<u8>> = kept.iter().map(|(_, (_, sealed))| sealed.0.clone()).collect();
+        let (tenants, principals, operations, keys, runs) = columns(&kept);
+        let answers = kept.iter().filter_map(|answered| answered.answer.as_ref());
+        let (versions, sealed): (Vec<i32>, Vec<Vec<u8>>) = answers.map(|(version, sealed)| (*version, sealed.0.clone())).unzip();
         sqlx::query!(
             "update idempotency_keys set key_version = given.key_version, sealed_answer = given.sealed
-             from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::int[], $6::bytea[])
-                 as given (tenant_id, principal_id, operation, key, key_version, sealed)
+             from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::int[], $7::bytea[])
+                 as given (tenant_id, principal_id, operation, key, run_id, key_version, sealed)
              where idempotency_keys.tenant_id = given.tenant_id and idempotency_keys.principal_id = given.principal_id
-               and idempotency_keys.operation = given.operation and idempotency_keys.key = given.key",
+               and idempotency_keys.operation = given.operation and idempotency_keys.key = given.key
+               and idempotency_keys.run_id = given.run_id",
             &tenants,
             &principals,
             &operations,
             &keys,
+            &runs,
             &versions,
             &sealed,
         )
@@ -169,16 +179,19 @@ pub async fn answer(connection: &mut PgConnection, group: &[Answered]) -> sqlx::
         .await?;
     }
     if !returned.is_empty() {
-        let (tenants, principals, operations, keys) = columns(returned.into_iter());
+        let (tenants, principals, operations, keys, runs) = columns(&returned);
         sqlx::query!(
             "delete from idempotency_keys
-             using unnest($1::text[], $2::uuid[], $3::text[], $4::text[]) as given (tenant_id, principal_id, operation, key)
+             using unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::uuid[])
+                 as given (tenant_id, principal_id, operation, key, run_id)
              where idempotency_keys.tenant_id = given.tenant_id and idempotency_keys.principal_id = given.principal_id
-               and idempotency_keys.operation = given.operation and idempotency_keys.key = given.key",
+               and idempotency_keys.operation = given.operation and idempotency_keys.key = given.key
+               and idempotency_keys.run_id = given.run_id",
             &tenants,
             &principals,
             &operations,
             &keys,
+            &runs,
         )
         .execute(connection)
         .await?;
@@ -186,15 +199,16 @@ pub async fn answer(connection: &mut PgConnection, group: &[Answered]) -> sqlx::
     Ok(())
 }
 
-type KeyColumns = (Vec<String>, Vec<Uuid>, Vec<String>, Vec<String>);
+type KeyColumns = (Vec<String>, Vec<Uuid>, Vec<String>, Vec<String>, Vec<Uuid>);
 
-fn columns<'a>(names: impl Iterator<Item = &'a KeyName>) -> KeyColumns {
+fn columns(group: &[&Answered]) -> KeyColumns {
     let mut columns = KeyColumns::default();
-    for name in names {
+    for Answered { name, run, .. } in group {
         columns.0.push(name.tenant.to_string());
         columns.1.push(name.principal.as_uuid());
         columns.2.push(name.operation.clone());
-        columns.3.push(name.key.clone());
+        columns.3.push(name.stored_key());
+        columns.4.push(run.as_uuid());
     }
     columns
 }

@@ -1,10 +1,13 @@
 //! The pipeline: resolve, authorise, validate, configure, admit, execute, validate, record.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
-use weft_model::{AppId, Principal, RunId, TenantId, manifest::AppKind, run::RunKind};
+use weft_model::{AppId, Principal, RunId, manifest::AppKind, run::RunKind};
 use weft_workers::CallError;
 
 use super::{
@@ -14,6 +17,7 @@ use super::{
 };
 use crate::{
     apps::{self, Action, App, CallContext, CallRequest},
+    background::outlive,
     http::trace::TraceId,
     node::Node,
 };
@@ -45,16 +49,12 @@ pub struct RpcCall {
     pub timeout: Duration,
 }
 
-/// A request that arrived at a webhook, on its way to the backend.
+/// A request that arrived at a webhook, on its way to the backend. The start of its run is on disk.
 pub struct WebhookCall {
     pub app: Arc<App>,
-    pub run: RunId,
-    /// The webhook's name.
-    pub name: String,
+    pub record: Record,
     pub method: String,
     pub params: Box<RawValue>,
-    pub size: usize,
-    pub trace: TraceId,
     pub timeout: Duration,
 }
 
@@ -68,8 +68,7 @@ pub struct Outcome {
 /// Calls an action. The call goes on when whoever asked for it goes away.
 pub async fn invoke(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome, Error> {
     let shared = Arc::clone(node);
-    let task = node.background.spawn(async move { run_action(&shared, invocation).await });
-    task.await.map_err(|error| Cause::Internal(error.to_string()))?
+    outlive(&node.background, async move { run_action(&shared, invocation).await }).await
 }
 
 async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome, Error> {
@@ -97,10 +96,14 @@ async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome,
     };
     let request = action_request(&invocation, &record, action, config.json())?;
     if let Some(key) = &invocation.idempotency_key {
-        return run_once(node, key, (&app, action), &invocation.input, (record, request)).await;
+        // Boxed, like all that is rare: the future of every call would have room for it.
+        return Box::pin(run_once(node, key, (&app, action), &invocation.input, (record, request))).await;
     }
-    if action.destructive {
-        node.runs.record_start(record.clone()).await.map_err(Cause::from)?;
+    if action.destructive
+        && let Err(not_written) = node.runs.record_start(record.clone()).await
+    {
+        // It may be on disk all the same, when only the word of it was lost: then it gets its end.
+        return finish(node, record, Err(not_written.into())).await;
     }
     let result = execute(node, &app, Some(action), request).await;
     finish(node, record, result).await
@@ -134,6 +137,7 @@ fn begin(node: &Node, app: &App, invocation: &Invocation) -> Record {
         parent: invocation.parent,
         trace: invocation.trace,
         started_at: now,
+        begun: Instant::now(),
         input_bytes: invocation.input.get().len(),
         attempts: 1,
         contacts: Contacts::default(),
@@ -200,18 +204,25 @@ pub(super) async fn execute(
     action: Option<&Action>,
     request: CallRequest,
 ) -> Result<Box<RawValue>, Cause> {
-    let output = node.apps.call(app, request).await.map_err(|error| match error {
-        apps::Error::Call(CallError::Failed(failure)) => Cause::Failed(failure),
-        other => Cause::App(other),
-    })?;
+    let output = match node.apps.call(app, request).await {
+        Ok(output) => output,
+        Err(error) => return Err(told(error).masked(&node.integrations.masks(app).await)),
+    };
     let Some(schema) = action.and_then(|action| action.output.as_ref()) else { return Ok(output) };
     let value: Value = serde_json::from_str(output.get()).map_err(|error| Cause::Internal(error.to_string()))?;
     let faults = schema.faults(&value);
     if faults.is_empty() { Ok(output) } else { Err(Cause::InvalidOutput(faults)) }
 }
 
+fn told(error: apps::Error) -> Cause {
+    match error {
+        apps::Error::Call(CallError::Failed(failure)) => Cause::Failed(failure),
+        other => Cause::App(other),
+    }
+}
+
 /// Records how a run ended and passes the result on.
-pub(super) async fn finish(node: &Node, record: Record, result: Result<Box<RawValue>, Cause>) -> Result<Outcome, Error> {
+pub async fn finish(node: &Node, record: Record, result: Result<Box<RawValue>, Cause>) -> Result<Outcome, Error> {
     let (run, now) = (record.id, node.clock.now());
     let end = result.as_ref().map(|output| output.get().len()).map_err(Cause::failed);
     node.runs.record(record.finished(now, end)).await;
@@ -221,10 +232,10 @@ pub(super) async fn finish(node: &Node, record: Record, result: Result<Box<RawVa
     }
 }
 
-/// Calls a method of an app's backend and records the run.
+/// Calls a method of an app's backend and records the run. The call goes on when whoever asked for it goes away.
 pub async fn call_rpc(node: &Arc<Node>, call: RpcCall) -> Result<Outcome, Error> {
     let shared = Arc::clone(node);
-    let task = node.background.spawn(async move {
+    let work = async move {
         let now = shared.clock.now();
         let record = Record {
             id: RunId::generate(now),
@@ -237,6 +248,7 @@ pub async fn call_rpc(node: &Arc<Node>, call: RpcCall) -> Result<Outcome, Error>
             parent: None,
             trace: call.trace,
             started_at: now,
+            begun: Instant::now(),
             input_bytes: call.params.get().len(),
             attempts: 1,
             contacts: Contacts::default(),
@@ -251,36 +263,14 @@ pub async fn call_rpc(node: &Arc<Node>, call: RpcCall) -> Result<Outcome, Error>
         };
         let result = execute(&shared, &call.app, None, request).await;
         finish(&shared, record, result).await
-    });
-    task.await.map_err(|error| Cause::Internal(error.to_string()))?
+    };
+    outlive(&node.background, work).await
 }
 
-/// Hands a webhook request to the backend and records the run.
-pub async fn call_webhook(node: &Arc<Node>, call: WebhookCall) -> Result<Outcome, Error> {
-    let shared = Arc::clone(node);
-    let task = node.background.spawn(async move {
-        let now = shared.clock.now();
-        let tenant: TenantId = call.app.tenant.clone();
-        let record = Record {
-            id: call.run,
-            tenant,
-            kind: RunKind::Webhook,
-            provider: call.app.id.clone(),
-            action: call.name,
-            app: None,
-            principal: None,
-            parent: None,
-            trace: call.trace,
-            started_at: now,
-            input_bytes: call.size,
-            attempts: 1,
-            contacts: Contacts::default(),
-            end: None,
-        };
-        let context = context(None, &record, 0);
-        let request = CallRequest { method: call.method, params: call.params, caller: None, context, timeout: call.timeout };
-        let result = execute(&shared, &call.app, None, request).await;
-        finish(&shared, record, result).await
-    });
-    task.await.map_err(|error| Cause::Internal(error.to_string()))?
+/// Hands a webhook request to the backend and records how its run ended.
+pub async fn call_webhook(node: &Node, call: WebhookCall) -> Result<Outcome, Error> {
+    let context = context(None, &call.record, 0);
+    let request = CallRequest { method: call.method, params: call.params, caller: None, context, timeout: call.timeout };
+    let result = execute(node, &call.app, None, request).await;
+    finish(node, call.record, result).await
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use weft_model::RunId;
 use weft_workers::{CallError, Failure};
 
 use super::{
@@ -35,22 +36,34 @@ pub async fn run_once(
     let name = KeyName { tenant: app.tenant.clone(), principal, operation: record.operation(), key: key.to_owned() };
     let digest = Sha256::digest(input.get().as_bytes()).to_vec();
     let claim = Claim { name: name.clone(), digest: digest.clone(), record: record.clone() };
-    match node.runs.claims.write(claim).await.map_err(Cause::from)? {
-        Claimed::Lost(earlier) => replay(node, &name, &digest, &earlier),
-        Claimed::Won => {
+    match node.runs.claims.write(claim).await {
+        Ok(Claimed::Lost(earlier)) => replay(node, &name, &digest, &earlier),
+        Ok(Claimed::Won) => {
             let result = execute(node, app, Some(action), request).await;
-            if let Err(error) = keep_answer(node, name, &result).await {
+            if let Err(error) = keep_answer(node, name, record.id, &result).await {
                 // The caller gets its answer all the same; the key then says that the first request broke off.
                 tracing::error!(run.id = %record.id, %error, "the answer for an idempotency key is not kept");
             }
             finish(node, record, result).await
         }
+        Err(not_written) => {
+            // The claim may be on disk all the same, when only the word of it was lost: nothing may be left of it.
+            node.runs.answers.write_later(Answered { name, run: record.id, answer: None }).await;
+            finish(node, record, Err(not_written.into())).await
+        }
     }
 }
 
-async fn keep_answer(node: &Node, name: KeyName, result: &Result<Box<RawValue>, Cause>) -> Result<(), Cause> {
-    let answer = answer(result).map(|answer| seal(node, &name, &answer)).transpose()?;
-    Ok(node.runs.answers.write(Answered { name, answer }).await?)
+async fn keep_answer(node: &Node, name: KeyName, run: RunId, result: &Result<Box<RawValue>, Cause>) -> Result<(), Cause> {
+    let Some(answer) = answer(result) else {
+        let returned = Answered { name, run, answer: None };
+        if node.runs.answers.write(returned.clone()).await.is_err() {
+            node.runs.answers.write_later(returned).await;
+        }
+        return Ok(());
+    };
+    let answer = Some(seal(node, &name, &answer)?);
+    Ok(node.runs.answers.write(Answered { name, run, answer }).await?)
 }
 
 /// What to keep: nothing when it is certain that nothing happened outside.

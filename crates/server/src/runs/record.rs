@@ -1,6 +1,9 @@
 //! A run while it is being made: begun, then finished one way or the other.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use weft_model::{
@@ -24,6 +27,8 @@ pub struct Record {
     pub parent: Option<RunId>,
     pub trace: TraceId,
     pub started_at: DateTime<Utc>,
+    /// The same moment for measuring: the clock may jump.
+    pub begun: Instant,
     pub input_bytes: usize,
     pub attempts: i32,
     pub contacts: Contacts,
@@ -56,6 +61,7 @@ impl Contacts {
 #[derive(Debug, Clone)]
 pub struct End {
     pub at: DateTime<Utc>,
+    pub took: Duration,
     pub result: Result<usize, Failed>,
 }
 
@@ -81,9 +87,11 @@ impl Record {
         format!("{}.{}", self.provider, self.action)
     }
 
+    /// With its end. It never ends before it began, even when the clock was set back meanwhile.
     #[must_use]
-    pub fn finished(mut self, at: DateTime<Utc>, result: Result<usize, Failed>) -> Self {
-        self.end = Some(End { at, result });
+    pub fn finished(mut self, now: DateTime<Utc>, result: Result<usize, Failed>) -> Self {
+        let took = self.begun.elapsed();
+        self.end = Some(End { at: now.max(self.started_at + took), took, result });
         self
     }
 }

@@ -1,6 +1,6 @@
 //! `/api/v1/runs` and how failed runs look to a caller.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Json as Body, extract::State};
 use chrono::{DateTime, Utc};
@@ -200,6 +200,7 @@ impl From<Cause> for Problem {
             Cause::UnknownIntegration(_) => Self::not_found(message),
             Cause::UnknownAction { .. } => Self::new(Code::UnknownAction, message),
             Cause::Denied(key) => denied(&key),
+            Cause::WebhookRemoved => Self::new(Code::NotFound, message),
             Cause::UnknownCallingApp(_) | Cause::InvalidKey => Self::new(Code::InvalidRequest, message),
             Cause::InvalidInput(faults) => Self::new(Code::ValidationFailed, with_faults(&message, &faults)).with_faults(faults),
             Cause::InvalidOutput(faults) => Self::new(Code::OutputInvalid, with_faults(&message, &faults)).with_faults(faults),
@@ -217,6 +218,7 @@ impl From<Cause> for Problem {
             Cause::Secrets(error) => error.into(),
             Cause::NotWritten(_) => {
                 Self::new(Code::Unavailable, "The database does not take writes, so nothing was started. Try again in a moment.")
+                    .with_retry_after(Some(Duration::from_secs(1)))
             }
             Cause::Internal(cause) => Self::internal(cause),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 use weft_model::{Principal, RunId};
@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    db::group::{Groups, NotWritten, Pace},
+    db::{
+        group::{Groups, NotWritten, Pace},
+        notify,
+    },
 };
 
 /// How long the records of finished runs are collected before they are written.
@@ -23,15 +26,25 @@ const GATHER: Duration = Duration::from_millis(20);
 const BACKLOG: usize = 65_536;
 /// How long an idempotency key keeps its answer.
 const KEY_LIFETIME: chrono::Duration = chrono::Duration::hours(24);
+/// How often a webhook is handed to its backend when servers die over it.
+const WEBHOOK_ATTEMPTS: i32 = 3;
 
 /// The permission to see everybody's runs.
 const READ_ALL: &str = "admin:runs.read";
+
+/// Whether other nodes may be on the same database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    Alone,
+    Others,
+}
 
 /// The history of runs.
 pub struct Runs {
     pool: PgPool,
     clock: Clock,
     node: Uuid,
+    company: Company,
     records: Groups<Record, ()>,
     pub(super) claims: Groups<Claim, Claimed>,
     pub(super) answers: Groups<Answered, ()>,
@@ -39,7 +52,7 @@ pub struct Runs {
 
 impl Runs {
     /// Starts the writers. They end, everything written, when this is dropped; wait for the handles.
-    pub fn start(pool: PgPool, clock: Clock, node: Uuid) -> (Self, Vec<JoinHandle<()>>) {
+    pub fn start((pool, clock): (PgPool, Clock), node: Uuid, company: Company) -> (Self, Vec<JoinHandle<()>>) {
         let pace = Pace { capacity: BACKLOG, gather: GATHER };
         let source = pool.clone();
         let (records, recording) = Groups::start(pace, move |group: Vec<Record>| {
@@ -59,7 +72,7 @@ impl Runs {
                 Ok(vec![(); group.len()])
             }
         });
-        (Self { pool, clock, node, records, claims, answers }, vec![recording, claiming, answering])
+        (Self { pool, clock, node, company, records, claims, answers }, vec![recording, claiming, answering])
     }
 
     /// Puts the start of a run on disk.
@@ -72,7 +85,7 @@ impl Runs {
         let labels = [("kind", record.kind.as_str()), ("status", record.status().as_str())];
         metrics::counter!("weft_runs_total", &labels).increment(1);
         if let Some(end) = &record.end {
-            metrics::histogram!("weft_run_seconds", &labels).record((end.at - record.started_at).as_seconds_f64());
+            metrics::histogram!("weft_run_seconds", &labels).record(end.took);
         }
         self.records.write_later(record).await;
     }
@@ -93,25 +106,72 @@ impl Runs {
         Ok(row.filter(|row| own(row) || !Self::sees_own_only(caller)))
     }
 
-    /// Ends runs whose node has gone, forgets old idempotency keys and runs older than `kept`. Run at start and now and then.
-    pub async fn tidy(&self, kept: chrono::Duration) -> sqlx::Result<()> {
+    /// Looks after what dead nodes left, forgets old idempotency keys and runs older than `kept`. Run at start and now and then.
+    /// Returns the runs of webhooks that this node took over and has to hand over again.
+    pub async fn tidy(&self, kept: chrono::Duration) -> sqlx::Result<Vec<RunId>> {
+        let mut adopted = Vec::new();
+        for (other, lock_key) in self.gone_nodes().await? {
+            adopted.extend(self.bury(other, lock_key).await?);
+        }
         let mut connection = self.pool.acquire().await?;
         let now = self.clock.now();
-        for (node, lock_key) in store::list_other_nodes(&mut connection, self.node).await? {
-            if store::try_node_lock(&mut connection, lock_key).await? {
-                let ended = store::end_runs_of(&mut connection, node, now).await?;
-                store::delete_node(&mut connection, node, lock_key).await?;
-                store::release_node_lock(&mut connection, lock_key).await?;
-                tracing::info!(node.id = %node, runs = ended, "run.end_interrupted");
-            }
-        }
         idempotency::delete_older(&mut connection, now - KEY_LIFETIME).await?;
         while store::delete_older(&mut connection, RunId::floor(now - kept)).await? > 0 {}
-        Ok(())
+        Ok(adopted)
     }
 
-    /// Says goodbye: no other node needs to look after this one's runs.
-    pub async fn leave(&self) -> sqlx::Result<()> {
-        store::delete_own_node(&mut *self.pool.acquire().await?, self.node).await
+    /// Nodes that were not heard of for longer than one needs that only lost its connection, each with its last lock.
+    async fn gone_nodes(&self) -> sqlx::Result<Vec<(Uuid, i64)>> {
+        let silent = self.silent_nodes().await?;
+        if silent.is_empty() || self.company == Company::Alone {
+            return Ok(silent);
+        }
+        tokio::time::sleep(notify::RECONNECT * 4).await;
+        let still_silent = self.silent_nodes().await?;
+        Ok(silent.into_iter().filter(|node| still_silent.contains(node)).collect())
     }
+
+    /// Nodes whose lock nobody holds.
+    async fn silent_nodes(&self) -> sqlx::Result<Vec<(Uuid, i64)>> {
+        let mut connection = self.pool.acquire().await?;
+        let mut silent = Vec::new();
+        for (node, lock_key) in store::list_other_nodes(&mut connection, self.node).await? {
+            if store::try_node_lock(&mut connection, lock_key).await? {
+                store::release_node_lock(&mut connection, lock_key).await?;
+                silent.push((node, lock_key));
+            }
+        }
+        Ok(silent)
+    }
+
+    /// Forgets a dead node, ends what it was at and takes over its webhooks.
+    async fn bury(&self, other: Uuid, lock_key: i64) -> sqlx::Result<Vec<RunId>> {
+        let mut transaction = self.pool.begin().await?;
+        if !store::delete_node(&mut transaction, other, lock_key).await? {
+            return Ok(Vec::new());
+        }
+        let adopted = store::adopt_webhooks(&mut transaction, other, self.node, WEBHOOK_ATTEMPTS).await?;
+        let ended = store::end_runs_of(&mut transaction, other, self.clock.now()).await?;
+        transaction.commit().await?;
+        tracing::info!(node.id = %other, ended, webhooks = adopted.len(), "run.take_over");
+        Ok(adopted)
+    }
+
+    /// Ends a run that was taken over and cannot be carried on.
+    pub async fn interrupt(&self, run: RunId) -> sqlx::Result<()> {
+        store::interrupt(&mut *self.pool.acquire().await?, run, self.clock.now()).await
+    }
+
+    /// Says goodbye, once everything is written. A node that left something half done stays known, for another one to look after it.
+    pub async fn leave(pool: &PgPool, node: Uuid) -> sqlx::Result<()> {
+        if !store::delete_idle_node(&mut *pool.acquire().await?, node).await? {
+            tracing::warn!("some runs did not end in time: the next start looks after them");
+        }
+        Ok(())
+    }
+}
+
+/// Puts the starts of runs on disk together with what they belong to.
+pub async fn insert_starts(connection: &mut PgConnection, node: Uuid, starts: &[Record]) -> sqlx::Result<()> {
+    store::upsert(connection, node, starts).await
 }

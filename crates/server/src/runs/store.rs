@@ -7,6 +7,10 @@ use weft_model::{RunId, TenantId, UserId};
 
 use super::record::{End, Record};
 
+/// The longest names and messages that are stored, in characters.
+const NAME_LIMIT: usize = 200;
+const MESSAGE_LIMIT: usize = 2000;
+
 /// A run as it is read back.
 pub struct Row {
     pub id: Uuid,
@@ -151,9 +155,9 @@ impl Columns {
         self.id.push(record.id.as_uuid());
         self.tenant.push(record.tenant.to_string());
         self.kind.push(record.kind.as_str().to_owned());
-        self.operation.push(record.operation());
+        self.operation.push(storable(&record.operation(), 2 * NAME_LIMIT));
         self.provider.push(record.provider.to_string());
-        self.action.push(record.action.clone());
+        self.action.push(storable(&record.action, NAME_LIMIT));
         self.app.push(record.app.as_ref().map(ToString::to_string));
         self.principal.push(principal.map(|principal| principal.id.as_uuid()));
         self.principal_kind.push(principal.map(|principal| principal.kind.as_str().to_owned()));
@@ -165,19 +169,23 @@ impl Columns {
         self.input.push(bytes(record.input_bytes));
         self.trace.push(record.trace.to_string());
         self.hosts.push(record.contacts.joined());
-        self.push_end(record.end.as_ref(), record.started_at);
+        self.push_end(record.end.as_ref());
     }
 
-    fn push_end(&mut self, end: Option<&End>, started_at: DateTime<Utc>) {
+    fn push_end(&mut self, end: Option<&End>) {
         let failed = end.and_then(|end| end.result.as_ref().err());
         self.completed.push(end.map(|end| end.at));
-        self.duration.push(end.and_then(|end| (end.at - started_at).num_microseconds()));
+        self.duration.push(end.map(|end| i64::try_from(end.took.as_micros()).unwrap_or(i64::MAX)));
         self.output.push(end.and_then(|end| end.result.as_ref().ok()).map(|size| bytes(*size)));
-        self.code.push(failed.map(|failed| failed.code.clone()));
+        self.code.push(failed.map(|failed| storable(&failed.code, NAME_LIMIT)));
         self.category.push(failed.map(|failed| failed.category.as_str().to_owned()));
-        self.message
-            .push(failed.map(|failed| failed.message.chars().take(2000).filter(|character| *character != '\0').collect()));
+        self.message.push(failed.map(|failed| storable(&failed.message, MESSAGE_LIMIT)));
     }
+}
+
+/// A text that callers or backends chose, as it can be stored: without the one character that PostgreSQL refuses, and not too long.
+fn storable(text: &str, limit: usize) -> String {
+    text.chars().filter(|character| *character != '\0').take(limit).collect()
 }
 
 fn bytes(size: usize) -> i64 {
@@ -247,15 +255,21 @@ pub async fn delete_older(connection: &mut PgConnection, than: RunId) -> sqlx::R
     Ok(result.rows_affected())
 }
 
-pub async fn delete_own_node(connection: &mut PgConnection, node: Uuid) -> sqlx::Result<()> {
-    sqlx::query!("delete from nodes where id = $1", node).execute(connection).await?;
-    Ok(())
+/// Forgets a node that is gone, unless it came back under another lock meanwhile. Whether it did.
+pub async fn delete_node(connection: &mut PgConnection, node: Uuid, lock_key: i64) -> sqlx::Result<bool> {
+    let result = sqlx::query!("delete from nodes where id = $1 and lock_key = $2", node, lock_key).execute(connection).await?;
+    Ok(result.rows_affected() > 0)
 }
 
-/// Forgets a node that is gone, unless it came back under another lock meanwhile.
-pub async fn delete_node(connection: &mut PgConnection, node: Uuid, lock_key: i64) -> sqlx::Result<()> {
-    sqlx::query!("delete from nodes where id = $1 and lock_key = $2", node, lock_key).execute(connection).await?;
-    Ok(())
+/// Removes a node that left nothing behind. Whether it did.
+pub async fn delete_idle_node(connection: &mut PgConnection, node: Uuid) -> sqlx::Result<bool> {
+    let result = sqlx::query!(
+        "delete from nodes where id = $1 and not exists (select from runs where node_id = $1 and status = 'running')",
+        node,
+    )
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected() > 0)
 }
 
 pub async fn list_other_nodes(connection: &mut PgConnection, node: Uuid) -> sqlx::Result<Vec<(Uuid, i64)>> {
@@ -270,6 +284,34 @@ pub async fn try_node_lock(connection: &mut PgConnection, lock_key: i64) -> sqlx
 
 pub async fn release_node_lock(connection: &mut PgConnection, lock_key: i64) -> sqlx::Result<()> {
     sqlx::query!("select pg_advisory_unlock($1)", lock_key).fetch_one(connection).await?;
+    Ok(())
+}
+
+/// Takes over the webhooks that a node left behind, each for one more attempt, unless there were `attempts` already.
+pub async fn adopt_webhooks(connection: &mut PgConnection, from: Uuid, to: Uuid, attempts: i32) -> sqlx::Result<Vec<RunId>> {
+    let adopted = sqlx::query_scalar!(
+        "update runs set node_id = $2, attempts = attempts + 1
+         where node_id = $1 and status = 'running' and kind = 'webhook' and attempts < $3 returning id",
+        from,
+        to,
+        attempts,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(adopted.into_iter().map(RunId::from).collect())
+}
+
+/// Ends a run of which nothing is known any more.
+pub async fn interrupt(connection: &mut PgConnection, run: RunId, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update runs set status = 'failed', completed_at = $2, error_code = 'interrupted', error_category = 'Transient',
+             error_message = 'The server stopped while this ran, and the request is not kept any more.'
+         where id = $1 and status = 'running'",
+        run.as_uuid(),
+        now,
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -4,40 +4,37 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json as Body,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, HeaderName},
     response::Response,
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use weft_model::{AppId, EndpointId};
 use weft_workers::{CallError, Category};
 
-use super::service::{Error, Incoming};
+use super::{
+    deliver,
+    service::{Error, Incoming},
+};
 use crate::{
     apps,
     http::{
         Problems,
         extract::{Authorized, Path, body_bytes, rights},
         problem::{Code, Problem},
-        trace,
     },
     node::Node,
-    runs::{self, WebhookCall},
+    runs,
 };
 
 /// The largest webhook body, in bytes: what the most generous senders send.
 const BODY_LIMIT: usize = 25 * 1024 * 1024;
-/// How long a backend may take over a webhook.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
-    let ingress = OpenApiRouter::new().routes(routes!(receive)).layer(DefaultBodyLimit::max(BODY_LIMIT));
-    OpenApiRouter::new().routes(routes!(list)).merge(ingress)
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(receive))
 }
 
 /// An inbound webhook.
@@ -54,19 +51,6 @@ struct Webhook {
     /// Where the sender has to post. Whoever knows it can post.
     url: String,
     created_at: DateTime<Utc>,
-}
-
-/// What the backend's `__webhook` handler gets.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WebhookParams<'a> {
-    name: &'a str,
-    headers: &'a BTreeMap<String, String>,
-    /// The body as JSON when it is JSON, else as text.
-    body: Value,
-    /// The body's very bytes, in base64, for signatures.
-    raw_body: String,
-    config: &'a RawValue,
 }
 
 /// List the webhooks of an app
@@ -93,34 +77,15 @@ async fn list(
 
 /// Receive a webhook
 ///
-/// The request is on disk before it is handed to the backend; the answer is what the backend's handler returns.
+/// The request is on disk before it is handed to the backend; the answer is what the backend's handler returns. When the server
+/// dies before it answers, the next one hands the request over again.
 #[utoipa::path(post, path = "/api/v1/hooks/{token}", tag = "webhooks", security(()), params(("token" = String, Path)),
     request_body(content = Object, description = "Whatever the sender sends"),
     responses((status = 200, description = "What the handler returned"), Problems))]
 async fn receive(State(node): State<Arc<Node>>, Path(token): Path<String>, request: Request) -> Result<Response, Problem> {
     let headers = text_headers(request.headers());
-    let incoming = Incoming { headers, body: body_bytes(request, &()).await? };
-    let accepted = node.webhooks.accept(&token, &incoming).await?;
-    let app = node.apps.get(&accepted.tenant, &accepted.app).await?;
-    let config = node.integrations.config(&app).await?;
-    let params = WebhookParams {
-        name: &accepted.target.name,
-        headers: &incoming.headers,
-        body: read_body(&incoming.body),
-        raw_body: STANDARD.encode(&incoming.body),
-        config: config.json(),
-    };
-    let call = WebhookCall {
-        app,
-        run: accepted.run,
-        name: accepted.target.name.clone(),
-        method: accepted.target.method.clone(),
-        params: serde_json::value::to_raw_value(&params).map_err(Problem::internal)?,
-        size: incoming.body.len(),
-        trace: trace::current(),
-        timeout: TIMEOUT,
-    };
-    runs::call_webhook(&node, call).await.map(apps::raw_json).map_err(refusal)
+    let incoming = Incoming { headers, body: body_bytes(request, BODY_LIMIT).await? };
+    Ok(apps::raw_json(deliver::receive(&node, token, incoming).await?))
 }
 
 /// What senders may not learn about our side stays out: they get a status and the backend's own words.
@@ -149,18 +114,23 @@ fn text_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
     headers.iter().filter_map(text).collect()
 }
 
-fn read_body(body: &[u8]) -> Value {
-    serde_json::from_slice(body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned()))
-}
-
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::UnknownToken => Self::new(Code::NotFound, "No webhook has this address."),
-            Error::NotWritten(_) => Self::new(Code::Unavailable, "The delivery could not be stored. Send it again in a moment.")
-                .with_retry_after(Some(Duration::from_secs(1))),
+            Error::NotWritten(_) => not_stored(),
+            Error::Run(runs::Error { run, cause: runs::Cause::NotWritten(_) }) => match run {
+                Some(run) => not_stored().with_run(run),
+                None => not_stored(),
+            },
+            Error::Run(error) => refusal(error),
             Error::Secrets(cause) => cause.into(),
             Error::Database(cause) => cause.into(),
         }
     }
+}
+
+fn not_stored() -> Problem {
+    let message = "The delivery could not be stored. Send it again in a moment.";
+    Problem::new(Code::Unavailable, message).with_retry_after(Some(Duration::from_secs(1)))
 }

@@ -1,23 +1,25 @@
-//! Declaring endpoints and receiving requests.
+//! Declaring endpoints, and keeping the requests that arrive at them.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 use weft_model::{AppId, DeliveryId, EndpointId, RunId, Secret, TenantId, manifest::Webhook};
 
-use super::store::{self, Delivery, Endpoint, NewEndpoint, Target};
+use super::store::{self, Delivery, Endpoint, NewEndpoint, Target, Unanswered};
 use crate::{
     clock::Clock,
     db::{
         cache::Cache,
         group::{Groups, NotWritten, Pace},
     },
+    runs::{self, Record},
     secrets::{self, Scope, Vault},
 };
 
@@ -36,22 +38,18 @@ pub enum Error {
     #[error(transparent)]
     NotWritten(#[from] NotWritten),
     #[error(transparent)]
+    Run(#[from] runs::Error),
+    #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
 
 /// A request as it came in.
+#[derive(Serialize, Deserialize)]
 pub struct Incoming {
     /// Lower-case names; headers that are no text are left out, and so are those that carry credentials of a proxy.
     pub headers: BTreeMap<String, String>,
+    #[serde(skip)]
     pub body: Bytes,
-}
-
-/// A request that is on disk and on its way to the backend.
-pub struct Accepted {
-    pub target: Arc<Target>,
-    pub tenant: TenantId,
-    pub app: AppId,
-    pub run: RunId,
 }
 
 /// Inbound webhooks.
@@ -60,18 +58,22 @@ pub struct Webhooks {
     clock: Clock,
     vault: Arc<Vault>,
     targets: Cache<Vec<u8>, Arc<Target>>,
-    deliveries: Groups<Delivery, ()>,
+    deliveries: Groups<(Delivery, Record), ()>,
 }
 
 impl Webhooks {
     /// Starts the writer of deliveries. It ends, everything written, when this is dropped.
-    pub fn start((pool, clock): (PgPool, Clock), vault: Arc<Vault>) -> (Self, JoinHandle<()>) {
+    pub fn start((pool, clock): (PgPool, Clock), vault: Arc<Vault>, node: Uuid) -> (Self, JoinHandle<()>) {
         let source = pool.clone();
-        let (deliveries, writing) = Groups::start(PACE, move |group: Vec<Delivery>| {
+        let (deliveries, writing) = Groups::start(PACE, move |group: Vec<(Delivery, Record)>| {
             let pool = source.clone();
             async move {
-                store::insert_deliveries(&mut *pool.acquire().await?, &group).await?;
-                Ok(vec![(); group.len()])
+                let (deliveries, starts): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+                let mut transaction = pool.begin().await?;
+                store::insert_deliveries(&mut transaction, &deliveries).await?;
+                runs::insert_starts(&mut transaction, node, &starts).await?;
+                transaction.commit().await?;
+                Ok(vec![(); deliveries.len()])
             }
         });
         (Self { pool, clock, vault, targets: Cache::new(REMEMBERED), deliveries }, writing)
@@ -81,33 +83,40 @@ impl Webhooks {
         self.targets.clear();
     }
 
-    /// Finds the endpoint of a token and puts the request on disk.
-    pub async fn accept(&self, token: &str, incoming: &Incoming) -> Result<Accepted, Error> {
+    /// The endpoint of a token.
+    pub async fn find(&self, token: &str) -> Result<Arc<Target>, Error> {
         let digest = Sha256::digest(token.as_bytes()).to_vec();
-        let target = self
-            .targets
-            .get_or_load(&digest, async {
+        self.targets
+            .get_or_load(&digest, || async {
                 let target = store::find_target(&mut *self.pool.acquire().await?, &digest).await?;
                 target.map(Arc::new).ok_or(Error::UnknownToken)
             })
-            .await?;
-        let now = self.clock.now();
-        let name = |error: weft_model::id::InvalidName| sqlx::Error::Decode(error.into());
-        let tenant = TenantId::try_from(target.tenant.clone()).map_err(name)?;
-        let app = AppId::try_from(target.app.clone()).map_err(name)?;
+            .await
+    }
+
+    /// Puts a request on disk, together with the start of its run.
+    pub async fn keep(&self, target: &Target, incoming: &Incoming, record: Record) -> Result<(), Error> {
+        let received_at = record.started_at;
+        let place = place(&record.id.to_string());
         let delivery = Delivery {
-            id: DeliveryId::generate(now),
-            tenant: tenant.clone(),
+            id: DeliveryId::generate(received_at),
+            tenant: target.tenant.clone(),
             endpoint: target.endpoint,
-            app: app.clone(),
-            run: RunId::generate(now),
-            headers: kept_headers(&incoming.headers),
-            body: incoming.body.to_vec(),
-            received_at: now,
+            app: target.app.clone(),
+            run: record.id,
+            sealed: self.vault.seal(&target.tenant, &place.each_ref().map(String::as_str), &incoming.to_bytes()?)?,
+            received_at,
         };
-        let run = delivery.run;
-        self.deliveries.write(delivery).await?;
-        Ok(Accepted { target, tenant, app, run })
+        Ok(self.deliveries.write((delivery, record)).await?)
+    }
+
+    /// The request of a run that this node took over from a dead one.
+    pub async fn find_unanswered(&self, run: RunId) -> Result<Option<(Unanswered, Incoming)>, Error> {
+        let Some(unanswered) = store::find_unanswered(&mut *self.pool.acquire().await?, run).await? else { return Ok(None) };
+        let Delivery { tenant, sealed: (version, sealed), .. } = &unanswered.delivery;
+        let place = place(&run.to_string());
+        let bytes = self.vault.open_sealed(tenant, &place.each_ref().map(String::as_str), *version, sealed)?;
+        Ok(Some((unanswered, Incoming::from_bytes(&bytes)?)))
     }
 
     /// Forgets deliveries older than `kept`. Run now and then.
@@ -127,10 +136,28 @@ impl Webhooks {
     }
 }
 
-/// The headers as they are stored: without the sender's credentials, which only the backend gets.
-fn kept_headers(headers: &BTreeMap<String, String>) -> Value {
-    let kept = headers.iter().filter(|(name, _)| name.as_str() != "authorization");
-    Value::Object(kept.map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect())
+/// Where a sealed request belongs.
+fn place(run: &str) -> [String; 2] {
+    ["webhook".to_owned(), run.to_owned()]
+}
+
+impl Incoming {
+    /// One line of JSON, then the body as it is.
+    fn to_bytes(&self) -> Result<Vec<u8>, sqlx::Error> {
+        let mut bytes = serde_json::to_vec(self).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        bytes.reserve(self.body.len() + 1);
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&self.body);
+        Ok(bytes)
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, sqlx::Error> {
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+        let (line, body) = bytes.split_at(end);
+        let mut incoming: Self = serde_json::from_slice(line).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        incoming.body = Bytes::copy_from_slice(body.get(1..).unwrap_or_default());
+        Ok(incoming)
+    }
 }
 
 /// Makes the endpoints of an app those that its manifest declares. Those that stay keep their token.
@@ -177,4 +204,19 @@ async fn delete(connection: &mut PgConnection, vault: &Vault, tenant: &TenantId,
     store::delete(connection, tenant, id).await?;
     vault.delete(connection, tenant, &Scope::Webhook, &id.to_string()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_request_comes_back_byte_for_byte() {
+        let headers = BTreeMap::from([("x-text".to_owned(), "a\\nb \"quoted\"".to_owned())]);
+        for body in [&b""[..], b"\n", b"{\"a\":\n1}\xff\0"] {
+            let incoming = Incoming { headers: headers.clone(), body: Bytes::copy_from_slice(body) };
+            let again = Incoming::from_bytes(&incoming.to_bytes().expect("bytes")).expect("the same type");
+            assert_eq!((again.headers, again.body), (incoming.headers, incoming.body));
+        }
+    }
 }

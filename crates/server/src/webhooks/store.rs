@@ -1,10 +1,10 @@
 //! Endpoints and deliveries in the database.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 use weft_model::{AppId, DeliveryId, EndpointId, RunId, TenantId, manifest::Webhook};
+use weft_vault::Sealed;
 
 /// An endpoint as its owner sees it.
 pub struct Endpoint {
@@ -18,8 +18,8 @@ pub struct Endpoint {
 /// Where a token leads.
 pub struct Target {
     pub endpoint: EndpointId,
-    pub tenant: String,
-    pub app: String,
+    pub tenant: TenantId,
+    pub app: AppId,
     pub name: String,
     pub method: String,
 }
@@ -32,9 +32,18 @@ pub struct Delivery {
     pub endpoint: EndpointId,
     pub app: AppId,
     pub run: RunId,
-    pub headers: Value,
-    pub body: Vec<u8>,
+    /// Headers and body, and the version of the key that seals them.
+    pub sealed: (i32, Sealed),
     pub received_at: DateTime<Utc>,
+}
+
+/// A request that was stored and not answered, with where it leads now.
+pub struct Unanswered {
+    pub delivery: Delivery,
+    /// How often it was handed over, this time included.
+    pub attempts: i32,
+    /// The webhook's name and the backend's method, unless the webhook was removed.
+    pub target: Option<(String, String)>,
 }
 
 pub async fn list(connection: &mut PgConnection, tenant: &TenantId, app: &AppId) -> sqlx::Result<Vec<Endpoint>> {
@@ -118,13 +127,20 @@ pub async fn find_target(connection: &mut PgConnection, token_digest: &[u8]) -> 
     )
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|row| Target {
-        endpoint: row.id.into(),
-        tenant: row.tenant_id,
-        app: row.app_id,
-        name: row.name,
-        method: row.method,
-    }))
+    row.map(|row| {
+        Ok(Target {
+            endpoint: row.id.into(),
+            tenant: TenantId::try_from(row.tenant_id).map_err(invalid)?,
+            app: AppId::try_from(row.app_id).map_err(invalid)?,
+            name: row.name,
+            method: row.method,
+        })
+    })
+    .transpose()
+}
+
+fn invalid(error: weft_model::id::InvalidName) -> sqlx::Error {
+    sqlx::Error::Decode(error.into())
 }
 
 /// Removes a batch of deliveries from before `than`. Returns how many.
@@ -145,22 +161,50 @@ pub async fn insert_deliveries(connection: &mut PgConnection, deliveries: &[Deli
     let endpoints: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.endpoint.as_uuid()).collect();
     let apps: Vec<String> = deliveries.iter().map(|delivery| delivery.app.to_string()).collect();
     let runs: Vec<Uuid> = deliveries.iter().map(|delivery| delivery.run.as_uuid()).collect();
-    let headers: Vec<Value> = deliveries.iter().map(|delivery| delivery.headers.clone()).collect();
-    let bodies: Vec<Vec<u8>> = deliveries.iter().map(|delivery| delivery.body.clone()).collect();
+    let versions: Vec<i32> = deliveries.iter().map(|delivery| delivery.sealed.0).collect();
+    let sealed: Vec<Vec<u8>> = deliveries.iter().map(|delivery| delivery.sealed.1.0.clone()).collect();
     let times: Vec<DateTime<Utc>> = deliveries.iter().map(|delivery| delivery.received_at).collect();
     sqlx::query!(
-        "insert into webhook_deliveries (id, tenant_id, endpoint_id, app_id, run_id, headers, body, received_at)
-         select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::uuid[], $6::jsonb[], $7::bytea[], $8::timestamptz[])",
+        "insert into webhook_deliveries (id, tenant_id, endpoint_id, app_id, run_id, key_version, sealed, received_at)
+         select * from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::uuid[], $6::int[], $7::bytea[], $8::timestamptz[])",
         &ids,
         &tenants,
         &endpoints,
         &apps,
         &runs,
-        &headers,
-        &bodies,
+        &versions,
+        &sealed,
         &times,
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// The request of a run that was taken over. Nothing when it is not kept any more.
+pub async fn find_unanswered(connection: &mut PgConnection, run: RunId) -> sqlx::Result<Option<Unanswered>> {
+    let row = sqlx::query!(
+        "select delivery.id, delivery.tenant_id, delivery.endpoint_id, delivery.app_id, key_version, sealed, received_at, attempts,
+             endpoint.name as \"name?\", endpoint.method as \"method?\"
+         from webhook_deliveries as delivery
+             join runs on runs.id = run_id
+             left join webhook_endpoints as endpoint on endpoint.id = delivery.endpoint_id
+         where run_id = $1",
+        run.as_uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        let delivery = Delivery {
+            id: row.id.into(),
+            tenant: TenantId::try_from(row.tenant_id).map_err(invalid)?,
+            endpoint: row.endpoint_id.into(),
+            app: AppId::try_from(row.app_id).map_err(invalid)?,
+            run,
+            sealed: (row.key_version, Sealed(row.sealed)),
+            received_at: row.received_at,
+        };
+        Ok(Unanswered { delivery, attempts: row.attempts, target: row.name.zip(row.method) })
+    })
+    .transpose()
 }

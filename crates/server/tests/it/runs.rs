@@ -239,6 +239,20 @@ async fn a_run_that_its_server_left_behind_is_ended_at_the_next_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_that_cannot_be_stored_do_not_hold_up_the_history() {
+    let (server, admin) = server().await;
+    let odd = "serve({ rpc: { fail: () => { throw new ActionError('a\\0b', { code: 'c\\0d', category: 'Validation' }); } } })";
+    server.deploy(&admin, &crate::fixtures::app("odd"), odd).await;
+    for method in ["a\0b", "new\nline", &"x".repeat(201)] {
+        let refused = admin.post("/api/v1/apps/odd/rpc", json!({ "method": method })).await.expect(400);
+        assert_eq!(refused.code(), "invalid_request");
+    }
+    admin.post("/api/v1/apps/odd/rpc", json!({ "method": "fail" })).await.expect(422);
+    let run = admin.runs("odd", 1).await.remove(0);
+    assert_eq!((&run["error"]["code"], &run["error"]["message"]), (&json!("cd"), &json!("ab")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn runs_and_deliveries_are_forgotten_after_their_time() {
     let (mut server, admin) = server().await;
     let url = admin.get("/api/v1/apps/chat/webhooks").await.expect(200).text("/0/url");

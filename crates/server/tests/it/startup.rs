@@ -13,6 +13,8 @@ use weft_testkit::{
 };
 use weft_vault::MasterKey;
 
+use crate::fixtures::eventually;
+
 const ME: &str = "/api/v1/auth/me";
 
 /// A data directory that the accounts of the server's children can pass through.
@@ -277,4 +279,21 @@ async fn a_server_with_a_database_of_its_own_survives_stopping_and_being_killed(
     let last = start(arguments(folder.path())).await.expect("started after being killed");
     alice.at(url(&last)).get(ME).await.expect(200);
     last.stop().await.expect("stopped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_database_that_is_killed_comes_back_by_itself() {
+    let folder = data_dir();
+    let server = start(arguments(folder.path())).await.expect("started");
+    let api = Api::new(url(&server));
+    register(&api).await;
+    let alice = login(&api).await;
+    for _ in 0..2 {
+        let file = fs::read_to_string(folder.path().join("postgres/postmaster.pid")).expect("PostgreSQL runs");
+        let postmaster = file.lines().next().and_then(|line| line.parse().ok()).expect("a process");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(postmaster), nix::sys::signal::Signal::SIGKILL).expect("killed");
+        eventually("the database answers", async || (alice.get("/api/v1/users").await.status == 200).then_some(())).await;
+        assert_eq!(alice.get(ME).await.expect(200).text("/email"), "alice@example.com");
+    }
+    server.stop().await.expect("stopped in order");
 }

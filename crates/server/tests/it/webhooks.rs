@@ -108,11 +108,12 @@ async fn a_delivery_is_on_disk_before_the_backend_sees_it() {
     let sending = tokio::spawn(async move { sender.post(&push, json!({ "n": 1 })).await });
 
     let mut database = PgConnection::connect(&server.database.url).await.expect("a connection");
-    let rows = eventually_rows(&mut database).await;
+    let row = eventually_stored(&mut database).await;
     assert!(!sending.is_finished(), "the handler has not answered yet");
-    assert_eq!(rows.get::<Vec<u8>, _>("body"), br#"{"n":1}"#);
-    assert_eq!(rows.get::<Value, _>("headers")["content-type"], "application/json");
-    let run: sqlx::types::Uuid = rows.get("run_id");
+    let sealed = String::from_utf8_lossy(&row.get::<Vec<u8>, _>("sealed")).into_owned();
+    assert!(!sealed.contains("application/json"), "what was sent is sealed");
+    let run: sqlx::types::Uuid = row.get("run_id");
+    assert_eq!(admin.get(&format!("/api/v1/runs/{run}")).await.expect(200).text("/status"), "running");
 
     eventually("the handler has begun", async || {
         let answer = admin.post("/api/v1/apps/chat/rpc", json!({ "method": "release" })).await.expect(200);
@@ -123,14 +124,85 @@ async fn a_delivery_is_on_disk_before_the_backend_sees_it() {
     assert_eq!((answer.json.clone(), answer.header("x-weft-run-id")), (json!("released"), Some(&*run.to_string())));
 }
 
-async fn eventually_rows(database: &mut PgConnection) -> sqlx::postgres::PgRow {
+async fn eventually_stored(database: &mut PgConnection) -> sqlx::postgres::PgRow {
     let database = tokio::sync::Mutex::new(database);
     eventually("the delivery is stored", async || {
         let mut database = database.lock().await;
-        let query = sqlx::query("select body, headers, run_id from webhook_deliveries");
+        let query = sqlx::query("select sealed, run_id from webhook_deliveries");
         query.fetch_optional(&mut **database).await.expect("the table is readable")
     })
     .await
+}
+
+/// As if the server had died over its last webhook: its run belongs to a node whose lock nobody holds.
+async fn break_off(server: &TestServer, attempts: i32) -> String {
+    let mut database = PgConnection::connect(&server.database.url).await.expect("a connection");
+    let orphan = "with gone as (insert into nodes (id, started_at) values (gen_random_uuid(), now()) returning id)
+                  update runs set node_id = gone.id, status = 'running', completed_at = null, attempts = $1
+                  from gone where kind = 'webhook' returning runs.id::text";
+    sqlx::query_scalar(orphan).bind(attempts).fetch_one(&mut database).await.expect("updated")
+}
+
+async fn ended(api: &Api, run: &str) -> Answer {
+    eventually("the run is ended", async || {
+        let run = api.get(&format!("/api/v1/runs/{run}")).await.expect(200);
+        (run.value("/status") != "running").then_some(run)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_its_server_died_over_is_handed_over_again_as_it_was() {
+    let mut server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    let backend = "const calls = []; serve({ rpc: { __webhook: (call) => { calls.push(call); }, calls: () => calls } })";
+    server.deploy(&admin, &with(manifest(), json!({ "keepRunning": true })), backend).await;
+    let push = url(&admin, "chat", "push").await;
+    let body = b"{ \"n\": [1.0] }\n\xff";
+    let api = server.anonymous();
+    let request = api.request(Method::POST, &push).header("Authorization", "Basic cmVwZWF0").body(body.to_vec());
+    api.send(request).await.expect(200);
+    let calls = json!({ "method": "calls" });
+    let first = admin.post("/api/v1/apps/chat/rpc", calls.clone()).await.expect(200).value("/0");
+    assert_eq!((&first["attempt"], &first["headers"]["authorization"]), (&json!(1), &json!("Basic cmVwZWF0")));
+    admin.runs("chat", 2).await;
+    let run = break_off(&server, 1).await;
+    assert_eq!(first["deliveryId"], run.as_str());
+
+    server.restart().await;
+    let admin = admin.at(server.url());
+    let ended = ended(&admin, &run).await;
+    assert_eq!((ended.text("/status"), ended.value("/attempts")), ("succeeded".to_owned(), json!(2)));
+    let second = admin.post("/api/v1/apps/chat/rpc", calls).await.expect(200).json;
+    assert_eq!(second, json!([with(first, json!({ "attempt": 2 }))]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_servers_keep_dying_over_is_given_up_and_its_run_says_so() {
+    let mut server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server.deploy(&admin, &manifest(), ECHO).await;
+    let push = url(&admin, "chat", "push").await;
+    server.anonymous().post(&push, json!({})).await.expect(200);
+    admin.runs("chat", 1).await;
+    let run = break_off(&server, 3).await;
+    server.restart().await;
+    let ended = ended(&admin.at(server.url()), &run).await;
+    assert_eq!((ended.text("/error/code"), ended.value("/attempts")), ("interrupted".to_owned(), json!(3)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_is_removed_before_it_is_handed_over_again_ends_with_a_reason() {
+    let mut server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server.deploy(&admin, &manifest(), ECHO).await;
+    let push = url(&admin, "chat", "push").await;
+    server.anonymous().post(&push, json!({})).await.expect(200);
+    admin.runs("chat", 1).await;
+    let run = break_off(&server, 1).await;
+    admin.post("/api/v1/apps", with(manifest(), json!({ "webhooks": [] }))).await.expect(200);
+    server.restart().await;
+    assert_eq!(ended(&admin.at(server.url()), &run).await.text("/error/code"), "webhook_removed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -193,13 +193,16 @@ fn form_decoded(text: &str) -> String {
     url::form_urlencoded::parse(text.as_bytes()).next().map_or_else(String::new, |(name, _)| name.into_owned())
 }
 
+/// Bytes of a form: its parameters are short.
+const FORM_LIMIT: usize = 64 * 1024;
+
 /// The fields of the form, each of which may come once.
 async fn form(request: Request) -> Result<BTreeMap<String, String>, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !kind.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
         return Err(malformed("Send the parameters as application/x-www-form-urlencoded."));
     }
-    let body = body_bytes(request, &()).await.map_err(|problem| problem.with_oauth("invalid_request"))?;
+    let body = body_bytes(request, FORM_LIMIT).await.map_err(|problem| problem.with_oauth("invalid_request"))?;
     let mut fields = BTreeMap::new();
     for (name, value) in url::form_urlencoded::parse(&body) {
         if fields.insert(Cow::into_owned(name), value.into_owned()).is_some() {

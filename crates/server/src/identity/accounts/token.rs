@@ -90,7 +90,7 @@ impl Identity {
                 Err(Error::Token(Refused::Invalid))
             }
         };
-        let claims = self.verified.get_or_load(&digest, verify).await?;
+        let claims = self.verified.get_or_load(&digest, || verify).await?;
         if claims.exp <= self.clock.now().timestamp() {
             return Err(Refused::Expired.into());
         }
