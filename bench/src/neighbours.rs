@@ -66,8 +66,8 @@ pub async fn report(effort: Effort) -> anyhow::Result<String> {
 /// The quiet app's times, and the noise that was made meanwhile.
 async fn beside(subject: &Subject, noise: Noise, time: Duration) -> anyhow::Result<(Measured, Option<Measured>)> {
     let quiet = Plan { callers: 2, rate: Some(200), time, ..plan(subject, "quiet", "echo") };
-    let Some(noisy) = noise.plan(subject, time + Duration::from_secs(2)) else { return Ok((load::run(&quiet).await?, None)) };
-    let loud = load::start(&noisy).await?;
+    let Some(other) = noise.plan(subject, time + Duration::from_secs(2)) else { return Ok((load::run(&quiet).await?, None)) };
+    let loud = load::start(&other).await?;
     // The noise begins first and ends last.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let quiet = load::run(&quiet).await?;

@@ -70,7 +70,7 @@ impl Subject {
         let user = json!({ "email": "bench@example.com", "password": PASSWORD });
         subject.post("/api/v1/auth/register", &user).await?;
         let login = subject.post("/api/v1/auth/login", &user).await?;
-        subject.token = login.get("accessToken").and_then(Value::as_str).context("a token")?.to_owned();
+        login.get("accessToken").and_then(Value::as_str).context("a token")?.clone_into(&mut subject.token);
         Ok(subject)
     }
 

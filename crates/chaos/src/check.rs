@@ -267,7 +267,11 @@ mod tests {
         assert_found(&[], &Evidence { running: 2, ..evidence(vec![]) }, "2 runs stay");
         assert_found(&[], &Evidence { unhandled: 1, ..evidence(vec![]) }, "1 deliveries");
         let echo = [attempt(Operation::Echo, ok(json!({ "nonce": "n", "userId": "u" })))];
-        assert_found(&echo, &Evidence { recorded: Default::default(), ..evidence(vec![]) }, "not in the history");
+        assert_found(
+            &echo,
+            &Evidence { recorded: std::collections::HashSet::default(), ..evidence(vec![]) },
+            "not in the history",
+        );
         let destroyed = [attempt(Operation::Destroy, Outcome::Unknown { error: String::new() })];
         let mut unrecorded = evidence(vec![effect("destroy", "1")]);
         unrecorded.runs_by_trace.clear();

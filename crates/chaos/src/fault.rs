@@ -94,8 +94,10 @@ impl Fault {
                 }
             }
             Self::KillAllWorkers => {
-                let all: Vec<u32> = site.nodes.iter().flat_map(|node| node.workers()).collect();
-                all.into_iter().for_each(|process| processes::signal(process, Signal::SIGKILL));
+                let all: Vec<u32> = site.nodes.iter().flat_map(crate::node::Node::workers).collect();
+                for process in all {
+                    processes::signal(process, Signal::SIGKILL);
+                }
             }
             Self::StopWorker { node, worker, time } => {
                 stop_for(time, &pick(&workers(site, node), worker).into_iter().collect::<Vec<_>>()).await;
@@ -158,7 +160,11 @@ fn pick(processes: &[u32], number: usize) -> Option<u32> {
 }
 
 async fn stop_for(time: Duration, processes: &[u32]) {
-    processes.iter().for_each(|process| processes::signal(*process, Signal::SIGSTOP));
+    for process in processes {
+        processes::signal(*process, Signal::SIGSTOP);
+    }
     pause(time).await;
-    processes.iter().for_each(|process| processes::signal(*process, Signal::SIGCONT));
+    for process in processes {
+        processes::signal(*process, Signal::SIGCONT);
+    }
 }

@@ -18,7 +18,7 @@ use tokio::{
 use crate::{WEFT, processes};
 
 /// How long a server may take to come back, a recovery of its database included.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// How long what it started may live on after it was killed.
 const ORPHANS: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
@@ -96,13 +96,12 @@ impl Node {
     fn command(&self) -> anyhow::Result<Command> {
         let launch = &self.launch;
         let log = std::fs::File::options().create(true).append(true).open(&launch.log)?;
-        let mut command = match &launch.program {
-            Some(program) => Command::new(program),
-            None => {
-                let mut command = Command::new(std::env::current_exe()?);
-                command.arg0(WEFT);
-                command
-            }
+        let mut command = if let Some(program) = &launch.program {
+            Command::new(program)
+        } else {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.arg0(WEFT);
+            command
         };
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&launch.data_dir);
         command.arg("--runtime-dir").arg(&launch.runtime_dir);

@@ -23,7 +23,7 @@ use crate::{
 const SETTLE: Duration = Duration::from_secs(75);
 const POLL: Duration = Duration::from_millis(50);
 /// Access tokens live for 15 minutes.
-const TOKENS: Duration = Duration::from_secs(300);
+const TOKENS: Duration = Duration::from_mins(5);
 
 /// A site with its callers and all that was seen of it.
 pub struct Experiment {
@@ -81,7 +81,9 @@ impl Experiment {
         if broken.is_empty() {
             broken = self.check(&attempts, fault.takes_a_server()).await?;
         }
-        broken.iter().for_each(|violation| self.history.event(round, format!("broken: {violation}")));
+        for violation in &broken {
+            self.history.event(round, format!("broken: {violation}"));
+        }
         Ok(broken)
     }
 

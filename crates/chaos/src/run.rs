@@ -80,7 +80,9 @@ fn report(arguments: &Arguments, experiment: &Experiment, seed: u64, broken: &[S
     let folder = arguments.keep.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("weft-chaos-failure-{seed}")));
     save(experiment, &folder)?;
     eprintln!("seed {seed} broke {} promises:", broken.len());
-    broken.iter().for_each(|violation| eprintln!("  {violation}"));
+    for violation in broken {
+        eprintln!("  {violation}");
+    }
     eprintln!("history and logs: {}", folder.display());
     eprintln!("the same again: weft-chaos --site {:?} --seed {seed} --rounds 1", arguments.site);
     Ok(())

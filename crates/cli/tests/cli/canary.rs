@@ -69,7 +69,7 @@ async fn serve(folder: &Path, collector: &str) -> (Child, String) {
 
 /// 64 hexadecimal digits that are easy to find again.
 fn hexadecimal(name: &str) -> String {
-    format!("{:0<64}", CANARY.bytes().chain(name.bytes()).map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!("{:0<64}", CANARY.bytes().chain(name.bytes()).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat())
 }
 
 /// The command lines of a process and of everything below it.

@@ -25,8 +25,8 @@ impl Embedded {
         let cluster = Cluster::start(settings.clone()).await?;
         let connection = cluster.connection();
         let stop = CancellationToken::new();
-        let (give_up, given_up) = oneshot::channel();
-        let keeper = tokio::spawn(keep(cluster, settings, stop.clone(), give_up));
+        let (sender, given_up) = oneshot::channel();
+        let keeper = tokio::spawn(keep(cluster, settings, stop.clone(), sender));
         Ok((Self { stop, keeper, given_up }, connection))
     }
 

@@ -66,9 +66,9 @@ impl Masks {
     pub fn call_error(&self, error: CallError) -> CallError {
         match error {
             CallError::Failed(failure) => CallError::Failed(Box::new(self.failure(*failure))),
-            CallError::Died(death) => CallError::Died(self.death(death)),
-            CallError::DoesNotStart(death) => CallError::DoesNotStart(self.death(death)),
-            CallError::NotReady { app, death } => CallError::NotReady { app, death: death.map(|death| self.death(death)) },
+            CallError::Died(death) => CallError::Died(self.death(&death)),
+            CallError::DoesNotStart(death) => CallError::DoesNotStart(self.death(&death)),
+            CallError::NotReady { app, death } => CallError::NotReady { app, death: death.map(|death| self.death(&death)) },
             other => other,
         }
     }
@@ -77,14 +77,14 @@ impl Masks {
         let lines = |lines: Vec<String>| lines.iter().map(|line| self.text(line)).collect();
         match error {
             StartError::Fatal { message } => StartError::Fatal { message: self.text(&message) },
-            StartError::Exited { death, stderr } => StartError::Exited { death: self.death(death), stderr: lines(stderr) },
+            StartError::Exited { death, stderr } => StartError::Exited { death: self.death(&death), stderr: lines(stderr) },
             StartError::Timeout { after, stderr } => StartError::Timeout { after, stderr: lines(stderr) },
             other => other,
         }
     }
 
-    fn death(&self, death: Death) -> Death {
-        Death { reason: self.text(&death.reason).into(), ..death }
+    fn death(&self, death: &Death) -> Death {
+        Death { kind: death.kind, reason: self.text(&death.reason).into() }
     }
 }
 

@@ -30,7 +30,7 @@ fn time(run: &Value, name: &str) -> DateTime<Utc> {
 
 /// A call that is at work while the clock jumps, and its run.
 async fn call_across(server: &TestServer, admin: &Api, jump: Duration) -> Value {
-    let go = server.data_path("scratch/chat/go");
+    let go = server.data_path("scratch/default-chat/go");
     let _ = std::fs::remove_file(&go);
     let waiting = {
         let admin = admin.clone();

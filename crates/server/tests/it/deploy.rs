@@ -330,6 +330,6 @@ async fn a_call_of_a_backend_that_does_not_come_up_is_503_and_counts_as_not_made
     let failed = admin.get("/api/v1/runs?status=failed").await.expect(200);
     assert_eq!(failed.value("/data/0/error/code"), json!("start_failed"));
 
-    std::fs::remove_file(server.data_path("scratch/chat/broken")).expect("the mark");
+    std::fs::remove_file(server.data_path("scratch/default-chat/broken")).expect("the mark");
     assert_eq!(keyed().await.expect(200).json, "one", "the key was given back");
 }

@@ -112,8 +112,11 @@ async fn auth(world: &World<'_>, route: &str) -> Option<Sample> {
             json_body(path, json!({ "token": link.rsplit('=').next() }))
         }
         // With a state, known or not, the callback would refuse whoever comes like somebody without a token.
-        "GET /api/v1/auth/oidc/providers" | "GET /api/v1/auth/oidc/callback" => plain(path),
-        "GET /api/v1/auth/me" | "GET /api/v1/auth/mode" | "GET /api/v1/auth/signing-keys" => plain(path),
+        "GET /api/v1/auth/oidc/providers"
+        | "GET /api/v1/auth/oidc/callback"
+        | "GET /api/v1/auth/me"
+        | "GET /api/v1/auth/mode"
+        | "GET /api/v1/auth/signing-keys" => plain(path),
         _ => return None,
     })
 }
