@@ -1,3 +1,5 @@
+//! Which addresses the client goes to, and which it does not, whatever a name or a redirect says.
+
 use std::{
     collections::VecDeque,
     io,
