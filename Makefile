@@ -11,13 +11,14 @@ export WEFT_RUNTIME_DIR := $(CURDIR)/runtime
 
 DATA ?= $(CURDIR)/.weft
 LISTEN ?= 127.0.0.1:9100
+SEED ?= 1
 
 BUN_PROJECTS := $(patsubst %/bun.lock,%,$(wildcard integrations/*/bun.lock crates/*/tests/*/bun.lock))
 # Inside node_modules, so that whoever deletes the packages deletes the stamp too.
 RUNTIME_READY := runtime/node_modules/.installed
 JS_READY := js/node_modules/.installed crates/testkit/sign-on/node_modules/.installed $(BUN_PROJECTS:%=%/node_modules/.installed)
 
-.PHONY: help up demo test check bench runtime js require
+.PHONY: help up demo test check bench chaos runtime js require
 
 help: ## List the targets
 	@echo "usage: make <target>"
@@ -52,6 +53,11 @@ check: require runtime js ## Formatting, lints, licences, generated files, types
 bench: require runtime ## Measure the release build against bare baselines, into bench/RESULTS.md
 	cargo build --release --package weft-cli --package weft-bench
 	$$(scripts/target-dir.sh)/release/weft-bench run --write
+
+chaos: require runtime ## Kill and stop what runs, 260 times in mid-traffic, and check every promise (SEED=number)
+	cargo build --package weft-chaos
+	$$(scripts/target-dir.sh)/debug/weft-chaos --rounds 200 --seed $(SEED)
+	$$(scripts/target-dir.sh)/debug/weft-chaos --rounds 60 --seed $(SEED) --site pair
 
 runtime: $(RUNTIME_READY) ## Install Bun and PostgreSQL into runtime/
 js: $(JS_READY) ## Install the packages for TypeScript
