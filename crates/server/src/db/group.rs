@@ -76,7 +76,7 @@ where
     let mut group: Vec<(T, Waiter<R>)> = Vec::with_capacity(GROUP_SIZE);
     while receiver.recv_many(&mut group, GROUP_SIZE).await > 0 {
         gather(&mut receiver, &mut group, pace.gather).await;
-        store(&mut group, &write).await;
+        store(&mut receiver, &mut group, pace.capacity, &write).await;
     }
 }
 
@@ -92,24 +92,32 @@ async fn gather<T, R>(receiver: &mut mpsc::Receiver<(T, Waiter<R>)>, group: &mut
 }
 
 /// Writes a group. When the database is away, those who wait are told at once and the rest is tried again until it works.
-async fn store<T: Clone, R, W, F>(group: &mut Vec<(T, Waiter<R>)>, write: &W)
-where
+/// Meanwhile others are let into the group: whoever waits must not wait for that.
+async fn store<T: Clone, R, W, F>(
+    receiver: &mut mpsc::Receiver<(T, Waiter<R>)>,
+    group: &mut Vec<(T, Waiter<R>)>,
+    most: usize,
+    write: &W,
+) where
     W: Fn(Vec<T>) -> F,
     F: Future<Output = Result<Vec<R>, sqlx::Error>>,
 {
     let mut delay = Duration::from_millis(50);
     while !group.is_empty() {
-        match write(group.iter().map(|(item, _)| item.clone()).collect()).await {
+        let size = group.len().min(GROUP_SIZE);
+        match write(group.iter().take(size).map(|(item, _)| item.clone()).collect()).await {
             Ok(answers) => {
-                for ((_, waiter), answer) in group.drain(..).zip(answers) {
+                for ((_, waiter), answer) in group.drain(..size).zip(answers) {
                     if let Some(waiter) = waiter {
                         // The writer may have gone away; its item is stored all the same.
                         let _ = waiter.send(Ok(answer));
                     }
                 }
-                return;
             }
-            Err(error) if refuses_an_item(&error) => return store_singly(group, &error, write).await,
+            Err(error) if refuses_an_item(&error) => {
+                let refused = group.drain(..size).collect();
+                store_singly(receiver, refused, &error, write).await;
+            }
             Err(error) => {
                 tracing::warn!(%error, items = group.len(), "a group of records could not be written");
                 group.retain_mut(|(_, waiter)| match waiter.take() {
@@ -119,10 +127,36 @@ where
                     }
                     None => true,
                 });
-                tokio::time::sleep(delay).await;
+                pause(receiver, group, most, delay).await;
                 delay = (delay * 2).min(Duration::from_secs(2));
             }
         }
+    }
+}
+
+/// Waits before the next attempt and takes in, up to so many, what comes meanwhile; ends early for somebody who waits.
+async fn pause<T, R>(
+    receiver: &mut mpsc::Receiver<(T, Waiter<R>)>,
+    group: &mut Vec<(T, Waiter<R>)>,
+    most: usize,
+    time: Duration,
+) {
+    let end = tokio::time::Instant::now() + time;
+    while !group.is_empty() && group.len() < most {
+        match tokio::time::timeout_at(end, receiver.recv()).await {
+            Ok(Some(item)) => {
+                let waits = item.1.is_some();
+                group.push(item);
+                if waits {
+                    return;
+                }
+            }
+            Ok(None) => break,
+            Err(_) => return,
+        }
+    }
+    if !group.is_empty() {
+        tokio::time::sleep_until(end).await;
     }
 }
 
@@ -134,14 +168,19 @@ fn refuses_an_item(error: &sqlx::Error) -> bool {
 }
 
 /// Writes each item by itself, so that a bad one takes no other with it; it is given up, because trying again does not help.
-async fn store_singly<T: Clone, R, W, F>(group: &mut Vec<(T, Waiter<R>)>, error: &sqlx::Error, write: &W)
-where
+async fn store_singly<T: Clone, R, W, F>(
+    receiver: &mut mpsc::Receiver<(T, Waiter<R>)>,
+    mut group: Vec<(T, Waiter<R>)>,
+    error: &sqlx::Error,
+    write: &W,
+) where
     W: Fn(Vec<T>) -> F,
     F: Future<Output = Result<Vec<R>, sqlx::Error>>,
 {
     if group.len() > 1 {
-        for item in std::mem::take(group) {
-            Box::pin(store(&mut vec![item], write)).await;
+        for item in group {
+            // Nothing is taken in beside it: what comes is not to be stored before what was here.
+            Box::pin(store(receiver, &mut vec![item], 1, write)).await;
         }
         return;
     }
@@ -252,5 +291,31 @@ mod tests {
         drop(writer);
         task.await.expect("the writer ends");
         assert_eq!(*stored.lock().expect("no panics"), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_while_the_database_is_away_is_told_although_others_are_kept() {
+        let (away, stored) = (Arc::new(AtomicU32::new(1)), Arc::new(Mutex::new(Vec::new())));
+        let (switch, sink) = (Arc::clone(&away), Arc::clone(&stored));
+        let (writer, task) = Groups::start(PACE, move |items: Vec<u32>| {
+            let (sink, fail) = (Arc::clone(&sink), switch.load(Ordering::Relaxed) > 0);
+            async move {
+                if fail {
+                    return Err(sqlx::Error::PoolTimedOut);
+                }
+                sink.lock().expect("no panics").extend(items.iter().copied());
+                Ok(vec![(); items.len()])
+            }
+        });
+        for item in [1, 2, 3] {
+            writer.write_later(item).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(writer.write(10 * item).await, Err(NotWritten));
+        }
+        away.store(0, Ordering::Relaxed);
+        assert_eq!(writer.write(4).await, Ok(()));
+        drop(writer);
+        task.await.expect("the writer ends");
+        assert_eq!(*stored.lock().expect("no panics"), [1, 2, 3, 4]);
     }
 }

@@ -1,9 +1,10 @@
 //! The database goes away in mid-traffic: who is told what, what goes on, and that everything recovers by itself.
 
+use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use weft_server::ServeArgs;
-use weft_testkit::{Answer, Api, TestServer, database::TestDatabase, proxy::Proxy};
+use weft_testkit::{Answer, Api, TestServer, database::TestDatabase, proxy::Proxy, server::PASSWORD};
 
 use crate::fixtures::{eventually, integration, with};
 
@@ -11,6 +12,7 @@ const BACKEND: &str = "let wiped = 0; let pushed = 0; defineIntegration({
     actions: { ping: () => 'pong', wipe: () => ++wiped, wiped: () => wiped, pushed: () => pushed },
     webhooks: { push: ({ deliveryId, attempt }) => { pushed += 1; return { deliveryId, attempt }; } },
 })";
+const PING: &str = "/api/v1/integrations/chat/actions/ping";
 const WIPE: &str = "/api/v1/integrations/chat/actions/wipe";
 
 /// A server that reaches its database through a proxy, with an integration deployed.
@@ -55,6 +57,48 @@ impl Site {
         eventually("no run is left running", async || {
             let running = self.admin.get("/api/v1/runs?status=running").await.expect(200);
             (running.value("/data") == json!([])).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_the_database_is_refused_and_warm_calls_go_on() {
+    let site = Site::start().await;
+    let admin = &site.admin;
+    site.proxy.cut();
+    let login = json!({ "email": "admin@example.com", "password": PASSWORD });
+    let anonymous = site.server.anonymous();
+    let (wipe, with_key, hook, runs, logged_in, ready) = tokio::join!(
+        admin.post(WIPE, json!({})),
+        site.with_key(PING, "once"),
+        anonymous.post(&site.hook, json!({})),
+        admin.get("/api/v1/runs"),
+        anonymous.post("/api/v1/auth/login", login),
+        anonymous.get("/health/ready"),
+    );
+    for refused in [wipe, with_key, hook, runs, logged_in, ready] {
+        assert_eq!((refused.status, refused.code().as_str()), (503, "unavailable"), "{refused:?}");
+    }
+    let warm = join_all((0..20).map(|_| admin.post(PING, json!({})))).await;
+    assert!(warm.iter().all(|answer| answer.status == 200), "{warm:?}");
+    anonymous.get("/health").await.expect(200);
+    assert_eq!(admin.get("/api/v1/status").await.expect(200).text("/postgres/state"), "offline");
+
+    site.proxy.restore();
+    site.recovered().await;
+    assert_eq!(
+        (site.count("wiped").await, site.count("pushed").await),
+        (json!(1), json!(1)),
+        "nothing was begun that was refused"
+    );
+    admin.post(WIPE, json!({})).await.expect(200);
+    assert_eq!(site.with_key(PING, "once").await.expect(200).json, "pong");
+    anonymous.post(&site.hook, json!({})).await.expect(200);
+    for answer in &warm {
+        let run = answer.header("x-weft-run-id").expect("a run");
+        eventually("a call made meanwhile is in the history", async || {
+            (admin.get(&format!("/api/v1/runs/{run}")).await.status == 200).then_some(())
         })
         .await;
     }
