@@ -12,7 +12,8 @@ use weft_model::TenantId;
 use super::{
     Error, Oidc, address,
     discovery::Published,
-    store::{self, Pending, Provider},
+    provider::Provider,
+    store::{self, Pending},
     token::{self, Client, IdToken, Person, Refused, TokenResponse, UserInfo},
 };
 use crate::{

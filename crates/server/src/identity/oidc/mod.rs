@@ -10,6 +10,7 @@ mod discovery;
 mod error;
 mod flow;
 mod people;
+mod provider;
 mod providers;
 mod routes;
 mod service;

@@ -7,11 +7,7 @@
 use sqlx::PgConnection;
 use weft_model::{TenantId, UserId};
 
-use super::{
-    Error, Oidc,
-    store::{self, Provider},
-    token::Person,
-};
+use super::{Error, Oidc, provider::Provider, store, token::Person};
 use crate::identity::{
     roles,
     service::{is_email, taken},

@@ -5,8 +5,9 @@ use weft_model::{Fault, Principal, Secret, TenantId};
 
 use super::{
     Error, Oidc, address,
+    provider::Provider,
     service::{CLIENT_SECRET, scope},
-    store::{self, Provider},
+    store,
 };
 use crate::identity::roles;
 

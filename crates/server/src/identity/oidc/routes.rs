@@ -17,7 +17,7 @@ use weft_model::{Secret, TenantId};
 use super::{
     Error, cookie,
     flow::{Failed, Returned, Wanted},
-    store,
+    provider::Provider,
 };
 use crate::{
     http::{
@@ -53,32 +53,6 @@ pub struct Summary {
     display_name: String,
 }
 
-/// A single sign-on provider, without its secret.
-#[derive(Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = SignOnProvider)]
-struct Provider {
-    /// Part of the address that logins begin at: letters, digits, `-`, `_` and `.`.
-    id: String,
-    display_name: String,
-    /// Where `/.well-known/openid-configuration` is found: HTTPS, except on this machine.
-    issuer_url: String,
-    client_id: String,
-    /// What is asked for; `openid` always is.
-    #[serde(default = "default_scopes")]
-    scopes: Vec<String>,
-    /// Whether whoever the provider knows gets an account here.
-    #[serde(default = "yes")]
-    auto_register: bool,
-    /// The role of a new account when the claim names none that exists.
-    #[serde(default = "default_role")]
-    default_role: String,
-    /// A claim with the roles of a new account, a text or an array of texts; dots lead into objects (`realm_access.roles`).
-    role_claim: Option<String>,
-    #[serde(default = "yes")]
-    enabled: bool,
-}
-
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = NewSignOnProvider)]
@@ -88,50 +62,6 @@ struct Save {
     /// Sealed in the vault. Absent: the stored one stays. Empty: removed, for a client without one.
     #[schema(value_type = Option<String>, format = Password)]
     client_secret: Option<Secret<String>>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn default_role() -> String {
-    "base".to_owned()
-}
-
-fn default_scopes() -> Vec<String> {
-    ["openid", "email", "profile"].map(str::to_owned).to_vec()
-}
-
-impl From<Provider> for store::Provider {
-    fn from(it: Provider) -> Self {
-        Self {
-            id: it.id,
-            display_name: it.display_name,
-            issuer_url: it.issuer_url,
-            client_id: it.client_id,
-            scopes: it.scopes,
-            auto_register: it.auto_register,
-            default_role: it.default_role,
-            role_claim: it.role_claim,
-            enabled: it.enabled,
-        }
-    }
-}
-
-impl From<store::Provider> for Provider {
-    fn from(it: store::Provider) -> Self {
-        Self {
-            id: it.id,
-            display_name: it.display_name,
-            issuer_url: it.issuer_url,
-            client_id: it.client_id,
-            scopes: it.scopes,
-            auto_register: it.auto_register,
-            default_role: it.default_role,
-            role_claim: it.role_claim,
-            enabled: it.enabled,
-        }
-    }
 }
 
 /// Whose sign-on it is.
@@ -213,7 +143,7 @@ async fn save(
     Json(body): Json<Save>,
 ) -> Result<Body<Message>, Problem> {
     let id = body.provider.id.clone();
-    node.oidc.save(&caller, body.provider.into(), body.client_secret).await?;
+    node.oidc.save(&caller, body.provider, body.client_secret).await?;
     Ok(Message::new(format!("provider '{id}' saved")))
 }
 
@@ -225,7 +155,7 @@ async fn get(
     caller: Authorized<rights::ManageSignOn>,
     Path(id): Path<String>,
 ) -> Result<Body<Provider>, Problem> {
-    Ok(Body(node.oidc.provider(&caller.tenant, &id).await?.into()))
+    Ok(Body(node.oidc.provider(&caller.tenant, &id).await?))
 }
 
 /// Delete a provider

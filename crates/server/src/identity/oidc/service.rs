@@ -10,7 +10,8 @@ use weft_model::{Secret, TenantId};
 use super::{
     Error,
     discovery::{Discovery, NoDiscovery, Published},
-    store::{self, Provider},
+    provider::Provider,
+    store,
     token::Client,
 };
 use crate::{

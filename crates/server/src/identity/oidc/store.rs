@@ -4,21 +4,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use weft_model::{TenantId, UserId};
 
+use super::provider::Provider;
 use crate::identity::store::User;
-
-/// A provider as it is configured. Its secret is in the vault.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Provider {
-    pub id: String,
-    pub display_name: String,
-    pub issuer_url: String,
-    pub client_id: String,
-    pub scopes: Vec<String>,
-    pub auto_register: bool,
-    pub default_role: String,
-    pub role_claim: Option<String>,
-    pub enabled: bool,
-}
 
 /// A login that was sent to a provider and is to come back.
 pub struct Pending {
