@@ -1,17 +1,12 @@
 //! `/api/v1/apps/{app_id}/deploy`: what becomes a running backend, and what does not.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
 use flate2::{Compression, write::GzEncoder};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tar::EntryType;
 use weft_testkit::{Api, TestServer, api::archive};
 
-use crate::fixtures::{app, eventually, integration};
+use crate::fixtures::{Calling, app, eventually, integration};
 
 fn backend(version: &str) -> String {
     format!("defineIntegration({{ actions: {{ version: () => '{version}' }} }});")
@@ -256,23 +251,37 @@ async fn calls_go_on_without_a_gap_while_a_new_version_is_deployed() {
     let server = TestServer::start().await;
     let admin = server.user("admin").await;
     server.deploy(&admin, &integration("chat", &["version"]), &backend("one")).await;
-    let done = Arc::new(AtomicBool::new(false));
-    let calling = {
-        let (api, done) = (admin.clone(), Arc::clone(&done));
-        tokio::spawn(async move {
-            let mut seen = Vec::new();
-            while !done.load(Ordering::Relaxed) {
-                seen.push(version(&api).await);
-            }
-            seen
-        })
-    };
+    let calling = Calling::start(&admin, "chat").await;
     admin.deploy("chat", &[("index.ts", &backend("two"))]).await.expect(200);
-    done.store(true, Ordering::Relaxed);
-    let mut seen = calling.await.expect("every call is answered");
-    seen.dedup();
+    let seen = calling.stop().await;
     assert!(seen == ["one"] || seen == ["one", "two"], "{seen:?}");
     assert_eq!(version(&admin).await, "two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_in_flight_is_finished_by_the_version_that_began_it() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    let patient = "
+        import { existsSync, writeFileSync } from 'node:fs';
+        const mark = (name) => process.env.TMPDIR + '/' + name;
+        const version = async () => {
+            writeFileSync(mark('begun'), '');
+            while (!existsSync(mark('go'))) await Bun.sleep(5);
+            return 'one';
+        };
+        defineIntegration({ actions: { version } });";
+    server.deploy(&admin, &integration("chat", &["version"]), patient).await;
+    let waiting = tokio::spawn({
+        let api = admin.clone();
+        async move { version(&api).await }
+    });
+    let scratch = server.data_path("scratch/chat");
+    eventually("the call has begun", async || scratch.join("begun").exists().then_some(())).await;
+    admin.deploy("chat", &[("index.ts", &backend("two"))]).await.expect(200);
+    assert_eq!(version(&admin).await, "two");
+    std::fs::write(scratch.join("go"), "").expect("written");
+    assert_eq!(waiting.await.expect("answered"), "one");
 }
 
 #[tokio::test(flavor = "multi_thread")]

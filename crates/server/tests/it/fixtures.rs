@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weft_testkit::Answer;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use weft_testkit::{Answer, Api};
 
 /// An integration whose actions take and return anything.
 pub fn integration(id: &str, actions: &[&str]) -> Value {
@@ -30,6 +32,39 @@ pub fn fault_paths(answer: &Answer) -> Vec<String> {
     let mut paths: Vec<_> = faults.iter().map(|fault| fault["path"].as_str().unwrap_or_default().to_owned()).collect();
     paths.sort_unstable();
     paths
+}
+
+/// Somebody who calls the action `version` of an integration over and over, and notes what comes back.
+pub struct Calling {
+    task: JoinHandle<Vec<Value>>,
+    stop: CancellationToken,
+}
+
+impl Calling {
+    /// Begins; the first answer has come when this returns.
+    pub async fn start(api: &Api, integration: &'static str) -> Self {
+        let (api, stop, begun) = (api.clone(), CancellationToken::new(), CancellationToken::new());
+        let (stopped, first) = (stop.clone(), begun.clone());
+        let task = tokio::spawn(async move {
+            // Told even when the first call fails, so that nobody waits for it in vain.
+            let first = first.drop_guard();
+            let mut seen = vec![api.call(integration, "version", json!({})).await.expect(200).json];
+            drop(first);
+            while !stopped.is_cancelled() {
+                seen.push(api.call(integration, "version", json!({})).await.expect(200).json);
+            }
+            seen.dedup();
+            seen
+        });
+        begun.cancelled().await;
+        Self { task, stop }
+    }
+
+    /// What came back, each once in a row.
+    pub async fn stop(self) -> Vec<Value> {
+        self.stop.cancel();
+        self.task.await.expect("every call is answered")
+    }
 }
 
 /// Asks until there is an answer, for what follows a request soon but not before its reply.

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use weft_server::Server;
-use weft_testkit::{Api, TestServer, server::url};
+use weft_testkit::{Answer, Api, TestServer, server::url};
 
 use crate::fixtures::{eventually, integration, with};
 
@@ -74,6 +74,28 @@ async fn going_back_through_one_node_holds_on_the_other() {
     becomes(&pair.here, "version", json!("one")).await;
     pair.here.post("/api/v1/apps/chat/rollback", json!({ "version": 2 })).await.expect(200);
     becomes(&pair.there, "version", json!("two")).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_deployments_at_once_are_two_versions_and_every_node_serves_the_last() {
+    let pair = Pair::start().await;
+    becomes(&pair.there, "version", json!("one")).await;
+    let (two, three) = (backend("two"), backend("three"));
+    let (here, there) =
+        tokio::join!(pair.here.deploy("chat", &[("index.ts", &two)]), pair.there.deploy("chat", &[("index.ts", &three)]));
+    let (here, there) = (here.expect(200), there.expect(200));
+    let number = |answer: &Answer| answer.value("/version").as_i64();
+    let (last, numbers) = match (number(&here), number(&there)) {
+        (earlier, Some(3)) => ("three", [earlier, Some(3)]),
+        (later, earlier) => ("two", [earlier, later]),
+    };
+    assert_eq!(numbers, [Some(2), Some(3)]);
+    let listed = pair.here.get("/api/v1/apps/chat/versions").await.expect(200);
+    let active = listed.json["data"].as_array().expect("a list").iter().filter(|version| version["active"] == true);
+    assert_eq!(active.map(|version| version["number"].clone()).collect::<Vec<_>>(), [json!(3)]);
+    becomes(&pair.here, "version", json!(last)).await;
+    becomes(&pair.there, "version", json!(last)).await;
     pair.stop().await;
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use weft_testkit::{Answer, Api, TestServer, api::archive};
 
-use crate::fixtures::{eventually, integration, with};
+use crate::fixtures::{Calling, eventually, integration, with};
 
 fn backend(version: &str) -> String {
     format!(
@@ -203,21 +203,9 @@ async fn calls_go_on_without_a_gap_while_one_goes_back() {
     let admin = server.user("admin").await;
     release(&admin, "1.0.0", "old").await;
     release(&admin, "2.0.0", "old").await;
-    let (api, stop) = (admin.clone(), tokio_util::sync::CancellationToken::new());
-    let calling = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            let mut seen = Vec::new();
-            while !stop.is_cancelled() {
-                seen.push(version(&api).await);
-            }
-            seen.dedup();
-            seen
-        }
-    });
+    let calling = Calling::start(&admin, "chat").await;
     roll_back(&admin, json!({})).await.expect(200);
-    stop.cancel();
-    let seen = calling.await.expect("every call is answered");
+    let seen = calling.stop().await;
     assert!(seen == ["2.0.0"] || seen == ["2.0.0", "1.0.0"], "{seen:?}");
     assert_eq!(version(&admin).await, "1.0.0");
 }

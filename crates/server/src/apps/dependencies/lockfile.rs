@@ -3,12 +3,19 @@
 //! Pure. The format is JSON with trailing commas: `workspaces` with what the project asks for, and `packages` by the place where
 //! each lies, so that `a/b` is the `b` that only `a` sees.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
 use jsonc_parser::ParseOptions;
 use serde::Deserialize;
 use serde_json::Value;
 
+/// Bytes; thousands of packages fit.
+const LARGEST: u64 = 16 * 1024 * 1024;
 /// The parts of a project or package that ask for packages at run time.
 const ASKING: [&str; 3] = ["dependencies", "optionalDependencies", "peerDependencies"];
 
@@ -53,8 +60,18 @@ struct Lock {
     packages: BTreeMap<String, Vec<Value>>,
 }
 
-/// Reads a lockfile.
-pub(super) fn read(text: &str) -> Result<Pinned, Unreadable> {
+/// Reads the lockfile of a project.
+pub(super) fn read_file(path: &Path) -> Result<Pinned, Unreadable> {
+    let unreadable = |error: io::Error| Unreadable(error.to_string());
+    let mut text = String::new();
+    let read_bytes = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text)).map_err(unreadable)?;
+    if read_bytes as u64 > LARGEST {
+        return Err(Unreadable(format!("it is larger than {} MiB", LARGEST / 1024 / 1024)));
+    }
+    read(&text)
+}
+
+fn read(text: &str) -> Result<Pinned, Unreadable> {
     let lock: Lock = jsonc_parser::parse_to_serde_value(text, &FORMAT).map_err(|error| Unreadable(error.to_string()))?;
     lock.pinned()
 }
@@ -213,5 +230,17 @@ mod tests {
             assert!(read(text).is_err(), "{text}");
         }
         assert_eq!(read("{}").expect("nothing pinned"), Pinned::default());
+        for depth in [500, 100_000] {
+            let deep = format!(r#"{{ "workspaces": {{ "": {}{} }} }}"#, "[".repeat(depth), "]".repeat(depth));
+            assert_eq!(read(&deep).is_ok(), depth == 500, "{depth}");
+        }
+    }
+
+    #[test]
+    fn a_lockfile_as_large_as_a_disk_is_not_read() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        file.as_file().set_len(LARGEST + 1).expect("a hole");
+        let error = read_file(file.path()).expect_err("too large").to_string();
+        assert!(error.contains("larger than 16 MiB"), "{error}");
     }
 }

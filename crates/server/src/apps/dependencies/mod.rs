@@ -11,7 +11,6 @@ mod reuse;
 mod tool;
 
 use std::{
-    collections::BTreeSet,
     fs, io,
     os::unix::fs::{PermissionsExt, chown, lchown},
     path::{Path, PathBuf},
@@ -23,7 +22,6 @@ use weft_model::AppId;
 
 use self::{
     ages::{Rule, TooYoung},
-    lockfile::Release,
     reuse::Settled,
     tool::{Environment, Tool},
 };
@@ -155,10 +153,15 @@ impl Installer {
 
     async fn check_ages(&self, tool: &Tool<'_>, folder: &Path, previous: Option<&Path>) -> Result<(), Error> {
         let Some(minimum) = self.settings.minimum_age else { return Ok(()) };
-        let text = tokio::fs::read_to_string(folder.join(LOCKFILE)).await?;
-        let known = previous.map_or_else(BTreeSet::new, installed);
+        let (lockfile, before) = (folder.join(LOCKFILE), previous.map(|previous| previous.join(LOCKFILE)));
+        let reading = spawn_blocking(move || {
+            // What was installed before was accepted before.
+            let known = before.and_then(|before| lockfile::read_file(&before).ok()).unwrap_or_default().releases;
+            Ok::<_, Error>((lockfile::read_file(&lockfile)?, known))
+        });
+        let (pinned, known) = reading.await.map_err(io::Error::other)??;
         let rule = Rule { minimum, excludes: &self.settings.minimum_age_excludes, known, now: self.clock.now() };
-        rule.check(&lockfile::read(&text)?, tool).await
+        rule.check(&pinned, tool).await
     }
 
     /// The folder of what an app has downloaded, and its package manager's home.
@@ -174,12 +177,6 @@ impl Installer {
         };
         spawn_blocking(make).await.map_err(io::Error::other)?
     }
-}
-
-/// What is pinned in the folder of a version that was installed.
-fn installed(folder: &Path) -> BTreeSet<Release> {
-    let pinned = fs::read_to_string(folder.join(LOCKFILE)).ok().and_then(|text| lockfile::read(&text).ok());
-    pinned.unwrap_or_default().releases
 }
 
 /// Hands a folder and everything in it to an account. Backends may read their code, never change it.
