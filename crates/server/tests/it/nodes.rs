@@ -82,8 +82,8 @@ async fn two_deployments_at_once_are_two_versions_and_every_node_serves_the_last
     let pair = Pair::start().await;
     becomes(&pair.there, "version", json!("one")).await;
     let (two, three) = (backend("two"), backend("three"));
-    let (here, there) =
-        tokio::join!(pair.here.deploy("chat", &[("index.ts", &two)]), pair.there.deploy("chat", &[("index.ts", &three)]));
+    let (two, three) = ([("index.ts", two.as_str())], [("index.ts", three.as_str())]);
+    let (here, there) = tokio::join!(pair.here.deploy("chat", &two), pair.there.deploy("chat", &three));
     let (here, there) = (here.expect(200), there.expect(200));
     let number = |answer: &Answer| answer.value("/version").as_i64();
     let (last, numbers) = match (number(&here), number(&there)) {
