@@ -1,5 +1,9 @@
 //! The `weft` binary: everything lives in the library, so that tests and the reference generator can reach it.
 
+/// Every call makes and frees some hundred small values on two threads or more; the system's allocator spends much more time on that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
     weft_cli::main().await

@@ -1,6 +1,6 @@
 //! JSON Schemas that integrations declare: compiled once, applied often, with every fault reported.
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
 use serde_json::Value;
 
@@ -41,6 +41,26 @@ impl Schema {
 impl fmt::Debug for Schema {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Schema")
+    }
+}
+
+/// A schema of a manifest that was checked. Compiled, it is many times as large as its text, so it is compiled for the first use.
+#[derive(Debug)]
+pub struct LazySchema {
+    document: Value,
+    compiled: OnceLock<Option<Schema>>,
+}
+
+impl LazySchema {
+    pub fn new(document: Value) -> Self {
+        Self { document, compiled: OnceLock::new() }
+    }
+
+    /// Every fault of `instance`, as [`Schema::faults`] reports them.
+    pub fn faults(&self, instance: &Value) -> Vec<Fault> {
+        // It compiled when the manifest was checked; where it does not any more, it says nothing.
+        let compiled = self.compiled.get_or_init(|| Schema::compile(&self.document).ok());
+        compiled.as_ref().map(|schema| schema.faults(instance)).unwrap_or_default()
     }
 }
 

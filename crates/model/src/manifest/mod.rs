@@ -92,6 +92,22 @@ pub struct WorkerLimits {
 }
 
 impl Content {
+    /// What a stored manifest says. It was checked before it was stored; to check it again costs far more than to read it.
+    pub fn from_stored(document: Value) -> serde_json::Result<Self> {
+        serde_json::from_value(document)
+    }
+
+    /// The fields of `configSchema` with what is known of each.
+    pub fn config_fields(&self) -> Vec<ConfigField> {
+        let properties = self.config_schema.as_ref().and_then(|schema| schema.get("properties")?.as_object());
+        let field = |(name, property): (&String, &Value)| ConfigField {
+            name: name.clone(),
+            platform_secret: property.get("platformSecret").and_then(Value::as_str).map(str::to_owned),
+            default: property.get("default").cloned(),
+        };
+        properties.into_iter().flatten().map(field).collect()
+    }
+
     /// Whether the backend works by itself (timers, connections, `onStart`), so that it has to run even when nobody calls it.
     pub fn keeps_running(&self) -> bool {
         self.keep_running.unwrap_or(self.kind != AppKind::Integration)
@@ -214,20 +230,6 @@ impl Manifest {
             .map_err(|error| vec![Fault::new(format!("$.{}", error.path()), error.inner().to_string())])?;
         let faults = rules::faults(&content);
         if faults.is_empty() { Ok(Self { content, document }) } else { Err(faults) }
-    }
-
-    /// The fields of `configSchema` with what is known of each.
-    pub fn config_fields(&self) -> Vec<ConfigField> {
-        let Some(schema) = &self.content.config_schema else { return Vec::new() };
-        let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
-        properties
-            .iter()
-            .map(|(name, property)| ConfigField {
-                name: name.clone(),
-                platform_secret: property.get("platformSecret").and_then(Value::as_str).map(str::to_owned),
-                default: property.get("default").cloned(),
-            })
-            .collect()
     }
 }
 

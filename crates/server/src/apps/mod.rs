@@ -22,3 +22,4 @@ pub use dependencies::{Installer, is_confined as installing_is_confined};
 pub use routes::{raw_json, router};
 pub use service::{Action, App, Apps, CallRequest, Error, Machine};
 pub use spool::tidy as tidy_uploads;
+pub use store::Listed;

@@ -135,8 +135,7 @@ async fn list(
     Caller(caller): Caller,
     Query(filter): Query<ListFilter>,
 ) -> Result<Body<Vec<AppSummary>>, Problem> {
-    let apps = node.apps.list(&caller.tenant, filter.kind).await?;
-    apps.into_iter().map(summary).collect::<Result<_, _>>().map(Body)
+    node.apps.list(&caller.tenant, filter.kind, summary).await?.into_iter().collect::<Result<_, _>>().map(Body)
 }
 
 fn summary(app: store::Listed) -> Result<AppSummary, Problem> {

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use weft_model::{
     AppId, Fault, Manifest, Principal, TenantId,
     manifest::{self, AppKind, Effect},
-    schema::Schema,
+    schema::LazySchema,
 };
 use weft_workers::{CallError, Host, StartError};
 
@@ -89,12 +89,12 @@ pub struct App {
     pub actions: HashMap<String, Action>,
 }
 
-/// An action with its schemas compiled.
+/// What a call of an action needs.
 #[derive(Debug)]
 pub struct Action {
     pub permission: String,
-    pub input: Option<Schema>,
-    pub output: Option<Schema>,
+    pub input: Option<LazySchema>,
+    pub output: Option<LazySchema>,
     pub timeout: Duration,
     /// Its start has to be on disk before it begins.
     pub destructive: bool,
@@ -206,8 +206,14 @@ impl Apps {
             .await
     }
 
-    pub async fn list(&self, tenant: &TenantId, kind: Option<AppKind>) -> Result<Vec<Listed>, Error> {
-        Ok(store::list(&mut *self.pool.acquire().await?, tenant, kind.map(AppKind::as_str)).await?)
+    /// What `read` makes of each installed app.
+    pub async fn list<T: Send>(
+        &self,
+        tenant: &TenantId,
+        kind: Option<AppKind>,
+        read: impl FnMut(Listed) -> T + Send,
+    ) -> Result<Vec<T>, Error> {
+        Ok(store::list(&mut *self.pool.acquire().await?, tenant, kind.map(AppKind::as_str), read).await?)
     }
 
     /// Removes an app with its worker, secrets, permissions, roles, webhooks and files. Removing what is not there is no mistake.
@@ -247,8 +253,7 @@ impl Apps {
 
     /// Tells every node that the apps of a tenant may or may not run from the commit of this transaction on.
     pub async fn announce_all(&self, connection: &mut sqlx::PgConnection, tenant: &TenantId) -> Result<(), Error> {
-        for listed in store::list(connection, tenant, None).await? {
-            let Ok(id) = listed.id.parse() else { continue };
+        for id in store::list(connection, tenant, None, |app| app.id.parse()).await?.into_iter().flatten() {
             notify::announce(connection, &Change::App(id)).await?;
         }
         Ok(())
@@ -281,8 +286,7 @@ pub(super) fn compile(id: &AppId, stored: store::StoredApp) -> Result<App, Error
 }
 
 fn compile_action(app: &AppId, action: &manifest::Action) -> Action {
-    // Schemas were compiled when the manifest was parsed, so a failure here cannot happen; an action without schema is the safe reading.
-    let schema = |document: &Option<Value>| document.as_ref().and_then(|document| Schema::compile(document).ok());
+    let schema = |document: &Option<Value>| document.clone().map(LazySchema::new);
     Action {
         permission: format!("integration:{app}:{}", action.id),
         input: schema(&action.input_schema),

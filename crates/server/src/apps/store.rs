@@ -1,6 +1,7 @@
 //! Apps in the database.
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
 use serde_json::Value;
 use sqlx::PgConnection;
 use weft_model::{AppId, DeploymentId, TenantId, UserId, manifest::Content};
@@ -77,16 +78,22 @@ pub async fn upsert(
     Ok(result.rows_affected() > 0)
 }
 
-pub async fn list(connection: &mut PgConnection, tenant: &TenantId, kind: Option<&str>) -> sqlx::Result<Vec<Listed>> {
-    sqlx::query_as!(
+/// Reads the list line by line, so that thousands of manifests are not in memory at once.
+pub async fn list<T>(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    kind: Option<&str>,
+    read: impl FnMut(Listed) -> T + Send,
+) -> sqlx::Result<Vec<T>> {
+    let lines = sqlx::query_as!(
         Listed,
         "select id, kind, name, version, manifest, deployment_id is not null as \"deployed!\" from apps
          where tenant_id = $1 and ($2::text is null or kind = $2) order by name, id",
         tenant.as_str(),
         kind,
     )
-    .fetch_all(connection)
-    .await
+    .fetch(connection);
+    lines.map_ok(read).try_collect().await
 }
 
 /// Apps whose backend runs even when nobody calls it; the rule is that of `Content::keeps_running`.

@@ -54,9 +54,10 @@ struct Key {
 }
 
 impl Key {
-    /// Whether tokens of this key are good at this time.
-    fn is_published(&self, now: DateTime<Utc>) -> bool {
-        self.stored.revoked_at.is_none() && self.stored.retired_at.is_none_or(|at| now < at + PUBLISHED_AFTER)
+    /// Whether tokens of this key are good at this time. It stops to sign when its successor begins, whether that was noted or not.
+    fn is_published(&self, successor: Option<&Self>, now: DateTime<Utc>) -> bool {
+        let retired_at = self.stored.retired_at.or(successor.map(|key| key.stored.signs_from));
+        self.stored.revoked_at.is_none() && retired_at.is_none_or(|at| now < at + PUBLISHED_AFTER)
     }
 }
 
@@ -113,8 +114,13 @@ impl Authority {
 
     /// The keys to check tokens with, as the world sees them.
     pub fn key_set(&self) -> KeySet {
-        let now = self.clock.now();
-        self.ring().iter().filter(|key| key.is_published(now)).map(|key| key.public.clone()).collect()
+        let (ring, now) = (self.ring(), self.clock.now());
+        let successors = std::iter::once(None).chain(ring.iter().map(Some));
+        ring.iter()
+            .zip(successors)
+            .filter(|(key, next)| key.is_published(*next, now))
+            .map(|(key, _)| key.public.clone())
+            .collect()
     }
 
     /// Every key there ever was, newest first.

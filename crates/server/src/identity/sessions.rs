@@ -27,31 +27,26 @@ pub(super) enum Proved {
 }
 
 impl Identity {
-    /// The principal behind an access token. Which key checks it follows from its algorithm, and a key takes one algorithm only.
+    /// The principal behind an access token. A signature that was good stays good, so that of a session's token is checked once;
+    /// whether its time is over, always.
     pub async fn authenticate(&self, token: &str) -> Result<Arc<Principal>, Error> {
-        match token::family(token)? {
-            token::Family::Session => {
-                let claims = self.checked(token)?;
-                self.principals.get_or_load(&Shown::Session(claims.session), || self.load_session(&claims)).await
+        let (digest, now) = (<[u8; 32]>::from(Sha256::digest(token.as_bytes())), self.clock.now());
+        let claims = match self.checked.get(&digest) {
+            Some(claims) => claims.still_valid(now).map(|()| claims)?,
+            None if token::family(token)? == token::Family::Machine => return self.authenticate_machine(token).await,
+            None => {
+                let claims = Arc::new(self.key.check(token, Use::Access, now)?);
+                self.checked.insert(digest, Arc::clone(&claims));
+                claims
             }
-            token::Family::Machine => {
-                let claims = self.check_machine_token(token).await?;
-                let shown = Shown::Machine(claims.credential, claims.scope.clone());
-                self.principals.get_or_load(&shown, || self.load_machine(&claims)).await
-            }
-        }
+        };
+        self.principals.get_or_load(&Shown::Session(claims.session), || self.load_session(&claims)).await
     }
 
-    /// What a session's access token says. A signature that was good stays good, so it is checked once; whether the time is over,
-    /// always.
-    fn checked(&self, token: &str) -> Result<Arc<Claims>, Refused> {
-        let (digest, now) = (<[u8; 32]>::from(Sha256::digest(token.as_bytes())), self.clock.now());
-        if let Some(claims) = self.checked.get(&digest) {
-            return claims.still_valid(now).map(|()| claims);
-        }
-        let claims = Arc::new(self.key.check(token, Use::Access, now)?);
-        self.checked.insert(digest, Arc::clone(&claims));
-        Ok(claims)
+    async fn authenticate_machine(&self, token: &str) -> Result<Arc<Principal>, Error> {
+        let claims = self.check_machine_token(token).await?;
+        let shown = Shown::Machine(claims.credential, claims.scope.clone());
+        self.principals.get_or_load(&shown, || self.load_machine(&claims)).await
     }
 
     async fn load_session(&self, claims: &Claims) -> Result<Arc<Principal>, Error> {

@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use weft_model::{AppId, manifest::Action};
 
-use super::service::{Config, Error};
+use super::service::{Error, Listed};
 use crate::{
-    apps::{self, App},
+    apps,
     http::{
         Problems,
         extract::{self, Authorized, Caller, Json, JsonBytes, Path, rights},
@@ -50,11 +50,10 @@ struct Integration {
     deployed: bool,
 }
 
-impl Integration {
-    fn new(app: &App, config: &Config) -> Self {
-        let content = app.manifest.content.clone();
+impl From<Listed> for Integration {
+    fn from(Listed { content, deployed, missing }: Listed) -> Self {
         Self {
-            id: app.id.clone(),
+            id: content.app_id,
             name: content.name,
             version: content.version,
             description: content.description,
@@ -63,9 +62,9 @@ impl Integration {
             user_auth: content.user_auth,
             webhooks: content.webhooks.into_iter().map(|webhook| webhook.name).collect(),
             instructions: content.instructions,
-            configured: config.missing.is_empty(),
-            missing: config.missing.clone(),
-            deployed: app.deployment.is_some(),
+            configured: missing.is_empty(),
+            missing,
+            deployed,
         }
     }
 }
@@ -81,9 +80,10 @@ struct Saved {
 
 /// List installed integrations
 #[utoipa::path(get, path = "/api/v1/integrations", tag = "integrations", responses((status = 200, body = Vec<Integration>), Problems))]
-async fn list(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result<Body<Vec<Integration>>, Problem> {
-    let all = node.integrations.list(&caller.tenant).await?;
-    Ok(Body(all.iter().map(|(app, config)| Integration::new(app, config)).collect()))
+async fn list(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result<Body<Vec<Box<RawValue>>>, Problem> {
+    let show = |listed| serde_json::value::to_raw_value(&Integration::from(listed));
+    let all = node.integrations.list(&caller.tenant, show).await?.into_iter().collect::<Result<_, _>>();
+    Ok(Body(all.map_err(Problem::internal)?))
 }
 
 /// Save the configuration of an integration

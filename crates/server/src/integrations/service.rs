@@ -1,13 +1,18 @@
 //! Reading and saving configurations.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use sqlx::{PgConnection, PgPool};
 use weft_model::{
     AppId, Fault, Manifest, Principal, RunId, Secret, TenantId,
-    manifest::{AppKind, ConfigField},
+    manifest::{AppKind, ConfigField, Content},
     schema::Schema,
 };
 use weft_workers::CallError;
@@ -27,6 +32,8 @@ use crate::{
 
 /// How long a backend may take over a changed configuration.
 const BIND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How the scopes of what `__bind` handlers added begin.
+const INTEGRATION_SCOPES: &str = "integration:";
 /// Configurations that a node remembers.
 const REMEMBERED: u64 = 5_000;
 
@@ -77,6 +84,15 @@ struct Stored {
     own: BTreeMap<String, Secret<String>>,
 }
 
+/// One line of the list of integrations.
+pub struct Listed {
+    pub content: Content,
+    /// Whether a backend was deployed.
+    pub deployed: bool,
+    /// Required fields of the configuration without a value.
+    pub missing: Vec<String>,
+}
+
 /// The configurations of all integrations.
 pub struct Integrations {
     pool: PgPool,
@@ -110,16 +126,31 @@ impl Integrations {
         }
     }
 
-    /// All integrations of a tenant, each with its configuration.
-    pub async fn list(&self, tenant: &TenantId) -> Result<Vec<(Arc<App>, Arc<Config>)>, Error> {
-        let mut all = Vec::new();
-        for listed in self.apps.list(tenant, Some(AppKind::Integration)).await? {
-            let Ok(id) = listed.id.parse() else { continue };
-            let app = self.apps.get(tenant, &id).await?;
-            let config = self.config(&app).await?;
-            all.push((app, config));
+    /// What `show` makes of each integration of a tenant. Nothing else is kept: thousands may be installed that nobody calls.
+    pub async fn list<T: Send>(&self, tenant: &TenantId, show: impl Fn(Listed) -> T + Send + Sync) -> Result<Vec<T>, Error> {
+        let mut connection = self.pool.acquire().await?;
+        let platform: HashSet<_> = self.vault.names(&mut connection, tenant, &Scope::Platform).await?.into_iter().collect();
+        let mut added = HashMap::<_, HashSet<_>>::new();
+        for (scope, name) in self.vault.scoped_names(&mut connection, tenant, INTEGRATION_SCOPES).await? {
+            added.entry(scope).or_default().insert(name);
         }
-        Ok(all)
+        let settings: HashMap<_, _> = store::list_settings(&mut connection, tenant).await?.into_iter().collect();
+        drop(connection);
+        let listed = |app: apps::Listed| {
+            let content = Content::from_stored(app.manifest).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            let (added, settings) = (added.get(&format!("{INTEGRATION_SCOPES}{}", app.id)), settings.get(&app.id));
+            let mut present: HashSet<_> = added.into_iter().flatten().cloned().collect();
+            present.extend(content.config_fields().into_iter().filter_map(|field| {
+                let given = match &field.platform_secret {
+                    Some(key) => platform.contains(key),
+                    None => field.default.is_some() || settings.is_some_and(|settings| settings.get(&field.name).is_some()),
+                };
+                given.then_some(field.name)
+            }));
+            let missing = missing(&content, |name| present.contains(name));
+            Ok(show(Listed { content, deployed: app.deployed, missing }))
+        };
+        self.apps.list(tenant, Some(AppKind::Integration), listed).await?.into_iter().collect()
     }
 
     /// The configuration of an integration.
@@ -164,7 +195,7 @@ impl Integrations {
     }
 
     async fn store(&self, by: &Principal, app: &App, given: Map<String, Value>) -> Result<(), Error> {
-        let fields = app.manifest.config_fields();
+        let fields = app.manifest.content.config_fields();
         let mut transaction = self.pool.begin().await?;
         let mut settings = match store::lock_settings(&mut transaction, &app.tenant, &app.id).await? {
             Some(Value::Object(settings)) => settings,
@@ -247,7 +278,7 @@ fn is_empty(value: &Value) -> bool {
 
 /// What is wrong with given fields: unknown ones, and values that break their own part of the schema.
 fn faults(manifest: &Manifest, given: &Map<String, Value>) -> Vec<Fault> {
-    let known = manifest.config_fields();
+    let known = manifest.content.config_fields();
     let properties = manifest.content.config_schema.as_ref().and_then(|schema| schema.get("properties"));
     let mut faults = Vec::new();
     for (name, value) in given {
@@ -270,7 +301,7 @@ fn assemble(manifest: &Manifest, stored: &Stored) -> Result<Config, Error> {
     for (name, value) in &stored.merged {
         values.insert(name.clone(), Value::String(value.expose().clone()));
     }
-    for field in manifest.config_fields() {
+    for field in manifest.content.config_fields() {
         let value = match &field.platform_secret {
             Some(key) => stored.platform.get(key).map(|value| Value::String(value.expose().clone())),
             None => stored.settings.get(&field.name).cloned().or(field.default),
@@ -279,20 +310,20 @@ fn assemble(manifest: &Manifest, stored: &Stored) -> Result<Config, Error> {
             values.insert(field.name, value);
         }
     }
-    let missing = missing(manifest, &values);
+    let missing = missing(&manifest.content, |name| values.contains_key(name));
     let json = serde_json::value::to_raw_value(&values).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    let given = manifest.config_fields().into_iter().filter_map(|field| stored.platform.get(&field.platform_secret?));
+    let given = manifest.content.config_fields().into_iter().filter_map(|field| stored.platform.get(&field.platform_secret?));
     let secrets = given.chain(stored.merged.values()).chain(stored.own.values());
     let masks = Masks::new(secrets.map(|secret| secret.expose().as_str()));
     Ok(Config { json, missing, masks })
 }
 
 /// The required fields that have no value. Of the alternatives of `anyOf`, the one that lacks least.
-fn missing(manifest: &Manifest, values: &Map<String, Value>) -> Vec<String> {
-    let Some(schema) = &manifest.content.config_schema else { return Vec::new() };
+fn missing(content: &Content, has_value: impl Fn(&str) -> bool) -> Vec<String> {
+    let Some(schema) = &content.config_schema else { return Vec::new() };
     let lacking = |schema: &Value| -> Vec<String> {
         let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
-        required.filter_map(Value::as_str).filter(|name| !values.contains_key(*name)).map(str::to_owned).collect()
+        required.filter_map(Value::as_str).filter(|name| !has_value(name)).map(str::to_owned).collect()
     };
     let alternatives = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
     let fewest = alternatives.map(lacking).min_by_key(Vec::len).unwrap_or_default();

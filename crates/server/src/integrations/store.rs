@@ -15,7 +15,15 @@ pub async fn find_settings(connection: &mut PgConnection, tenant: &TenantId, int
     .await
 }
 
-/// The same, locked against another save until the transaction ends.
+/// The settings of every integration of a tenant that has any.
+pub async fn list_settings(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<Vec<(String, Value)>> {
+    let rows = sqlx::query!("select integration_id, settings from integration_settings where tenant_id = $1", tenant.as_str())
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.integration_id, row.settings)).collect())
+}
+
+/// The same of one, locked against another save until the transaction ends.
 pub async fn lock_settings(connection: &mut PgConnection, tenant: &TenantId, integration: &AppId) -> sqlx::Result<Option<Value>> {
     sqlx::query_scalar!(
         "select settings from integration_settings where tenant_id = $1 and integration_id = $2 for update",

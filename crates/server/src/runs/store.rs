@@ -1,5 +1,7 @@
 //! Runs and nodes in the database.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -58,8 +60,8 @@ pub struct Filter {
 
 /// Writes a group of runs in one statement. A run that is there already gets its end.
 pub async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[Record]) -> sqlx::Result<()> {
-    // The last word on a run wins, because one statement may touch a row only once.
-    let mut latest: std::collections::HashMap<RunId, &Record> = std::collections::HashMap::with_capacity(records.len());
+    // The last word on a run wins, because one statement may touch a row only once. In their order rows go to the end of each index.
+    let mut latest: BTreeMap<RunId, &Record> = BTreeMap::new();
     for record in records {
         if record.end.is_some() || !latest.contains_key(&record.id) {
             latest.insert(record.id, record);

@@ -206,6 +206,16 @@ impl Vault {
         Ok(store::list_names(connection, tenant, &scope.to_string()).await?)
     }
 
+    /// Scopes that begin like this, each with a name in it.
+    pub async fn scoped_names(
+        &self,
+        connection: &mut PgConnection,
+        tenant: &TenantId,
+        beginning: &str,
+    ) -> Result<Vec<(String, String)>, Error> {
+        Ok(store::list_scoped_names(connection, tenant, beginning).await?)
+    }
+
     /// Whether there was such a secret.
     pub async fn delete(
         &self,

@@ -182,6 +182,22 @@ pub async fn list_names(connection: &mut PgConnection, tenant: &TenantId, scope:
     .await
 }
 
+/// Scopes that begin like this, each with a name in it.
+pub async fn list_scoped_names(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    beginning: &str,
+) -> sqlx::Result<Vec<(String, String)>> {
+    let rows = sqlx::query!(
+        "select distinct scope, name from secrets where tenant_id = $1 and starts_with(scope, $2)",
+        tenant.as_str(),
+        beginning,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.scope, row.name)).collect())
+}
+
 /// Whether there was such a secret. All its versions go.
 pub async fn delete(connection: &mut PgConnection, tenant: &TenantId, scope: &str, name: &str) -> sqlx::Result<bool> {
     let result =

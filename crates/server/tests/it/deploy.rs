@@ -276,7 +276,7 @@ async fn a_call_in_flight_is_finished_by_the_version_that_began_it() {
         let api = admin.clone();
         async move { version(&api).await }
     });
-    let scratch = server.data_path("scratch/chat");
+    let scratch = server.data_path("scratch/default-chat");
     eventually("the call has begun", async || scratch.join("begun").exists().then_some(())).await;
     admin.deploy("chat", &[("index.ts", &backend("two"))]).await.expect(200);
     assert_eq!(version(&admin).await, "two");
