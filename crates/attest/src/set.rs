@@ -30,9 +30,14 @@ impl KeySet {
 
     /// Checks a token with the key that its header names, as [`PublicKey::verify`] does.
     pub fn verify<T: DeserializeOwned>(&self, kind: &str, token: &str) -> Result<T, Refused> {
+        self.verify_named(kind, token).map(|(claims, _)| claims)
+    }
+
+    /// The same, with the name of the key.
+    pub fn verify_named<T: DeserializeOwned>(&self, kind: &str, token: &str) -> Result<(T, String), Refused> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Refused)?;
         let key = header.kid.and_then(|id| self.get(&id)).ok_or(Refused)?;
-        key.verify(kind, token)
+        Ok((key.verify(kind, token)?, key.id().to_owned()))
     }
 }
 
