@@ -105,6 +105,9 @@ impl Claims {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn key(secret: &str) -> SigningKey {
@@ -148,5 +151,51 @@ mod tests {
         // {"alg":"none"} with the same claims and no signature.
         let body = key("one").sign(&claims).split('.').nth(1).expect("three parts").to_owned();
         assert_eq!(key("one").check(&format!("eyJhbGciOiJub25lIn0.{body}."), Use::Access, at(1000)), Err(Refused::Invalid));
+    }
+
+    #[test]
+    fn a_token_that_lacks_a_claim_or_has_it_wrong_is_refused() {
+        let full = serde_json::to_value(claims(Use::Access)).expect("JSON");
+        let signed = |claims: &Value| {
+            jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(b"one")).expect("signed")
+        };
+        assert!(key("one").check(&signed(&full), Use::Access, at(1000)).is_ok());
+        for name in full.as_object().expect("an object").keys() {
+            for wrong in [None, Some(json!(null)), Some(json!([]))] {
+                let mut changed = full.clone();
+                let members = changed.as_object_mut().expect("an object");
+                match &wrong {
+                    Some(wrong) => members.insert(name.clone(), wrong.clone()),
+                    None => members.remove(name),
+                };
+                assert_eq!(
+                    key("one").check(&signed(&changed), Use::Access, at(1000)),
+                    Err(Refused::Invalid),
+                    "{name}: {wrong:?}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn a_token_that_was_changed_anywhere_is_refused(position in 0_usize..10_000, replacement in "[A-Za-z0-9_.=-]") {
+            let token = key("one").sign(&claims(Use::Access));
+            let position = position % token.len();
+            let mut changed = token.clone();
+            changed.replace_range(position..=position, &replacement);
+            let checked = key("one").check(&changed, Use::Access, at(1000));
+            prop_assert!(changed == token || checked == Err(Refused::Invalid), "{changed}: {checked:?}");
+        }
+
+        #[test]
+        fn whatever_is_shown_as_a_token_is_refused_and_nothing_breaks(text in ".{0,200}", parts in "[A-Za-z0-9_-]{0,40}[.][A-Za-z0-9_-]{0,40}[.][A-Za-z0-9_-]{0,40}") {
+            for text in [text, parts] {
+                prop_assert_eq!(family(&text), Err(Refused::Invalid));
+                prop_assert_eq!(key("one").check(&text, Use::Access, at(1000)), Err(Refused::Invalid));
+            }
+        }
     }
 }

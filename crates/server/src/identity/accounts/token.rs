@@ -107,3 +107,38 @@ impl Identity {
         found.ok_or(Error::CredentialEnded)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use weft_attest::{KeySet, SigningKey};
+
+    use super::*;
+
+    #[test]
+    fn a_token_of_a_machine_that_lacks_a_claim_is_refused() {
+        let now = chrono::DateTime::UNIX_EPOCH;
+        let id = UserId::generate(now);
+        let claims = AccessClaims {
+            iss: "https://weft.example.com".to_owned(),
+            aud: "https://weft.example.com".to_owned(),
+            sub: id,
+            client_id: id,
+            tenant: TenantId::default_tenant(),
+            scope: None,
+            jti: id.as_uuid(),
+            credential: CredentialId::generate(now),
+            iat: 0,
+            exp: 900,
+        };
+        let key = SigningKey::generate();
+        let keys: KeySet = [key.public().clone()].into_iter().collect();
+        assert_eq!(keys.verify::<AccessClaims>(KIND, &key.sign(KIND, &claims)), Ok(claims.clone()));
+        let full = serde_json::to_value(&claims).expect("JSON");
+        for name in full.as_object().expect("an object").keys() {
+            let mut without: Value = full.clone();
+            without.as_object_mut().expect("an object").remove(name);
+            assert!(keys.verify::<AccessClaims>(KIND, &key.sign(KIND, &without)).is_err(), "{name}");
+        }
+    }
+}
