@@ -17,7 +17,8 @@ use weft_model::{Fault, RunId, scope};
 use super::trace;
 
 macro_rules! codes {
-    ($($name:ident $word:literal $status:ident $title:literal),* $(,)?) => {
+    // A token, not a literal: the description of the API does not see through the latter.
+    ($($name:ident $word:tt $status:ident $title:literal),* $(,)?) => {
         /// Every error code there is. Each has a page in `docs/errors`, which the build includes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
         pub enum Code { $(#[doc = $title] #[serde(rename = $word)] $name),* }
