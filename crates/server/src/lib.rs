@@ -5,6 +5,7 @@
 //! life of a server; tests use [`Server`].
 
 mod apps;
+mod audit;
 mod authority;
 mod background;
 mod clock;

@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::{
     apps::Apps,
+    audit::Audit,
     authority::Authority,
     clock::Clock,
     config::Settings,
@@ -40,6 +41,7 @@ pub struct Node {
     pub identity: Arc<Identity>,
     pub oidc: Oidc,
     pub authority: Arc<Authority>,
+    pub audit: Arc<Audit>,
     pub vault: Arc<Vault>,
     pub apps: Arc<Apps>,
     pub tenants: Tenants,

@@ -22,6 +22,7 @@ use weft_workers::{Confinement, Endpoint, Host, HostSettings};
 
 use crate::{
     apps::{self, Apps, Backend, Installer, Machine},
+    audit::Audit,
     authority::Authority,
     clock::Clock,
     config::{DEFAULT, Jail, ServeArgs, Settings},
@@ -100,10 +101,12 @@ impl Server {
         let company = if database.is_some() { Company::Alone } else { Company::Others };
         let (runs, mut writers) = Runs::start(shared(), node_id, company);
         let (webhooks, delivering) = Webhooks::start(shared(), Arc::clone(&vault), node_id);
-        writers.push(delivering);
+        let (audit, noticing) = Audit::start(shared(), Arc::clone(&authority), issuer(&settings));
+        let audit = Arc::new(audit);
+        writers.extend([delivering, noticing]);
         let policy = Policy { registration_open: settings.registration_open, password_login: settings.password_login };
-        let signing = (keys.signing(&settings)?, Arc::clone(&authority));
-        let identity = Arc::new(Identity::new(shared(), signing, issuer(&settings), policy));
+        let named = (Arc::clone(&authority), Arc::clone(&audit), issuer(&settings));
+        let identity = Arc::new(Identity::new(shared(), keys.signing(&settings)?, named, policy));
         let outbound = Arc::new(Outbound::new(Arc::clone(&settings.egress_allow), SystemResolver)?);
         let public_url = settings.public_url.clone().context("the public URL follows from the address")?;
         let node = Arc::new(Node {
@@ -121,6 +124,7 @@ impl Server {
             keys,
             background,
             authority,
+            audit,
             vault,
             apps,
             runs,
@@ -244,6 +248,9 @@ async fn tidy(node: Arc<Node>) {
         }
         if let Err(error) = node.tenants.erase().await {
             tracing::warn!(%error, "cannot erase a deleted tenant yet");
+        }
+        if let Err(error) = node.audit.tidy().await {
+            tracing::warn!(%error, "cannot sign checkpoints of the audit log");
         }
         if let Err(error) = node.authority.tidy().await {
             tracing::warn!(%error, "cannot tidy up signing keys");

@@ -196,7 +196,7 @@ async fn uninstall(
     caller: Authorized<rights::RemoveApps>,
     Path(id): Path<AppId>,
 ) -> Result<Body<Message>, Problem> {
-    node.apps.uninstall(&caller.tenant, &id).await?;
+    node.apps.uninstall(&caller.tenant, Some(caller.principal()), &id).await?;
     node.apply(&crate::db::notify::Change::App(id.clone()));
     node.identity.forget();
     Ok(Message::new(format!("app '{id}' uninstalled")))

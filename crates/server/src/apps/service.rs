@@ -23,6 +23,7 @@ use super::{
     store::{self, Deployment, Listed},
 };
 use crate::{
+    audit::{self, Event},
     clock::Clock,
     db::{
         cache::Cache,
@@ -171,6 +172,9 @@ impl Apps {
         }
         self.store_manifest(&mut transaction, by, &manifest).await?;
         roles::assign_app(&mut transaction, by, &content.app_id, now).await?;
+        let event =
+            Event::by(by, audit::Action::AppInstalled).on("app", &content.app_id).with("version", content.version.clone());
+        audit::record(&mut transaction, &event, now).await?;
         self.commit(transaction, &content.app_id).await?;
         tracing::info!(app.id = %content.app_id, app.version = content.version, "app.install");
         Ok(manifest.content.app_id)
@@ -217,7 +221,8 @@ impl Apps {
     }
 
     /// Removes an app with its worker, secrets, permissions, roles, webhooks and files. Removing what is not there is no mistake.
-    pub async fn uninstall(&self, tenant: &TenantId, id: &AppId) -> Result<(), Error> {
+    /// Nobody is named where a whole tenant goes.
+    pub async fn uninstall(&self, tenant: &TenantId, by: Option<&Principal>, id: &AppId) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         webhooks::remove(&mut transaction, &self.vault, (tenant, id)).await?;
         if !store::delete(&mut transaction, tenant, id).await? {
@@ -227,6 +232,10 @@ impl Apps {
             self.vault.delete_scope(&mut transaction, tenant, &scope).await?;
         }
         roles::remove_app(&mut transaction, tenant, id).await?;
+        if let Some(by) = by {
+            let event = Event::by(by, audit::Action::AppUninstalled).on("app", id);
+            audit::record(&mut transaction, &event, self.clock.now()).await?;
+        }
         self.commit(transaction, id).await?;
         self.remove_from_node(id).await;
         tracing::info!(app.id = %id, "app.uninstall");

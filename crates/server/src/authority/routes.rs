@@ -11,6 +11,7 @@ use weft_attest::Jwk;
 
 use super::service::{Error, REMEMBERED, Rotation};
 use crate::{
+    audit::{self, Action, Event},
     http::{
         Problems,
         extract::{Authorized, Caller, Json, rights},
@@ -94,7 +95,7 @@ async fn list(State(node): State<Arc<Node>>, _caller: Caller) -> Body<Vec<Key>> 
     responses((status = 200, body = RotatedKeys), Problems))]
 async fn rotate(
     State(node): State<Arc<Node>>,
-    _caller: Authorized<rights::RotateSigningKeys>,
+    caller: Authorized<rights::RotateSigningKeys>,
     Json(request): Json<RotateKeys>,
 ) -> Result<Body<RotatedKeys>, Problem> {
     let (rotation, message) = if request.revoke {
@@ -104,6 +105,8 @@ async fn rotate(
     };
     let mut transaction = node.pool.begin().await?;
     let id = node.authority.rotate(&mut transaction, rotation).await?;
+    let event = Event::by(&caller, Action::SigningKeyRotated).on("signing_key", &id).with("revoke", request.revoke);
+    audit::record(&mut transaction, &event, node.clock.now()).await?;
     transaction.commit().await?;
     node.authority.reload().await?;
     node.identity.forget();

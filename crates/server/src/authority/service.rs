@@ -123,7 +123,12 @@ impl Authority {
             .collect()
     }
 
-    /// Every key there ever was, newest first.
+    /// Every key there ever was: what old ones signed may still have to be checked.
+    pub fn all_keys(&self) -> KeySet {
+        self.ring().iter().map(|key| key.public.clone()).collect()
+    }
+
+    /// Every key there ever was with its life, newest first.
     pub fn keys(&self) -> Vec<(StoredKey, Jwk)> {
         self.ring().iter().map(|key| (key.stored.clone(), key.public.jwk().clone())).collect()
     }

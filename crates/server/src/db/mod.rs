@@ -36,3 +36,8 @@ pub async fn connect(options: PgConnectOptions, max_connections: u32) -> anyhow:
     MIGRATIONS.run(&pool).await.context("cannot bring the database schema up to date")?;
     Ok(pool)
 }
+
+/// Whether a statement failed because of this rule of a table.
+pub fn breaks(error: &sqlx::Error, constraint: &str) -> bool {
+    matches!(error, sqlx::Error::Database(cause) if cause.constraint() == Some(constraint))
+}

@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
-    http::{HeaderMap, request::Parts},
+    http::{Extensions, HeaderMap, request::Parts},
 };
 use ipnet::IpNet;
 
@@ -18,10 +18,15 @@ impl FromRequestParts<Arc<Node>> for ClientNetwork {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Infallible> {
-        let peer =
-            parts.extensions.get::<ConnectInfo<SocketAddr>>().map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0.ip());
-        Ok(Self(behind(&node.settings.trusted_proxies, peer.to_canonical(), &parts.headers)))
+        let address = client(&node.settings.trusted_proxies, &parts.extensions, &parts.headers);
+        Ok(Self(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))))
     }
+}
+
+/// The address of whoever sent a request.
+pub fn client(trusted: &[IpNet], extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
+    let peer = extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip().to_canonical();
+    Some(behind(trusted, peer, headers))
 }
 
 /// The nearest address that no trusted proxy has. What stands left of it in the header is the client's own word.

@@ -208,6 +208,7 @@ rights! {
     CallAction = "integration:{integration_id}:{action_id}",
     ManageSecrets = "admin:secrets.manage",
     ManageServiceAccounts = "admin:service_accounts.manage",
+    ReadAudit = "admin:audit.read",
     ManageTenants = [instance] "platform:tenants.manage",
     RotateVault = [instance] "admin:vault.rotate",
     RotateSigningKeys = [instance] "admin:signing_keys.rotate",

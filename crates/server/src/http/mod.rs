@@ -19,12 +19,13 @@ use std::{
 
 use axum::{
     Json as Body, Router,
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
+use ipnet::IpNet;
 use serde::Serialize;
 use tower::Layer;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, Cors, CorsLayer};
@@ -37,7 +38,7 @@ use weft_model::RunId;
 
 use crate::node::Node;
 use problem::{Code, Problem, ProblemBody};
-use trace::TraceId;
+use trace::{Origin, TraceId};
 
 /// The largest JSON body, in bytes.
 pub const BODY_LIMIT: usize = 50 * 1024 * 1024;
@@ -53,20 +54,21 @@ pub fn router(node: &Arc<Node>) -> Cors<Router> {
             Problem::new(Code::MethodNotAllowed, format!("This path does not take {method}. The API is described at /docs."))
         })
         // One layer for everything: each costs every request an allocation or two and a copy of it.
-        .layer(middleware::from_fn(surround))
+        .layer(middleware::from_fn_with_state(Arc::<[IpNet]>::from(node.settings.trusted_proxies.as_slice()), surround))
         .with_state(Arc::clone(node));
     cors(&node.settings.cors_origins).layer(routes)
 }
 
 /// What happens around every request: a trace, figures, and an answer even when the handler panics.
-async fn surround(request: Request, next: Next) -> Response {
+async fn surround(State(proxies): State<Arc<[IpNet]>>, request: Request, next: Next) -> Response {
     let (trace, figures) = (TraceId::of(&request), metrics::Figures::begin(&request));
+    let origin = Origin { trace, address: address::client(&proxies, request.extensions(), request.headers()) };
     let span = trace::span(&request, trace);
     let handled = async {
         let handled = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         handled.unwrap_or_else(|_| Problem::internal("a handler panicked").into_response())
     };
-    let mut response = trace::within(trace, handled.instrument(span)).await;
+    let mut response = trace::within(origin, handled.instrument(span)).await;
     trace::header(response.headers_mut(), trace);
     figures.end(response.status());
     response

@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, Problem, ProblemBody};
-use crate::{apps, authority, identity, integrations, node::Node, runs, secrets, tenants, webhooks};
+use crate::{apps, audit, authority, identity, integrations, node::Node, runs, secrets, tenants, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -46,6 +46,7 @@ pub fn routes() -> OpenApiRouter<Arc<Node>> {
         .merge(super::system::router())
         .merge(identity::router())
         .merge(authority::router())
+        .merge(audit::router())
         .merge(tenants::router())
         .merge(secrets::router())
         .merge(apps::router())

@@ -1,6 +1,6 @@
 //! Trace identifiers: taken from an incoming W3C `traceparent` or made here, carried through the request by the task.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use axum::{
     extract::{MatchedPath, Request},
@@ -38,18 +38,36 @@ impl fmt::Display for TraceId {
     }
 }
 
+/// Where what is done comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    pub trace: TraceId,
+    /// Of whoever sent the request. Absent outside of any request.
+    pub address: Option<IpAddr>,
+}
+
 tokio::task_local! {
-    static CURRENT: TraceId;
+    static CURRENT: Origin;
 }
 
-/// The trace of the request that this task serves; a fresh one outside of any request.
+/// The request that this task serves; a fresh trace outside of any request.
+pub fn origin() -> Origin {
+    CURRENT.try_with(|origin| *origin).unwrap_or_else(|_| Origin { trace: TraceId::generate(), address: None })
+}
+
+/// The trace of the request that this task serves.
 pub fn current() -> TraceId {
-    CURRENT.try_with(|trace| *trace).unwrap_or_else(|_| TraceId::generate())
+    origin().trace
 }
 
-/// Runs `work` as a part of the trace.
-pub async fn within<T>(trace: TraceId, work: impl Future<Output = T>) -> T {
-    CURRENT.scope(trace, work).await
+/// Runs `work` as a part of a request.
+pub async fn within<T>(origin: Origin, work: impl Future<Output = T>) -> T {
+    CURRENT.scope(origin, work).await
+}
+
+/// Takes the origin along into a task that outlives the request.
+pub fn carry<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    within(origin(), work)
 }
 
 /// The span of a request.

@@ -9,6 +9,7 @@ use super::{
     service::{Error, Identity, is_email},
     store::{self, User},
 };
+use crate::audit::{Action, Event};
 
 /// A person who is to become a member.
 pub struct NewMember {
@@ -84,11 +85,13 @@ impl Identity {
 
     /// Adds a person to the caller's tenant.
     pub async fn create_user(&self, by: &Principal, new: NewMember) -> Result<Added, Error> {
+        let roles = new.roles.clone();
         let ready = self.ready_member(new).await?;
         let mut transaction = self.pool.begin().await?;
         let added = self.add_member(&mut transaction, &by.tenant, ready, Some(by.id)).await?;
         tracing::info!(user.id = %added.user.id, "identity.create_user");
-        self.commit(transaction).await?;
+        let event = Event::by(by, Action::UserAdded).on("user", added.user.id).with("email", added.user.email.clone());
+        self.commit(transaction, event.with("roles", roles)).await?;
         Ok(added)
     }
 }

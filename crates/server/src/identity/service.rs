@@ -18,9 +18,11 @@ use super::{
     token::{Claims, Refused, SigningKey},
 };
 use crate::{
+    audit::{self, Action, Audit, Event},
     authority::{self, Authority},
     clock::Clock,
     db::{
+        breaks,
         cache::Cache,
         notify::{self, Change},
     },
@@ -90,6 +92,13 @@ pub struct Login {
     pub tenant: TenantId,
 }
 
+impl Login {
+    /// The event of this login, by what it was.
+    pub(super) fn event(&self, by: &str) -> Event {
+        Event::new(&self.tenant, Action::LoginSucceeded).by_user(self.user.id, &self.user.email).with("by", by)
+    }
+}
+
 /// What a principal is remembered by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Shown {
@@ -112,6 +121,7 @@ pub struct Identity {
     pub(super) pool: PgPool,
     pub(super) clock: Clock,
     pub(super) authority: Arc<Authority>,
+    pub(super) audit: Arc<Audit>,
     /// The name of this server in tokens of machines.
     pub(super) issuer: String,
     pub(super) key: SigningKey,
@@ -129,15 +139,15 @@ pub struct Identity {
 impl Identity {
     pub fn new(
         (pool, clock): (PgPool, Clock),
-        (key, authority): (SigningKey, Arc<Authority>),
-        issuer: String,
+        key: SigningKey,
+        (authority, audit, issuer): (Arc<Authority>, Arc<Audit>, String),
         policy: Policy,
     ) -> Self {
         let (passwords, throttle) = (Passwords::new(), Throttle::new(clock.clone()));
         let principals = Cache::new(REMEMBERED_PRINCIPALS);
         let (verified, changes) = (Cache::new(REMEMBERED_PRINCIPALS), watch::Sender::default());
         let checked = moka::sync::Cache::builder().max_capacity(REMEMBERED_TOKENS).time_to_live(REMEMBERED_FOR).build();
-        Self { pool, clock, authority, issuer, key, policy, passwords, throttle, principals, verified, checked, changes }
+        Self { pool, clock, authority, audit, issuer, key, policy, passwords, throttle, principals, verified, checked, changes }
     }
 
     /// Forgets what is remembered of sessions and tokens.
@@ -224,6 +234,8 @@ impl Identity {
         if first {
             roles::store::assign(&mut transaction, &tenant, user.id, roles::ADMIN, None, now).await?;
         }
+        let event = Event::new(&tenant, Action::UserRegistered).by_user(user.id, &user.email).with("administrator", first);
+        audit::record(&mut transaction, &event, now).await?;
         transaction.commit().await?;
         tracing::info!(user.id = %user.id, first, "identity.register");
         Ok(user)
@@ -274,12 +286,11 @@ impl Identity {
         if administrators == [id] {
             return Err(Error::LastAdministrator("delete"));
         }
-        if !store::delete_membership(&mut transaction, &by.tenant, id).await.map_err(owns_accounts)? {
-            return Err(Error::UnknownUser);
-        }
+        let user = store::find_user(&mut transaction, &by.tenant, id).await?.ok_or(Error::UnknownUser)?;
+        store::delete_membership(&mut transaction, &by.tenant, id).await.map_err(owns_accounts)?;
         store::delete_homeless(&mut transaction, id).await?;
         tracing::info!(user.id = %id, "identity.delete_user");
-        self.commit(transaction).await
+        self.commit(transaction, Event::by(by, Action::UserRemoved).on("user", id).with("email", user.email)).await
     }
 
     /// Switches a member of the caller's tenant off, which ends its sessions, or on again.
@@ -292,7 +303,8 @@ impl Identity {
         store::find_user(&mut transaction, &by.tenant, id).await?.ok_or(Error::UnknownUser)?;
         store::set_disabled(&mut transaction, &by.tenant, id, disabled.then(|| self.clock.now())).await?;
         tracing::info!(user.id = %id, disabled, "identity.set_user_disabled");
-        self.commit(transaction).await
+        let action = if disabled { Action::UserDisabled } else { Action::UserEnabled };
+        self.commit(transaction, Event::by(by, action).on("user", id)).await
     }
 
     /// Removes what has expired. Run now and then.
@@ -306,8 +318,9 @@ impl Identity {
         Ok(())
     }
 
-    /// Commits a change that other nodes have to learn of, and applies it here at once.
-    pub(super) async fn commit(&self, mut transaction: sqlx::Transaction<'_, sqlx::Postgres>) -> Result<(), Error> {
+    /// Commits a change together with its event. Other nodes learn of it, and it applies here at once.
+    pub(super) async fn commit(&self, mut transaction: sqlx::Transaction<'_, sqlx::Postgres>, event: Event) -> Result<(), Error> {
+        audit::record(&mut transaction, &event, self.clock.now()).await?;
         notify::announce(&mut transaction, &Change::Identity).await?;
         transaction.commit().await?;
         self.forget();
@@ -327,9 +340,4 @@ pub(super) fn taken(error: sqlx::Error, email: &str) -> Error {
 
 fn owns_accounts(error: sqlx::Error) -> Error {
     if breaks(&error, "service_accounts_owner") { Error::OwnsAccounts } else { error.into() }
-}
-
-/// Whether an error is about the constraint of that name.
-pub(super) fn breaks(error: &sqlx::Error, constraint: &str) -> bool {
-    matches!(error, sqlx::Error::Database(cause) if cause.constraint() == Some(constraint))
 }

@@ -11,9 +11,10 @@ use super::{
     network::ClientNetwork,
     password,
     service::{Error, Identity, Login, Shown},
-    store::{self, Membership, NewSession, User},
+    store::{self, Membership, NewSession, SessionUser, User},
     token::{self, ACCESS, Claims, REFRESH, Refused, Use},
 };
+use crate::audit::{self, Action, Event};
 
 /// To whom somebody has proved who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,8 @@ impl Identity {
         if let Some(scope) = &claims.scope {
             let scopes = weft_model::scope::permissions(scope).map_err(|_| Refused::Invalid)?;
             principal.permissions = principal.permissions.intersection(&scopes);
+            // What the token is narrowed to is no role any more.
+            principal.roles.clear();
         }
         Ok(Arc::new(principal))
     }
@@ -96,14 +99,42 @@ impl Identity {
         self.throttle.count(&mut turn, email, familiar)?;
         let hash = found.as_ref().and_then(|credentials| credentials.password_hash.clone());
         let fits = self.passwords.verify(password, hash).await;
-        let user = found.filter(|_| fits).ok_or(Error::InvalidCredentials)?.user;
+        let Some(user) = found.as_ref().filter(|_| fits).map(|found| found.user.clone()) else {
+            self.notice_failed_login(found.map(|found| found.user.id), tenant, "wrong password").await?;
+            return Err(Error::InvalidCredentials);
+        };
         let mut transaction = self.pool.begin().await?;
-        let tenant = self.choose_tenant(&mut transaction, user.id, tenant).await?;
+        let chosen = match self.choose_tenant(&mut transaction, user.id, tenant).await {
+            Err(refused @ (Error::InvalidCredentials | Error::NotAMember(_))) => {
+                self.notice_failed_login(Some(user.id), tenant, "no membership to use").await?;
+                return Err(refused);
+            }
+            chosen => chosen?,
+        };
         store::upsert_network(&mut transaction, user.id, &network, self.clock.now()).await?;
-        let login = self.start_session(&mut transaction, tenant, user, Proved::ToTheServer).await?;
+        let login = self.start_session(&mut transaction, chosen, user, Proved::ToTheServer).await?;
+        audit::record(&mut transaction, &login.event("password"), self.clock.now()).await?;
         transaction.commit().await?;
         turn.succeeded();
         Ok(login)
+    }
+
+    /// Counts a login that failed, in the tenant that it was meant for. An address that has no account is not written down: people
+    /// type their password into the wrong field.
+    async fn notice_failed_login(&self, user: Option<UserId>, wanted: Option<&TenantId>, reason: &str) -> Result<(), Error> {
+        let memberships = match user {
+            Some(user) => store::list_memberships(&mut *self.pool.acquire().await?, user).await?,
+            None => Vec::new(),
+        };
+        let tenants = || memberships.iter().map(|membership| &membership.tenant);
+        let meant = tenants().find(|tenant| Some(*tenant) == wanted).or_else(|| tenants().next()).cloned();
+        let event = Event::new(&meant.unwrap_or_else(TenantId::default_tenant), Action::LoginFailed);
+        let event = match user {
+            Some(user) => event.on("user", user).with("reason", reason),
+            None => event.with("reason", "unknown account"),
+        };
+        self.audit.notice(event).await;
+        Ok(())
     }
 
     /// Stores a session of somebody whose identity was proved just now, and signs its tokens.
@@ -152,8 +183,11 @@ impl Identity {
     pub async fn logout(&self, refresh_token: &str) -> Result<(), Error> {
         let claims = self.key.check(refresh_token, Use::Refresh, self.clock.now())?;
         let mut transaction = self.pool.begin().await?;
+        let found = store::find_session_user(&mut transaction, &claims.tenant, claims.session, self.clock.now()).await?;
         store::delete_session(&mut transaction, &claims.tenant, claims.session).await?;
-        self.commit(transaction).await
+        // One that had ended already is no mistake, and no event.
+        let Some(SessionUser { user, .. }) = found else { return Ok(transaction.commit().await?) };
+        self.commit(transaction, Event::new(&claims.tenant, Action::SessionEnded).by_user(user.id, &user.email)).await
     }
 
     /// The tenant that a person wants to work in, or the one used last, or joined first.
@@ -184,6 +218,7 @@ impl Identity {
         let user = store::find_user(&mut transaction, &by.tenant, by.id).await?.ok_or(Error::UnknownUser)?;
         let tenant = self.choose_tenant(&mut transaction, by.id, Some(tenant)).await?;
         let login = self.start_session(&mut transaction, tenant, user, Proved::ToTheServer).await?;
+        audit::record(&mut transaction, &login.event("switching tenants"), self.clock.now()).await?;
         transaction.commit().await?;
         Ok(login)
     }
@@ -217,6 +252,6 @@ impl Identity {
         let mut transaction = self.pool.begin().await?;
         store::update_password(&mut transaction, by.id, &hash, kept).await?;
         tracing::info!(user.id = %by.id, "identity.change_password");
-        self.commit(transaction).await
+        self.commit(transaction, Event::by(by, Action::PasswordChanged).on("user", by.id)).await
     }
 }

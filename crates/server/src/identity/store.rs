@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use weft_model::{SessionId, TenantId, UserId};
 
 /// A user as others see it.
+#[derive(Debug, Clone)]
 pub struct User {
     pub id: UserId,
     pub email: String,
@@ -299,9 +300,9 @@ pub async fn is_empty(connection: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar!("select not exists (select from users where kind = 'user') as \"empty!\"").fetch_one(connection).await
 }
 
-/// Whether such a person was a member and is none any more. Roles and sessions go with the membership.
-pub async fn delete_membership(connection: &mut PgConnection, tenant: &TenantId, id: UserId) -> sqlx::Result<bool> {
-    let result = sqlx::query!(
+/// Ends a person's membership. Roles and sessions go with it.
+pub async fn delete_membership(connection: &mut PgConnection, tenant: &TenantId, id: UserId) -> sqlx::Result<()> {
+    sqlx::query!(
         "delete from memberships using users
          where memberships.tenant_id = $1 and user_id = $2 and users.id = user_id and kind = 'user'",
         tenant.as_str(),
@@ -309,7 +310,7 @@ pub async fn delete_membership(connection: &mut PgConnection, tenant: &TenantId,
     )
     .execute(connection)
     .await?;
-    Ok(result.rows_affected() > 0)
+    Ok(())
 }
 
 /// Deletes the account of somebody who is no member of any tenant.

@@ -20,6 +20,7 @@ use weft_workers::CallError;
 use super::store;
 use crate::{
     apps::{self, App, Apps, CallContext, CallRequest},
+    audit::{self, Action, Event},
     clock::Clock,
     db::{
         cache::Cache,
@@ -196,6 +197,7 @@ impl Integrations {
 
     async fn store(&self, by: &Principal, app: &App, given: Map<String, Value>) -> Result<(), Error> {
         let fields = app.manifest.content.config_fields();
+        let names: Vec<_> = given.keys().cloned().collect();
         let mut transaction = self.pool.begin().await?;
         let mut settings = match store::lock_settings(&mut transaction, &app.tenant, &app.id).await? {
             Some(Value::Object(settings)) => settings,
@@ -217,6 +219,8 @@ impl Integrations {
             }
         }
         store::upsert_settings(&mut transaction, &app.tenant, &app.id, &Value::Object(settings), self.clock.now()).await?;
+        let event = Event::by(by, Action::ConfigurationSaved).on("integration", &app.id).with("fields", names);
+        audit::record(&mut transaction, &event, self.clock.now()).await?;
         notify::announce(&mut transaction, &Change::Secrets).await?;
         transaction.commit().await?;
         self.forget();

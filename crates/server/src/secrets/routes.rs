@@ -11,6 +11,7 @@ use weft_vault::MasterKey;
 
 use super::service::{Error, RotationFailed, Scope};
 use crate::{
+    audit::{self, Action, Event},
     db::notify::{self, Change},
     http::{
         Message, Problems,
@@ -147,6 +148,8 @@ async fn set(node: &Arc<Node>, caller: &Principal, scope: &Scope, secret: &NewSe
     }
     let mut transaction = node.pool.begin().await?;
     node.vault.set(&mut transaction, (&caller.tenant, scope), &secret.key, &secret.value, Some(caller.id)).await?;
+    let event = Event::by(caller, Action::SecretSet).on("secret", format!("{scope} {}", secret.key));
+    audit::record(&mut transaction, &event, node.clock.now()).await?;
     commit(node, scope, transaction).await
 }
 
@@ -155,6 +158,8 @@ async fn delete(node: &Arc<Node>, caller: &Principal, scope: &Scope, key: &str) 
     if !node.vault.delete(&mut transaction, &caller.tenant, scope, key).await? {
         return Err(Error::Unknown(key.to_owned()).into());
     }
+    let event = Event::by(caller, Action::SecretDeleted).on("secret", format!("{scope} {key}"));
+    audit::record(&mut transaction, &event, node.clock.now()).await?;
     commit(node, scope, transaction).await
 }
 
@@ -190,7 +195,7 @@ struct Rotated {
     responses((status = 200, body = Rotated), Problems))]
 async fn rotate_key(
     State(node): State<Arc<Node>>,
-    _: Authorized<rights::RotateVault>,
+    caller: Authorized<rights::RotateVault>,
     Json(rotation): Json<Rotation>,
 ) -> Result<Body<Rotated>, Problem> {
     let invalid = |message: String| Problem::new(Code::ValidationFailed, message);
@@ -207,7 +212,8 @@ async fn rotate_key(
         None => MasterKey::generate(),
     };
     let file = (!from_environment).then(|| node.keys.master_file());
-    let master_key_id = node.vault.rotate(new, file.as_ref()).await?;
+    let event = Event::by(&caller, Action::VaultKeyRotated).on("master_key", new.id());
+    let master_key_id = node.vault.rotate(new, file.as_ref(), &event).await?;
     let next = if from_environment { "Set WEFT_MASTER_KEY to the new key before the next start of any node." } else { "" };
     Ok(Body(Rotated { message: format!("master key replaced. {next}").trim().to_owned(), master_key_id }))
 }

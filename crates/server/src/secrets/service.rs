@@ -13,6 +13,7 @@ use weft_vault::{DataKey, MasterKey, Place, Sealed};
 
 use super::store::{self, StoredSecret, WrappedKey};
 use crate::{
+    audit::{self, Event},
     clock::Clock,
     db::notify::{self, Change},
     host::MasterFile,
@@ -103,7 +104,7 @@ impl Vault {
 
     /// Wraps every data key with another master key. Values stay as they are, so nothing stops meanwhile.
     /// `file`, when the key lives in one, holds the new key beside the old before the change is committed, and alone after it.
-    pub async fn rotate(&self, new: MasterKey, file: Option<&MasterFile>) -> Result<String, RotationFailed> {
+    pub async fn rotate(&self, new: MasterKey, file: Option<&MasterFile>, event: &Event) -> Result<String, RotationFailed> {
         let _turn = self.rotating.lock().await;
         let old = self.master();
         let mut transaction = self.pool.begin().await.map_err(Error::from)?;
@@ -112,6 +113,7 @@ impl Vault {
             let data_key = unwrap(&old, key)?;
             store::update_key(&mut transaction, &wrap(&new, &key.tenant, key.version, &data_key)).await.map_err(Error::from)?;
         }
+        audit::record(&mut transaction, event, self.clock.now()).await.map_err(Error::from)?;
         file.map_or(Ok(()), |file| file.stage(&new))?;
         notify::announce(&mut transaction, &Change::Vault).await.map_err(Error::from)?;
         transaction.commit().await.map_err(Error::from)?;

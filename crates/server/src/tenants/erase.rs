@@ -36,7 +36,7 @@ impl Tenants {
     /// Removes all that belongs to a tenant. Returns how many rows there were.
     async fn erase_rows(&self, id: &TenantId) -> Result<u64, Error> {
         for app in self.apps.list(id, None, |app| app.id.parse::<AppId>()).await?.into_iter().flatten() {
-            self.apps.uninstall(id, &app).await?;
+            self.apps.uninstall(id, None, &app).await?;
         }
         let mut connection = self.pool.acquire().await?;
         let tables = store::list_tables(&mut connection).await?;

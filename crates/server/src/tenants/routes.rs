@@ -148,10 +148,10 @@ async fn get(
     responses((status = 200, body = Message), Problems))]
 async fn disable(
     State(node): State<Arc<Node>>,
-    _: Authorized<rights::ManageTenants>,
+    caller: Authorized<rights::ManageTenants>,
     Path(id): Path<TenantId>,
 ) -> Result<Body<Message>, Problem> {
-    node.tenants.set_disabled(&node.identity, &id, true).await?;
+    node.tenants.set_disabled(&node.identity, &caller, &id, true).await?;
     Ok(Message::new(format!("tenant '{id}' disabled")))
 }
 
@@ -160,10 +160,10 @@ async fn disable(
     responses((status = 200, body = Message), Problems))]
 async fn enable(
     State(node): State<Arc<Node>>,
-    _: Authorized<rights::ManageTenants>,
+    caller: Authorized<rights::ManageTenants>,
     Path(id): Path<TenantId>,
 ) -> Result<Body<Message>, Problem> {
-    node.tenants.set_disabled(&node.identity, &id, false).await?;
+    node.tenants.set_disabled(&node.identity, &caller, &id, false).await?;
     let starting = Arc::clone(&node);
     node.background.spawn(async move { starting.apps.start_kept().await });
     Ok(Message::new(format!("tenant '{id}' enabled")))
@@ -177,11 +177,11 @@ async fn enable(
     params(("tenant_id" = TenantId, Path), Confirmation), responses((status = 202, body = Message), Problems))]
 async fn delete(
     State(node): State<Arc<Node>>,
-    _: Authorized<rights::ManageTenants>,
+    caller: Authorized<rights::ManageTenants>,
     Path(id): Path<TenantId>,
     Query(confirmation): Query<Confirmation>,
 ) -> Result<(StatusCode, Body<Message>), Problem> {
-    node.tenants.delete(&node.identity, &id, confirmation.confirm.as_deref()).await?;
+    node.tenants.delete(&node.identity, &caller, &id, confirmation.confirm.as_deref()).await?;
     let erasing = Arc::clone(&node);
     node.background.spawn(async move {
         // What is left then goes with the next round of tidying up.

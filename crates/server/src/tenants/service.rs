@@ -8,6 +8,7 @@ use weft_model::{Principal, TenantId};
 use super::store::{self, Tenant};
 use crate::{
     apps::{self, Apps},
+    audit::{self, Action, Event},
     clock::Clock,
     db::notify::{self, Change},
     identity::{self, Added, Identity, NewMember, roles},
@@ -80,6 +81,11 @@ impl Tenants {
         }
         self.vault.create_tenant(&mut transaction, &tenant.id).await?;
         let added = identity.add_member(&mut transaction, &tenant.id, ready, None).await?;
+        let event = Event::by(by, Action::TenantCreated).on("tenant", &tenant.id);
+        let event = event.with("administrator", added.user.email.clone());
+        for chain in [&by.tenant, &tenant.id] {
+            audit::record(&mut transaction, &event.clone().within(chain), self.clock.now()).await?;
+        }
         notify::announce(&mut transaction, &Change::Identity).await?;
         transaction.commit().await?;
         self.vault.reload().await?;
@@ -89,17 +95,21 @@ impl Tenants {
     }
 
     /// Switches a tenant off, which ends every request of its members and its workers, or on again.
-    pub async fn set_disabled(&self, identity: &Identity, id: &TenantId, disabled: bool) -> Result<(), Error> {
+    pub async fn set_disabled(&self, identity: &Identity, by: &Principal, id: &TenantId, disabled: bool) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         self.lock_changeable(&mut transaction, id).await?;
         store::update_disabled(&mut transaction, id, disabled.then(|| self.clock.now())).await?;
+        let event = Event::by(by, if disabled { Action::TenantDisabled } else { Action::TenantEnabled }).on("tenant", id);
+        for chain in [&by.tenant, id] {
+            audit::record(&mut transaction, &event.clone().within(chain), self.clock.now()).await?;
+        }
         self.commit(transaction, identity, id).await?;
         tracing::info!(tenant.id = %id, disabled, "tenant.set_disabled");
         Ok(())
     }
 
     /// Destroys the data keys of a tenant and lets nobody in any more. What is left goes with [`Self::erase`].
-    pub async fn delete(&self, identity: &Identity, id: &TenantId, confirm: Option<&str>) -> Result<(), Error> {
+    pub async fn delete(&self, identity: &Identity, by: &Principal, id: &TenantId, confirm: Option<&str>) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         self.lock_changeable(&mut transaction, id).await?;
         if confirm != Some(id.as_str()) {
@@ -107,6 +117,11 @@ impl Tenants {
         }
         store::update_deleted(&mut transaction, id, self.clock.now()).await?;
         self.vault.shred_tenant(&mut transaction, id).await?;
+        // The tenant's own log goes with it. What ended it, and how it ended, stays in the log of the server's own tenant.
+        let (events, hash) = audit::lock_end(&mut transaction, id).await?;
+        let event = Event::by(by, Action::TenantDeleted).on("tenant", id);
+        let event = event.with("auditEvents", events).with("auditHash", hash.to_string());
+        audit::record(&mut transaction, &event, self.clock.now()).await?;
         self.commit(transaction, identity, id).await?;
         self.vault.reload().await?;
         self.vault.scrub_keys().await?;

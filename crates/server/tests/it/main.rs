@@ -2,6 +2,7 @@
 
 mod actions;
 mod apps;
+mod audit;
 mod auth;
 mod canary;
 mod clock;

@@ -34,6 +34,7 @@ use crate::{
         extract::{Authorized, Json, Path, Query, Right, denied, parse, rights},
         page,
         problem::{Code, Problem},
+        trace,
     },
     node::Node,
 };
@@ -258,7 +259,7 @@ async fn finish(
     id: &AppId,
     work: impl Future<Output = Result<Activated, Error>> + Send + 'static,
 ) -> Result<Activated, Problem> {
-    let activated = node.background.spawn(work).await.map_err(Problem::internal)??;
+    let activated = node.background.spawn(trace::carry(work)).await.map_err(Problem::internal)??;
     node.apply(&Change::App(id.clone()));
     node.identity.forget();
     Ok(activated)

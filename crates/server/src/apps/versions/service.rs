@@ -20,6 +20,7 @@ use crate::{
         spool::{Spool, Spooled},
         store::{Deployment, StoredApp},
     },
+    audit::{self, Action, Event},
     identity::roles,
 };
 
@@ -222,6 +223,10 @@ impl Apps {
         let number = store::activate(&mut transaction, (&by.tenant, id), next.deployment.id, by.id, now).await?;
         let number = number.ok_or_else(|| Error::Unknown(id.clone()))?;
         store::prune(&mut transaction, id, self.machine.versions_kept.into(), now - ABANDONED).await?;
+        let action = if next.manifest == Manifests::Restored { Action::AppRolledBack } else { Action::AppDeployed };
+        let event = Event::by(by, action).on("app", id).with("version", number);
+        let event = event.with("deployment", next.deployment.id.to_string());
+        audit::record(&mut transaction, &event, now).await?;
         self.commit(transaction, id).await?;
         Ok(number)
     }

@@ -11,9 +11,12 @@ use super::{
     service::Error,
     store::{self, Delegation},
 };
-use crate::identity::{
-    service::{Error as IdentityError, Identity},
-    store as users,
+use crate::{
+    audit::{Action, Event},
+    identity::{
+        service::{Error as IdentityError, Identity},
+        store as users,
+    },
 };
 
 impl Identity {
@@ -23,14 +26,18 @@ impl Identity {
         self.lock_account(&mut transaction, &by.tenant, account).await?;
         users::find_user(&mut transaction, &by.tenant, actor).await?.ok_or(IdentityError::UnknownUser)?;
         store::insert_delegation(&mut transaction, &by.tenant, (actor, account), by.id, self.clock.now()).await?;
-        Ok(transaction.commit().await?)
+        let event = Event::by(by, Action::ActAsGranted).on("service_account", account).with("actor", actor.to_string());
+        Ok(self.commit(transaction, event).await?)
     }
 
     pub async fn revoke_act_as(&self, by: &Principal, account: UserId, actor: UserId) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         self.lock_account(&mut transaction, &by.tenant, account).await?;
-        store::delete_delegation(&mut transaction, &by.tenant, (actor, account)).await?;
-        Ok(transaction.commit().await?)
+        if !store::delete_delegation(&mut transaction, &by.tenant, (actor, account)).await? {
+            return Ok(());
+        }
+        let event = Event::by(by, Action::ActAsRevoked).on("service_account", account).with("actor", actor.to_string());
+        Ok(self.commit(transaction, event).await?)
     }
 
     /// Who may act as an account.

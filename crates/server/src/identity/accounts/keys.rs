@@ -10,7 +10,10 @@ use super::{
     store::{self, Key, NewKey, ShownKey},
     token::MachineToken,
 };
-use crate::identity::{roles, service::Identity};
+use crate::{
+    audit::{Action, Event},
+    identity::{roles, service::Identity},
+};
 
 /// How a key begins, so that people and scanners of repositories know one when they see it.
 const MARK: &str = "wsk_";
@@ -57,7 +60,9 @@ impl Identity {
         }
         let new = NewKey { key: &key, digest: &digest(secret.expose()), by: by.id };
         store::insert_key(&mut transaction, (&by.tenant, account), new).await?;
-        transaction.commit().await?;
+        let event = Event::by(by, Action::CredentialCreated).on("service_account", account);
+        let event = event.with("credential", key.id.to_string()).with("prefix", key.prefix.clone());
+        self.commit(transaction, event.with("expiresAt", key.expires_at.to_rfc3339())).await?;
         tracing::info!(account.id = %account, credential.id = %key.id, "identity.create_key");
         Ok((key, secret))
     }
@@ -75,7 +80,8 @@ impl Identity {
             return Err(Error::UnknownKey);
         }
         tracing::info!(account.id = %account, credential.id = %id, "identity.revoke_key");
-        Ok(self.commit(transaction).await?)
+        let event = Event::by(by, Action::CredentialRevoked).on("service_account", account);
+        Ok(self.commit(transaction, event.with("credential", id.to_string())).await?)
     }
 
     /// A token in exchange for a key. With scopes it is narrowed to them, and the account has to hold each.
@@ -83,7 +89,11 @@ impl Identity {
         let mut connection = self.pool.acquire().await?;
         let now = self.clock.now();
         let shown = store::find_key(&mut connection, &digest(key.expose()), now).await?;
-        let shown = shown.filter(|shown| client.parse() == Ok(shown.account.id)).ok_or(Error::InvalidClient)?;
+        let Some(shown) = shown.filter(|shown| client.parse() == Ok(shown.account.id)) else {
+            // Neither client nor key is known, and either may be a secret in the wrong place.
+            self.audit.notice(Event::new(&TenantId::default_tenant(), Action::TokenRefused)).await;
+            return Err(Error::InvalidClient);
+        };
         let scope = match scopes.map(str::trim).filter(|scopes| !scopes.is_empty()) {
             None => None,
             Some(scopes) => Some(self.held_scopes(&mut connection, &shown, scopes).await?),
@@ -92,6 +102,8 @@ impl Identity {
         if shown.last_used_at.is_none_or(|at| now - at >= USE_NOTED) {
             store::update_last_used(&mut connection, shown.id, now).await?;
         }
+        let issued = Event::new(&shown.tenant, Action::TokenIssued).on("service_account", shown.account.id);
+        self.audit.notice(issued.with("credential", shown.id.to_string())).await;
         Ok(token)
     }
 

@@ -4,9 +4,13 @@ use sqlx::PgConnection;
 use weft_model::{Principal, TenantId, UserId, scope::InvalidScope};
 
 use super::store::{self, Account};
-use crate::identity::{
-    service::{Error as IdentityError, Identity, breaks},
-    store::{self as users, User},
+use crate::{
+    audit::{Action, Event},
+    db::breaks,
+    identity::{
+        service::{Error as IdentityError, Identity},
+        store::{self as users, User},
+    },
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +73,8 @@ impl Identity {
         store::insert(&mut transaction, &by.tenant, &account).await.map_err(|error| {
             if breaks(&error, "service_accounts_tenant_id_slug_key") { Error::Exists(slug.to_owned()) } else { error.into() }
         })?;
-        self.commit(transaction).await?;
+        let event = Event::by(by, Action::AccountCreated).on("service_account", account.user.id).with("slug", slug);
+        self.commit(transaction, event).await?;
         tracing::info!(account.id = %account.user.id, "identity.create_account");
         Ok(account)
     }
@@ -85,7 +90,7 @@ impl Identity {
         self.lock_account(&mut transaction, &by.tenant, id).await?;
         store::delete(&mut transaction, id).await?;
         tracing::info!(account.id = %id, "identity.delete_account");
-        Ok(self.commit(transaction).await?)
+        Ok(self.commit(transaction, Event::by(by, Action::AccountDeleted).on("service_account", id)).await?)
     }
 
     /// Switches an account off, which ends its tokens, or on again.
@@ -94,7 +99,8 @@ impl Identity {
         self.lock_account(&mut transaction, &by.tenant, id).await?;
         users::set_disabled(&mut transaction, &by.tenant, id, disabled.then(|| self.clock.now())).await?;
         tracing::info!(account.id = %id, disabled, "identity.set_account_disabled");
-        Ok(self.commit(transaction).await?)
+        let action = if disabled { Action::AccountDisabled } else { Action::AccountEnabled };
+        Ok(self.commit(transaction, Event::by(by, action).on("service_account", id)).await?)
     }
 
     pub async fn transfer_account(&self, by: &Principal, id: UserId, owner: UserId) -> Result<(), Error> {
@@ -102,7 +108,8 @@ impl Identity {
         self.lock_account(&mut transaction, &by.tenant, id).await?;
         users::find_user(&mut transaction, &by.tenant, owner).await?.ok_or(Error::NoPerson)?;
         store::update_owner(&mut transaction, &by.tenant, id, owner).await?;
-        Ok(self.commit(transaction).await?)
+        let event = Event::by(by, Action::AccountTransferred).on("service_account", id).with("owner", owner.to_string());
+        Ok(self.commit(transaction, event).await?)
     }
 
     pub(super) async fn lock_account(&self, connection: &mut PgConnection, tenant: &TenantId, id: UserId) -> Result<(), Error> {

@@ -1,21 +1,24 @@
 //! Making and opening links.
 
 use chrono::{DateTime, Duration, Utc};
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use url::Url;
-use weft_model::{Fault, PermissionSet, Principal, UserId};
+use weft_model::{Fault, PermissionSet, Principal, TenantId, UserId};
 
 use super::{
     Error,
     store::{self, Link},
 };
-use crate::identity::{
-    Identity,
-    delivery::{Delivered, Delivery, Destination},
-    roles,
-    service::{is_email, taken},
-    store::{self as people, User},
-    ticket,
+use crate::{
+    audit::{self, Action, Event},
+    identity::{
+        Identity,
+        delivery::{Delivered, Delivery, Destination},
+        roles,
+        service::{is_email, taken},
+        store::{self as people, User},
+        ticket,
+    },
 };
 
 /// How long a link that can no longer be used is kept.
@@ -72,7 +75,11 @@ impl Identity {
             created_by: by.id,
             expires_at,
         };
-        store::insert(&mut connection, &ticket::digest(&token), &link).await?;
+        let event = Event::by(by, Action::LinkMade).with("for", link.email.clone()).with("roles", link.roles.clone());
+        let mut transaction = connection.begin().await?;
+        store::insert(&mut transaction, &ticket::digest(&token), &link).await?;
+        audit::record(&mut transaction, &event, self.clock.now()).await?;
+        transaction.commit().await?;
         tracing::info!(by.id = %by.id, expires = %expires_at, "identity.make_link");
         Ok(Made { token, expires_at })
     }
@@ -84,20 +91,42 @@ impl Identity {
             return Err(Error::Malformed);
         }
         let mut transaction = self.pool.begin().await?;
-        let link = store::take(&mut transaction, &ticket::digest(token), self.clock.now()).await?.ok_or(Error::Gone)?;
-        let user = self.admit(&mut transaction, &link).await?;
+        let Some(link) = store::take(&mut transaction, &ticket::digest(token), self.clock.now()).await? else {
+            drop(transaction);
+            return Err(self.gone(&TenantId::default_tenant(), "unknown link").await);
+        };
+        let (user, joined) = match self.admit(&mut transaction, &link).await {
+            Err(Error::Gone) => {
+                drop(transaction);
+                return Err(self.gone(&link.tenant, "whoever made the link may no longer give that").await);
+            }
+            admitted => admitted?,
+        };
         let redirect_uri = link.redirect_uri.as_deref().and_then(|address| Url::parse(address).ok());
         let to =
             Destination { redirect_uri: redirect_uri.clone().filter(|_| !stay), delivery: Delivery::asked(Some(&link.delivery)) };
         let user_id = user.id;
+        let event = Event::new(&link.tenant, Action::LoginSucceeded).by_user(user.id, &user.email);
+        let event = event.with("by", "link").with("madeBy", link.created_by.to_string()).with("roles", link.roles.clone());
+        let added = Event::new(&link.tenant, Action::UserAdded).on("user", user_id).with("email", user.email.clone());
         let delivered = self.deliver(&mut transaction, &link.tenant, user, to).await?;
-        self.commit(transaction).await?;
+        if joined {
+            let added = added.with("by", "link").with("madeBy", link.created_by.to_string());
+            audit::record(&mut transaction, &added, self.clock.now()).await?;
+        }
+        self.commit(transaction, event).await?;
         tracing::info!(user.id = %user_id, by.id = %link.created_by, "identity.open_link");
         Ok(Opened { delivered, redirect_uri })
     }
 
-    /// The user of a link, with its roles.
-    async fn admit(&self, connection: &mut PgConnection, link: &Link) -> Result<User, Error> {
+    /// Counts a login that failed.
+    async fn gone(&self, tenant: &TenantId, reason: &str) -> Error {
+        self.audit.notice(Event::new(tenant, Action::LoginFailed).with("by", "link").with("reason", reason)).await;
+        Error::Gone
+    }
+
+    /// The user of a link, with its roles, and whether it became a member of the tenant just now.
+    async fn admit(&self, connection: &mut PgConnection, link: &Link) -> Result<(User, bool), Error> {
         let maker = Maker::find(connection, link).await?.ok_or(Error::Gone)?;
         if !maker.may_confer(&link.roles) {
             return Err(Error::Gone);
@@ -106,7 +135,7 @@ impl Identity {
             Some(known) => known.user,
             None => self.invite(connection, link).await?,
         };
-        people::insert_membership(connection, &link.tenant, user.id, self.clock.now()).await?;
+        let joined = people::insert_membership(connection, &link.tenant, user.id, self.clock.now()).await?;
         let user = people::find_active_person(connection, &link.tenant, user.id).await?.ok_or(Error::Gone)?;
         let held = roles::store::effective(connection, &link.tenant, user.id).await?;
         if !maker.may_be(&held) {
@@ -118,7 +147,7 @@ impl Identity {
         for role in link.roles.iter().filter(|role| known.iter().any(|known| known.name == **role)) {
             roles::store::assign(connection, &link.tenant, user.id, role, Some(link.created_by), self.clock.now()).await?;
         }
-        Ok(user)
+        Ok((user, joined))
     }
 
     async fn invite(&self, connection: &mut PgConnection, link: &Link) -> Result<User, Error> {

@@ -61,6 +61,22 @@ impl Error {
         Self::Unreachable { provider: provider.to_owned(), cause: cause.to_string() }
     }
 
+    /// Why somebody is not let in, in words that nobody outside chose. Absent when it says nothing about who came.
+    pub const fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { .. } => Some("the provider refused"),
+            Self::NoCode | Self::WrongIssuer | Self::CodeRefused(_) | Self::Token(_) | Self::NoEmail => {
+                Some("what the provider sent is not accepted")
+            }
+            Self::StateExpired => Some("begun too long ago"),
+            Self::NotProvisioned(_) => Some("not provisioned"),
+            Self::EmailUnverified(_) => Some("the address is not verified"),
+            Self::LinkedElsewhere(_) => Some("linked to another sign-on"),
+            Self::Disabled => Some("disabled"),
+            _ => None,
+        }
+    }
+
     /// Writes down why somebody was not let in, but not who.
     pub fn log(&self) {
         let reason = match self {

@@ -17,6 +17,7 @@ use super::{
     token::{self, Client, IdToken, Person, Refused, TokenResponse, UserInfo},
 };
 use crate::{
+    audit::{self, Action, Event},
     http::outbound,
     identity::{
         Error as IdentityError,
@@ -57,6 +58,14 @@ pub struct Returned {
     pub browser: Option<String>,
     /// Whether it is a browser that came, which must have its secret with it.
     pub is_browser: bool,
+}
+
+/// Somebody who is let in, in the transaction that makes it so.
+struct Entered {
+    transaction: Transaction<'static, Postgres>,
+    user: User,
+    /// The event to record last, when they became a member of the tenant just now.
+    joined: Option<Event>,
 }
 
 /// Why a login failed, and where its client waits to hear of it.
@@ -109,7 +118,18 @@ impl Oidc {
         }
         let redirect_uri = pending.redirect_uri.as_deref().and_then(|address| Url::parse(address).ok());
         let destination = Destination { redirect_uri: redirect_uri.clone(), delivery: Delivery::asked(Some(&pending.delivery)) };
-        self.redeem(returned, pending, destination).await.map_err(|cause| Failed { cause, redirect_uri })
+        let (tenant, provider) = (pending.tenant.clone(), pending.provider_id.clone());
+        let redeemed = self.redeem(returned, pending, destination).await;
+        self.noticed(&tenant, &provider, redeemed).await.map_err(|cause| Failed { cause, redirect_uri })
+    }
+
+    /// Counts a login that failed.
+    async fn noticed<T>(&self, tenant: &TenantId, provider: &str, result: Result<T, Error>) -> Result<T, Error> {
+        if let Some(reason) = result.as_ref().err().and_then(Error::refusal) {
+            let event = Event::new(tenant, Action::LoginFailed).on("provider", provider).with("reason", reason);
+            self.identity.audit.notice(event).await;
+        }
+        result
     }
 
     async fn redeem(&self, returned: Returned, pending: Pending, to: Destination) -> Result<Delivered, Error> {
@@ -133,22 +153,31 @@ impl Oidc {
         let token = answer.id_token().ok_or_else(|| Error::Token("the provider sent none".into()))?;
         let person = self.read(&provider, published, token, Some(&Nonce::new(pending.nonce))).await?;
         let person = self.complete(&provider, &client, answer.access_token(), person).await?;
-        let (mut transaction, user) = self.enter(&pending.tenant, &provider, &person).await?;
+        let Entered { mut transaction, user, joined } = self.enter(&pending.tenant, &provider, &person).await?;
+        let event = signed_on(&pending.tenant, &user, &provider);
         let delivered = self.identity.deliver(&mut transaction, &pending.tenant, user, to).await?;
-        self.identity.commit(transaction).await?;
+        self.record(&mut transaction, joined).await?;
+        self.identity.commit(transaction, event).await?;
         Ok(delivered)
     }
 
     /// The tokens of a short session for an ID token that a program got from the provider itself.
     pub async fn exchange(&self, tenant: &TenantId, provider: &str, token: &str) -> Result<Login, Error> {
+        let exchanged = self.exchange_token(tenant, provider, token).await;
+        self.noticed(tenant, provider, exchanged).await
+    }
+
+    async fn exchange_token(&self, tenant: &TenantId, provider: &str, token: &str) -> Result<Login, Error> {
         let provider = self.enabled(&mut *self.identity.pool.acquire().await?, tenant, provider).await?;
         let token: IdToken =
             token.parse().map_err(|_| Error::Token("it is not a JSON Web Token with the claims of one".into()))?;
         let published = self.published(&provider).await?;
         let person = self.read(&provider, published, &token, None).await?;
-        let (mut transaction, user) = self.enter(tenant, &provider, &person).await?;
+        let Entered { mut transaction, user, joined } = self.enter(tenant, &provider, &person).await?;
+        let event = signed_on(tenant, &user, &provider).with("exchanged", true);
         let login = self.identity.start_session(&mut transaction, tenant.clone(), user, Proved::Elsewhere).await?;
-        self.identity.commit(transaction).await?;
+        self.record(&mut transaction, joined).await?;
+        self.identity.commit(transaction, event).await?;
         Ok(login)
     }
 
@@ -197,23 +226,35 @@ impl Oidc {
     }
 
     /// Finds or makes the account of a person, in a transaction that also is to hold what it is let in with.
-    async fn enter(
-        &self,
-        tenant: &TenantId,
-        provider: &Provider,
-        person: &Person,
-    ) -> Result<(Transaction<'static, Postgres>, User), Error> {
+    async fn enter(&self, tenant: &TenantId, provider: &Provider, person: &Person) -> Result<Entered, Error> {
+        let entered = |transaction, (user, is_new): (User, bool)| {
+            let event = Event::new(tenant, Action::UserAdded).on("user", user.id).with("email", user.email.clone());
+            let joined = is_new.then(|| event.with("by", "sign-on").with("provider", provider.id.clone()));
+            Entered { transaction, user, joined }
+        };
         let mut transaction = self.identity.pool.begin().await?;
         match self.admit(&mut transaction, tenant, provider, person).await {
             Err(error) if was_overtaken(&error) => {}
-            admitted => return admitted.map(|user| (transaction, user)),
+            admitted => return admitted.map(|admitted| entered(transaction, admitted)),
         }
         // The same person came in a second window at the same moment: there is an account now.
         drop(transaction);
         let mut transaction = self.identity.pool.begin().await?;
-        let user = self.admit(&mut transaction, tenant, provider, person).await?;
-        Ok((transaction, user))
+        let admitted = self.admit(&mut transaction, tenant, provider, person).await?;
+        Ok(entered(transaction, admitted))
     }
+
+    async fn record(&self, transaction: &mut Transaction<'_, Postgres>, joined: Option<Event>) -> Result<(), Error> {
+        if let Some(event) = joined {
+            audit::record(transaction, &event, self.identity.clock.now()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn signed_on(tenant: &TenantId, user: &User, provider: &Provider) -> Event {
+    let event = Event::new(tenant, Action::LoginSucceeded).by_user(user.id, &user.email);
+    event.with("by", "sign-on").with("provider", provider.id.clone())
 }
 
 impl Returned {

@@ -15,54 +15,54 @@ use crate::identity::{
 };
 
 impl Oidc {
-    /// The account of a person, linked or made where that is allowed.
+    /// The account of a person, linked or made where that is allowed, and whether it became a member of the tenant just now.
     pub(super) async fn admit(
         &self,
         connection: &mut PgConnection,
         tenant: &TenantId,
         provider: &Provider,
         person: &Person,
-    ) -> Result<User, Error> {
+    ) -> Result<(User, bool), Error> {
         let email = person.email.as_deref().filter(|email| is_email(email));
         if let Some(user) = store::find_linked(connection, tenant, provider, &person.subject).await? {
-            self.join(connection, tenant, provider, (&user, person)).await?;
+            let joined = self.join(connection, tenant, provider, (&user, person)).await?;
             // An address that is not verified must not take the place of one that may be.
             let email = email.filter(|email| person.email_verified && *email != user.email);
-            return Ok(store::update_user(connection, tenant, user, email, person.name.as_deref()).await?);
+            return Ok((store::update_user(connection, tenant, user, email, person.name.as_deref()).await?, joined));
         }
         let email = email.ok_or(Error::NoEmail)?;
-        let user = match find_credentials(connection, email).await? {
+        let (user, joined) = match find_credentials(connection, email).await? {
             Some(_) if !person.email_verified => return Err(Error::EmailUnverified(email.to_owned())),
             Some(found) if store::is_linked(connection, tenant, found.user.id).await? => {
                 return Err(Error::LinkedElsewhere(email.to_owned()));
             }
             Some(found) => {
-                self.join(connection, tenant, provider, (&found.user, person)).await?;
-                store::update_user(connection, tenant, found.user, None, person.name.as_deref()).await?
+                let joined = self.join(connection, tenant, provider, (&found.user, person)).await?;
+                (store::update_user(connection, tenant, found.user, None, person.name.as_deref()).await?, joined)
             }
             None => {
                 let user = self.register(connection, provider, (email, person)).await?;
-                self.join(connection, tenant, provider, (&user, person)).await?;
-                user
+                let joined = self.join(connection, tenant, provider, (&user, person)).await?;
+                (user, joined)
             }
         };
         let now = self.identity.clock.now();
         store::insert_link(connection, tenant, provider, &person.subject, user.id, now).await?;
         tracing::info!(user.id = %user.id, provider = provider.id, "oidc.link");
-        Ok(user)
+        Ok((user, joined))
     }
 
-    /// Lets a member in who is not switched off, and makes others members if the provider may do that.
+    /// Lets a member in who is not switched off, and makes others members if the provider may do that. Whether it did.
     async fn join(
         &self,
         connection: &mut PgConnection,
         tenant: &TenantId,
         provider: &Provider,
         (user, person): (&User, &Person),
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         match find_disabled(connection, tenant, user.id).await? {
             Some(true) => return Err(Error::Disabled),
-            Some(false) => return Ok(()),
+            Some(false) => return Ok(false),
             None if provider.auto_register => {}
             None => return Err(Error::NotProvisioned(user.email.clone())),
         }
@@ -73,7 +73,7 @@ impl Oidc {
             roles::store::assign(connection, tenant, user.id, role, None, now).await?;
         }
         tracing::info!(user.id = %user.id, provider = provider.id, "oidc.register");
-        Ok(())
+        Ok(true)
     }
 
     async fn register(

@@ -9,7 +9,10 @@ use super::{
     service::{CLIENT_SECRET, scope},
     store,
 };
-use crate::identity::roles;
+use crate::{
+    audit::{self, Action, Event},
+    identity::roles,
+};
 
 /// Ids that would be taken for a part of the path.
 const RESERVED: [&str; 3] = ["providers", "callback", "token-exchange"];
@@ -45,6 +48,9 @@ impl Oidc {
             }
             None => {}
         }
+        let event = Event::by(by, Action::ProviderSaved).on("provider", &provider.id);
+        let event = event.with("issuer", provider.issuer_url.clone()).with("enabled", provider.enabled);
+        audit::record(&mut transaction, &event, self.identity.clock.now()).await?;
         transaction.commit().await?;
         tracing::info!(provider = provider.id, by.id = %by.id, "oidc.save_provider");
         Ok(())
@@ -61,6 +67,8 @@ impl Oidc {
         }
         store::delete(&mut transaction, &by.tenant, id).await?;
         self.vault.delete_scope(&mut transaction, &by.tenant, &scope(id)).await?;
+        let event = Event::by(by, Action::ProviderDeleted).on("provider", id);
+        audit::record(&mut transaction, &event, self.identity.clock.now()).await?;
         transaction.commit().await?;
         tracing::info!(provider = id, by.id = %by.id, "oidc.delete_provider");
         Ok(())

@@ -113,7 +113,7 @@ async fn create_role(
     let message = format!("role '{}' created", role.name);
     let role =
         store::Role { name: role.name, description: role.description, inherits: role.inherits, permissions: role.permissions };
-    node.identity.create_role(&caller.tenant, role).await?;
+    node.identity.create_role(&caller, role).await?;
     Ok(Message::new(message))
 }
 
@@ -129,7 +129,7 @@ async fn update_role(
     Json(update): Json<RoleUpdate>,
 ) -> Result<Body<Message>, Problem> {
     let update = Update { description: update.description, inherits: update.inherits, permissions: update.permissions };
-    node.identity.update_role(&caller.tenant, &name, update).await?;
+    node.identity.update_role(&caller, &name, update).await?;
     Ok(Message::new(format!("role '{name}' updated")))
 }
 
@@ -141,7 +141,7 @@ async fn delete_role(
     caller: Authorized<rights::Administrator>,
     Path(name): Path<String>,
 ) -> Result<Body<Message>, Problem> {
-    node.identity.delete_role(&caller.tenant, &name).await?;
+    node.identity.delete_role(&caller, &name).await?;
     Ok(Message::new(format!("role '{name}' deleted")))
 }
 
@@ -180,7 +180,7 @@ async fn revoke(
     caller: Authorized<rights::Administrator>,
     Json(request): Json<AssignmentRequest>,
 ) -> Result<Body<Message>, Problem> {
-    node.identity.revoke_role(&caller.tenant, request.user_id, &request.role).await?;
+    node.identity.revoke_role(&caller, request.user_id, &request.role).await?;
     Ok(Message::new(format!("role '{}' revoked", request.role)))
 }
 

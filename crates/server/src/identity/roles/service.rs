@@ -8,7 +8,10 @@ use super::{
     ADMIN,
     store::{self, Assignment, Effective, Permission, Role},
 };
-use crate::identity::service::{Error as IdentityError, Identity};
+use crate::{
+    audit::{Action, Event},
+    identity::service::{Error as IdentityError, Identity},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,7 +55,7 @@ impl Identity {
         Ok(store::list(&mut *self.pool.acquire().await?, tenant).await?)
     }
 
-    pub async fn create_role(&self, tenant: &TenantId, role: Role) -> Result<(), Error> {
+    pub async fn create_role(&self, by: &Principal, role: Role) -> Result<(), Error> {
         if role.name.trim().is_empty() || role.name.len() > 128 {
             return Err(Error::InvalidName);
         }
@@ -61,15 +64,15 @@ impl Identity {
         }
         check_keys(&role.permissions)?;
         let mut transaction = self.pool.begin().await?;
-        let others = store::lock_all(&mut transaction, tenant).await?;
+        let others = store::lock_all(&mut transaction, &by.tenant).await?;
         refuse_cycle(&role, &others)?;
-        if !store::insert(&mut transaction, tenant, &role).await? {
+        if !store::insert(&mut transaction, &by.tenant, &role).await? {
             return Err(Error::Exists(role.name));
         }
-        Ok(self.commit(transaction).await?)
+        Ok(self.commit(transaction, changed(by, Action::RoleCreated, &role)).await?)
     }
 
-    pub async fn update_role(&self, tenant: &TenantId, name: &str, update: Update) -> Result<(), Error> {
+    pub async fn update_role(&self, by: &Principal, name: &str, update: Update) -> Result<(), Error> {
         if name == ADMIN && (update.inherits.is_some() || update.permissions.is_some()) {
             return Err(Error::Protected);
         }
@@ -77,27 +80,30 @@ impl Identity {
             return Err(Error::NothingToUpdate);
         }
         let mut transaction = self.pool.begin().await?;
-        let mut others = store::lock_all(&mut transaction, tenant).await?;
+        let mut others = store::lock_all(&mut transaction, &by.tenant).await?;
         let position = others.iter().position(|role| role.name == name).ok_or_else(|| Error::Unknown(name.to_owned()))?;
         let mut role = others.swap_remove(position);
+        let was = [("permissionsBefore", role.permissions.clone()), ("inheritsBefore", role.inherits.clone())];
         role.description = update.description.or(role.description);
         role.inherits = update.inherits.unwrap_or(role.inherits);
         role.permissions = update.permissions.unwrap_or(role.permissions);
         check_keys(&role.permissions)?;
         refuse_cycle(&role, &others)?;
-        store::update(&mut transaction, tenant, &role).await?;
-        Ok(self.commit(transaction).await?)
+        store::update(&mut transaction, &by.tenant, &role).await?;
+        let event = changed(by, Action::RoleUpdated, &role);
+        let event = was.into_iter().fold(event, |event, (name, value)| event.with(name, value));
+        Ok(self.commit(transaction, event).await?)
     }
 
-    pub async fn delete_role(&self, tenant: &TenantId, name: &str) -> Result<(), Error> {
+    pub async fn delete_role(&self, by: &Principal, name: &str) -> Result<(), Error> {
         if name == ADMIN {
             return Err(Error::Protected);
         }
         let mut transaction = self.pool.begin().await?;
-        if !store::delete(&mut transaction, tenant, name).await? {
+        if !store::delete(&mut transaction, &by.tenant, name).await? {
             return Err(Error::Unknown(name.to_owned()));
         }
-        Ok(self.commit(transaction).await?)
+        Ok(self.commit(transaction, Event::by(by, Action::RoleDeleted).on("role", name)).await?)
     }
 
     pub async fn assignments(&self, tenant: &TenantId) -> Result<Vec<Assignment>, Error> {
@@ -112,20 +118,24 @@ impl Identity {
         if crate::identity::store::find_member(&mut transaction, &by.tenant, user).await?.is_none() {
             return Err(IdentityError::UnknownUser.into());
         }
-        store::assign(&mut transaction, &by.tenant, user, role, Some(by.id), self.clock.now()).await?;
-        Ok(self.commit(transaction).await?)
+        if !store::assign(&mut transaction, &by.tenant, user, role, Some(by.id), self.clock.now()).await? {
+            return Ok(());
+        }
+        let event = Event::by(by, Action::RoleAssigned).on("role", role).with("user", user.to_string());
+        Ok(self.commit(transaction, event).await?)
     }
 
-    pub async fn revoke_role(&self, tenant: &TenantId, user: UserId, role: &str) -> Result<(), Error> {
+    pub async fn revoke_role(&self, by: &Principal, user: UserId, role: &str) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
-        let administrators = store::lock_administrators(&mut transaction, tenant).await?;
+        let administrators = store::lock_administrators(&mut transaction, &by.tenant).await?;
         if role == ADMIN && administrators == [user] {
             return Err(IdentityError::LastAdministrator("revoke").into());
         }
-        if !store::revoke(&mut transaction, tenant, user, role).await? {
+        if !store::revoke(&mut transaction, &by.tenant, user, role).await? {
             return Err(Error::NotAssigned { role: role.to_owned(), user });
         }
-        Ok(self.commit(transaction).await?)
+        let event = Event::by(by, Action::RoleRevoked).on("role", role).with("user", user.to_string());
+        Ok(self.commit(transaction, event).await?)
     }
 
     pub async fn effective(&self, tenant: &TenantId, user: UserId) -> Result<Effective, Error> {
@@ -162,7 +172,8 @@ pub async fn assign_app(connection: &mut PgConnection, by: &Principal, app: &App
         permissions: vec![format!("app:{app}:*"), format!("integration:{app}:*")],
     };
     store::insert(connection, &by.tenant, &role).await?;
-    store::assign(connection, &by.tenant, by.id, &role.name, Some(by.id), now).await
+    store::assign(connection, &by.tenant, by.id, &role.name, Some(by.id), now).await?;
+    Ok(())
 }
 
 /// Removes what [`declare_app`] and [`assign_app`] made.
@@ -170,6 +181,12 @@ pub async fn remove_app(connection: &mut PgConnection, tenant: &TenantId, app: &
     store::replace_permissions(connection, tenant, app.as_str(), &[]).await?;
     store::delete(connection, tenant, &admin_role(app)).await?;
     Ok(())
+}
+
+/// A role as it is now.
+fn changed(by: &Principal, action: Action, role: &Role) -> Event {
+    let event = Event::by(by, action).on("role", &role.name);
+    event.with("permissions", role.permissions.clone()).with("inherits", role.inherits.clone())
 }
 
 fn admin_role(app: &AppId) -> String {

@@ -176,7 +176,7 @@ pub async fn is_of_the_instance(connection: &mut PgConnection, key: &str) -> sql
         .await
 }
 
-/// Gives a role; giving it again changes nothing.
+/// Gives a role; giving it again changes nothing. Whether it was given just now.
 pub async fn assign(
     connection: &mut PgConnection,
     tenant: &TenantId,
@@ -184,8 +184,8 @@ pub async fn assign(
     role: &str,
     by: Option<UserId>,
     now: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    sqlx::query!(
+) -> sqlx::Result<bool> {
+    let result = sqlx::query!(
         "insert into role_assignments (tenant_id, user_id, role, assigned_at, assigned_by) values ($1, $2, $3, $4, $5)
          on conflict do nothing",
         tenant.as_str(),
@@ -196,7 +196,7 @@ pub async fn assign(
     )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(result.rows_affected() > 0)
 }
 
 /// Whether the assignment existed.

@@ -68,6 +68,8 @@ fn others(world: &World<'_>, route: &str) -> Option<Sample> {
         | "GET /.well-known/jwks.json"
         | "GET /.well-known/oauth-authorization-server"
         | "GET /api/v1/runs"
+        | "GET /api/v1/audit/events"
+        | "GET /api/v1/audit/export"
         | "GET /api/v1/status"
         | "GET /api/v1/workers" => plain(route.trim_start_matches("GET ")),
         _ => return None,

@@ -152,7 +152,11 @@ impl<'a> World<'a> {
 /// Keys as the route declares them: with the names of path parameters in place of what they stood for.
 pub fn pattern(path: &str, keys: &str) -> String {
     let mut keys = keys.to_owned();
-    for (name, value) in [("{app_id}", "crm"), ("{integration_id}", "echo"), ("{action_id}", "echo")] {
+    for (name, value) in [
+        ("{app_id}", "crm"),
+        ("{integration_id}", "echo"),
+        ("{action_id}", "echo"),
+    ] {
         if path.contains(name) {
             keys = keys.replacen(&format!(":{value}"), &format!(":{name}"), 1);
         }
