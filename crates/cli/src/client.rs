@@ -172,6 +172,16 @@ impl Client {
     }
 }
 
+/// The address with those parameters that have a value.
+pub fn with_query<const COUNT: usize>(mut url: Url, parameters: [(&str, Option<&str>); COUNT]) -> Url {
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+    }
+    url
+}
+
 /// Reads an answer into a type.
 pub fn decode<'de, T: Deserialize<'de>>(value: &'de Value) -> Result<T> {
     T::deserialize(value).map_err(|error| not_understood(&error))

@@ -1,6 +1,8 @@
 //! One module per verb; here only the list of them and what they share: the global options and how a client is made.
 
+mod accounts;
 mod apps;
+mod audit;
 mod call;
 mod completions;
 mod config;
@@ -10,14 +12,18 @@ mod init;
 mod login;
 mod logs;
 mod requirements;
+mod roles;
 mod rpc;
 mod runs;
 mod secrets;
 mod status;
+mod tenants;
 mod test;
 pub mod types;
+mod users;
 mod vault;
 mod versions;
+mod why;
 mod worker;
 
 use std::path::PathBuf;
@@ -94,6 +100,18 @@ pub enum Command {
     Secrets(secrets::Arguments),
     /// Maintain the server's encryption keys
     Vault(vault::Arguments),
+    /// Manage the tenants of the server
+    Tenants(tenants::Arguments),
+    /// Manage the members of the tenant
+    Users(users::Arguments),
+    /// Manage roles, and who has them
+    Roles(roles::Arguments),
+    /// Manage accounts of machines and their keys
+    ServiceAccounts(accounts::Arguments),
+    /// Explain why somebody may or may not do something
+    Why(why::Arguments),
+    /// List what was done by way of administration, export it, and check an export
+    Audit(audit::Arguments),
     /// Print a completion script for a shell
     Completions(completions::Arguments),
 }
@@ -122,6 +140,12 @@ impl Command {
             Self::Worker(arguments) => worker::run(context, &arguments).await,
             Self::Secrets(arguments) => secrets::run(context, &arguments).await,
             Self::Vault(arguments) => vault::run(context, &arguments).await,
+            Self::Tenants(arguments) => tenants::run(context, &arguments).await,
+            Self::Users(arguments) => users::run(context, &arguments).await,
+            Self::Roles(arguments) => roles::run(context, &arguments).await,
+            Self::ServiceAccounts(arguments) => accounts::run(context, &arguments).await,
+            Self::Why(arguments) => why::run(context, &arguments).await,
+            Self::Audit(arguments) => audit::run(context, &arguments).await,
             Self::Completions(arguments) => completions::run(&arguments),
         }
     }

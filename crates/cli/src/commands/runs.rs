@@ -5,7 +5,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use super::Context;
-use crate::client::{Client, decode};
+use crate::client::{Client, decode, with_query};
 use crate::error::Result;
 use crate::input;
 use crate::output::{Output, Paint, human_bytes, moment, printable, table};
@@ -121,21 +121,15 @@ async fn show(context: &Context, client: &Client, id: &str) -> Result<()> {
 
 impl Filter {
     fn url(&self, client: &Client) -> Url {
-        let mut url = client.api(&["runs"]);
         let limit = self.limit.map(|limit| limit.to_string());
         let parameters = [
-            ("provider", &self.integration),
-            ("action", &self.action),
-            ("status", &self.status),
-            ("limit", &limit),
-            ("cursor", &self.cursor),
+            ("provider", self.integration.as_deref()),
+            ("action", self.action.as_deref()),
+            ("status", self.status.as_deref()),
+            ("limit", limit.as_deref()),
+            ("cursor", self.cursor.as_deref()),
         ];
-        for (name, value) in parameters {
-            if let Some(value) = value {
-                url.query_pairs_mut().append_pair(name, value);
-            }
-        }
-        url
+        with_query(client.api(&["runs"]), parameters)
     }
 }
 

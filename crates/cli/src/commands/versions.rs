@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::client::decode;
+use crate::client::{decode, with_query};
 use crate::error::Result;
 use crate::input;
 use crate::output::{human_bytes, moment, printable, table};
@@ -64,14 +64,9 @@ struct Person {
 
 pub async fn list(context: &Context, arguments: &ListArguments) -> Result<()> {
     let client = context.authorized()?;
-    let mut url = client.api(&["apps", &arguments.app, "versions"]);
     let limit = arguments.limit.map(|limit| limit.to_string());
-    for (name, value) in [("limit", &limit), ("cursor", &arguments.cursor)] {
-        if let Some(value) = value {
-            url.query_pairs_mut().append_pair(name, value);
-        }
-    }
-    let answer = client.get(url).await?;
+    let parameters = [("limit", limit.as_deref()), ("cursor", arguments.cursor.as_deref())];
+    let answer = client.get(with_query(client.api(&["apps", &arguments.app, "versions"]), parameters)).await?;
     let page: Page = decode(&answer)?;
     if page.data.is_empty() && !context.output.is_json() {
         context.output.note("Nothing was deployed yet. Next: weft deploy");

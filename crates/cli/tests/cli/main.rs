@@ -1,11 +1,13 @@
 //! The built `weft` binary against a fake server: what people see, what reaches the server, what stays on disk.
 
 mod archive;
+mod audit;
 mod call;
 mod canary;
 mod deploy;
 mod dev;
 mod fake;
+mod identity;
 mod init;
 mod listing;
 mod login;
