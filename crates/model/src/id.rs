@@ -73,6 +73,8 @@ record_ids! {
     EndpointId,
     /// One request that arrived at an endpoint.
     DeliveryId,
+    /// A part of a namespace to which people belong.
+    DepartmentId,
 }
 
 fn uuid_at(now: DateTime<Utc>) -> Uuid {
@@ -144,6 +146,8 @@ names! {
     TenantId,
     /// An installed app. Integrations are apps, so this names a provider too.
     AppId,
+    /// A part of a tenant with departments and plugins of its own. It is a part of permission keys.
+    NamespaceId,
 }
 
 impl TenantId {

@@ -14,7 +14,9 @@ pub mod scope;
 pub mod secret;
 
 pub use fault::Fault;
-pub use id::{AppId, CredentialId, DeliveryId, DeploymentId, EndpointId, RunId, SessionId, TenantId, UserId};
+pub use id::{
+    AppId, CredentialId, DeliveryId, DepartmentId, DeploymentId, EndpointId, NamespaceId, RunId, SessionId, TenantId, UserId,
+};
 pub use manifest::Manifest;
 pub use permission::{PermissionKey, PermissionSet};
 pub use principal::{Principal, PrincipalKind, Proof};

@@ -15,6 +15,7 @@ mod host;
 mod http;
 mod identity;
 mod integrations;
+mod namespaces;
 mod node;
 mod runs;
 mod secrets;

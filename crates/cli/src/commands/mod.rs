@@ -11,6 +11,7 @@ mod dev;
 mod init;
 mod login;
 mod logs;
+mod namespaces;
 mod requirements;
 mod roles;
 mod rpc;
@@ -108,6 +109,8 @@ pub enum Command {
     Roles(roles::Arguments),
     /// Manage accounts of machines and their keys
     ServiceAccounts(accounts::Arguments),
+    /// Manage namespaces, their departments, and who belongs to those
+    Namespaces(namespaces::Arguments),
     /// Explain why somebody may or may not do something
     Why(why::Arguments),
     /// List what was done by way of administration, export it, and check an export
@@ -144,6 +147,7 @@ impl Command {
             Self::Users(arguments) => users::run(context, &arguments).await,
             Self::Roles(arguments) => roles::run(context, &arguments).await,
             Self::ServiceAccounts(arguments) => accounts::run(context, &arguments).await,
+            Self::Namespaces(arguments) => namespaces::run(context, &arguments).await,
             Self::Why(arguments) => why::run(context, &arguments).await,
             Self::Audit(arguments) => audit::run(context, &arguments).await,
             Self::Completions(arguments) => completions::run(&arguments),

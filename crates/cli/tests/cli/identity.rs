@@ -167,3 +167,44 @@ async fn why_shows_the_way_to_a_right_or_what_stands_in_it() {
     assert_snapshot!(outcomes(&seen));
     assert_eq!(machine.weft(&["why", "app:crm:invoke", "--json"]).await.json(), allowed);
 }
+
+#[tokio::test]
+async fn departments_are_named_by_their_path() {
+    let (fake, machine) = logged_in().await;
+    let department = |id: &str, name: &str, parent: Value| json!({ "id": id, "name": name, "parentId": parent });
+    let departments = [department("d2", "North", json!("d1")), department("d1", "Europe", Value::Null)];
+    fake.ok("GET /api/v1/namespaces", &json!([{ "id": "sales", "name": "Sales", "createdAt": TIME }]));
+    fake.ok("GET /api/v1/namespaces/sales/departments", &json!(departments));
+    let member = json!({ "userId": ALICE, "email": "alice@example.com", "addedAt": TIME });
+    fake.ok("GET /api/v1/namespaces/sales/departments/d2/members", &json!([member]));
+    let seen = [
+        machine.weft(&["namespaces"]).await,
+        machine.weft(&["namespaces", "departments", "sales"]).await,
+        machine.weft(&["namespaces", "members", "sales", "Europe/North"]).await,
+        machine.weft(&["namespaces", "members", "sales", "North"]).await,
+    ];
+    assert_snapshot!(outcomes(&seen));
+    let within = "/api/v1/namespaces/sales/departments";
+    for (line, command, sent) in [
+        ("POST /api/v1/namespaces".to_owned(), &["namespaces", "create", "more"][..], json!({ "id": "more", "name": null })),
+        (
+            format!("POST {within}"),
+            &["namespaces", "add-department", "sales", "Oslo", "--below", "Europe/North"],
+            json!({ "name": "Oslo", "parentId": "d2" }),
+        ),
+        (format!("PATCH {within}/d2"), &["namespaces", "move-department", "sales", "Europe/North"], json!({ "parentId": null })),
+        (
+            format!("PUT {within}/d2/members/{ALICE}"),
+            &["namespaces", "add-member", "sales", "d2", "alice@example.com"],
+            json!({}),
+        ),
+        (format!("DELETE {within}/d2"), &["namespaces", "rm-department", "sales", "Europe/North"], Value::Null),
+    ] {
+        fake.ok(&line, &json!({}));
+        let outcome = machine.weft(command).await;
+        assert_eq!(outcome.code, 0, "{outcome}");
+        let request = fake.request(&line);
+        let body = if request.body.is_empty() { Value::Null } else { request.json() };
+        assert_eq!(body, sent, "{line}");
+    }
+}

@@ -209,6 +209,10 @@ rights! {
     ManageSecrets = "admin:secrets.manage",
     ManageServiceAccounts = "admin:service_accounts.manage",
     ReadAudit = "admin:audit.read",
+    /// `canManageNamespaces`, for all of them.
+    ManageNamespaces = "namespaces:manage",
+    /// `canManageNamespaces`, for one.
+    ManageNamespace = "namespaces:manage" | "namespace:{namespace_id}:manage",
     ManageTenants = [instance] "platform:tenants.manage",
     RotateVault = [instance] "admin:vault.rotate",
     RotateSigningKeys = [instance] "admin:signing_keys.rotate",

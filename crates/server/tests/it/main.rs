@@ -17,6 +17,7 @@ mod integrations;
 mod limits;
 mod links;
 mod matrix;
+mod namespaces;
 mod nodes;
 mod oauth;
 mod outage;

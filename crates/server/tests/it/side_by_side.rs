@@ -33,6 +33,9 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
     set(admin, "/api/v1/platform/secrets", &format!("{mark}_KEY").to_uppercase(), mark).await.expect(200);
     set(admin, &format!("/api/v1/apps/{app}/secrets"), &format!("{mark}_SECRET").to_uppercase(), mark).await.expect(200);
     admin.post("/api/v1/roles", json!({ "name": "sales", "description": mark })).await.expect(200);
+    admin.post("/api/v1/namespaces", json!({ "id": app, "name": mark })).await.expect(201);
+    let departments = format!("/api/v1/namespaces/{app}/departments");
+    let department = admin.post(&departments, json!({ "name": mark })).await.expect(201).text("/id");
     let user = admin.post("/api/v1/users", json!({ "email": format!("{mark}@example.com"), "displayName": mark })).await;
     let account = Account::create(admin, &format!("{mark}-ci"), &[]).await;
     admin.call(app, "echo", json!({ "mark": mark })).await.expect(200);
@@ -48,6 +51,8 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
         ("user_id", user.expect(201).text("/user/id")),
         ("account", account.id),
         ("credential_id", credential),
+        ("department_id", department),
+        ("namespace_id", app.to_owned()),
         ("webhook", webhook),
     ])
 }
@@ -105,7 +110,8 @@ async fn nobody_changes_or_calls_what_belongs_to_another_tenant() {
     let document = server.anonymous().get("/api/openapi.json").await.expect(200).json;
     let mut refused = Vec::new();
     for (route, operations) in document["paths"].as_object().expect("paths") {
-        let by_id = ["{app_id}", "{integration_id}", "{id}", "{run_id}", "{user_id}"].iter().any(|name| route.contains(name));
+        let names = ["{app_id}", "{integration_id}", "{id}", "{run_id}", "{user_id}", "{namespace_id}"];
+        let by_id = names.iter().any(|name| route.contains(name));
         for method in operations.as_object().expect("operations").keys().filter(|_| by_id && !route.ends_with("/logs")) {
             let verb = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
             let request = ours.request(verb, &path(route, &other));
@@ -134,6 +140,7 @@ fn body(route: &str) -> Value {
         route if route.ends_with("/act-as") => json!({ "userId": "018f0000-0000-7000-8000-000000000000" }),
         route if route.ends_with("/transfer-ownership") => json!({ "new_owner": "018f0000-0000-7000-8000-000000000000" }),
         route if route.ends_with("/credentials") => json!({ "name": "k" }),
+        route if route.contains("/namespaces/") => json!({ "name": "x" }),
         route if route.ends_with("/rpc") => json!({ "method": "ping" }),
         route if route.ends_with("/secrets") => json!({ "key": "KEY", "value": "v" }),
         _ => json!({}),

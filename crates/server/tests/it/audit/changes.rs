@@ -148,6 +148,32 @@ async fn secrets_and_apps(api: &Api, log: &mut Witness) {
     log.sees(&[]).await;
 }
 
+async fn namespaces(api: &Api, log: &mut Witness) {
+    let me = api.get("/api/v1/auth/me").await.expect(200).text("/id");
+    post(api, "/api/v1/namespaces", json!({ "id": "sales" })).await;
+    log.sees(&["namespace.created"]).await;
+    api.patch("/api/v1/namespaces/sales", json!({ "name": "Sales" })).await.expect(200);
+    log.sees(&["namespace.renamed"]).await;
+    let department = post(api, "/api/v1/namespaces/sales/departments", json!({ "name": "North" })).await;
+    log.sees(&["department.created"]).await;
+    let department = format!("/api/v1/namespaces/sales/departments/{}", text(&department["id"]));
+    api.patch(&department, json!({ "name": "South" })).await.expect(200);
+    log.sees(&["department.changed"]).await;
+    let member = format!("{department}/members/{me}");
+    for _ in 0..2 {
+        api.put(&member, Value::Null).await.expect(200);
+    }
+    log.sees(&["department.member_added"]).await;
+    for _ in 0..2 {
+        delete(api, &member).await;
+    }
+    log.sees(&["department.member_removed"]).await;
+    delete(api, &department).await;
+    log.sees(&["department.deleted"]).await;
+    delete(api, "/api/v1/namespaces/sales").await;
+    log.sees(&["namespace.deleted"]).await;
+}
+
 async fn tenants_and_keys(api: &Api, log: &mut Witness) {
     let tenant = json!({ "id": "acme", "administrator": { "email": "carol@example.com", "password": PASSWORD } });
     post(api, "/api/v1/tenants", tenant).await;
@@ -214,6 +240,7 @@ async fn every_kind_of_change_leaves_exactly_its_event_and_no_secret() {
     roles_and_people(admin, &mut log).await;
     let key = machines(server, admin, &mut log).await;
     secrets_and_apps(admin, &mut log).await;
+    namespaces(admin, &mut log).await;
     tenants_and_keys(admin, &mut log).await;
     let link = ways_in(&it, &mut log).await;
 

@@ -26,7 +26,12 @@ pub const NAMES_NOTHING: &[&str] = &[
 ];
 
 /// Routes that show anybody what is their own, and with this key what is others'. The request is for what is others'.
-pub const BEYOND_ONES_OWN: &[(&str, &str)] = &[("GET /api/v1/runs/{run_id}", "admin:runs.read")];
+pub const BEYOND_ONES_OWN: &[(&str, &str)] = &[
+    ("GET /api/v1/runs/{run_id}", "admin:runs.read"),
+    ("GET /api/v1/namespaces/{namespace_id}", "namespaces:manage"),
+    ("GET /api/v1/namespaces/{namespace_id}/scope", "namespaces:manage"),
+    ("GET /api/v1/namespaces/{namespace_id}/departments", "namespaces:manage"),
+];
 
 fn plain(path: impl Into<String>) -> Sample {
     Sample { path: path.into(), body: Body::None }
@@ -41,6 +46,7 @@ pub async fn sample(world: &World<'_>, route: &str) -> Option<Sample> {
     let (method, path) = route.split_once(' ')?;
     match path {
         path if path.starts_with("/api/v1/service-accounts") => accounts(world, method, path).await,
+        path if path.starts_with("/api/v1/namespaces") => namespaces(world, method, path).await,
         path if path.starts_with("/api/v1/tenants") => tenants(world, method, path).await,
         path if path.starts_with("/api/v1/users") => users(world, method, path).await,
         path if path.starts_with("/api/v1/roles") || path.starts_with("/api/v1/permissions") => roles(world, method, path).await,
@@ -161,6 +167,33 @@ async fn tenants(world: &World<'_>, method: &str, path: &str) -> Option<Sample> 
         ("DELETE", "/{tenant_id}") => plain(at(&format!("?confirm={tenant}"))),
         ("POST", "/{tenant_id}/disable") => json_body(at("/disable"), json!({})),
         ("POST", "/{tenant_id}/enable") => json_body(at("/enable"), json!({})),
+        _ => return None,
+    })
+}
+
+async fn namespaces(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
+    let at = |rest: &str| format!("/api/v1/namespaces/sales{rest}");
+    let department = if path.contains("{department_id}") { world.fresh_department().await } else { String::new() };
+    let in_department = |rest: &str| at(&format!("/departments/{department}{rest}"));
+    Some(match (method, path.trim_start_matches("/api/v1/namespaces")) {
+        ("GET", "") => plain(path),
+        ("POST", "") => json_body(path, json!({ "id": world.name("made") })),
+        ("GET", "/{namespace_id}") => plain(at("")),
+        ("PATCH", "/{namespace_id}") => json_body(at(""), json!({ "name": "Sales" })),
+        ("DELETE", "/{namespace_id}") => {
+            // Always the same one: its id is a part of the key.
+            let _ = world.administrator.post("/api/v1/namespaces", json!({ "id": "gone" })).await;
+            plain("/api/v1/namespaces/gone")
+        }
+        ("GET", "/{namespace_id}/scope") => plain(at("/scope")),
+        ("GET", "/{namespace_id}/departments") => plain(at("/departments")),
+        ("POST", "/{namespace_id}/departments") => json_body(at("/departments"), json!({ "name": world.name("made") })),
+        ("PATCH", "/{namespace_id}/departments/{department_id}") => json_body(in_department(""), json!({ "parentId": null })),
+        ("DELETE", "/{namespace_id}/departments/{department_id}") => plain(in_department("")),
+        ("GET", "/{namespace_id}/departments/{department_id}/members") => plain(in_department("/members")),
+        ("PUT" | "DELETE", "/{namespace_id}/departments/{department_id}/members/{user_id}") => {
+            plain(in_department(&format!("/members/{}", world.administrator_id)))
+        }
         _ => return None,
     })
 }

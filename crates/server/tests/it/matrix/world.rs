@@ -65,6 +65,7 @@ impl<'a> World<'a> {
         administrator.call("echo", "echo", json!({})).await.expect(200);
         let run = administrator.runs("echo", 1).await[0]["id"].as_str().unwrap_or_default().to_owned();
         let hook = administrator.get("/api/v1/apps/crm/webhooks").await.expect(200).text("/0/token");
+        administrator.post("/api/v1/namespaces", json!({ "id": "sales" })).await.expect(201);
         let (nobody, machine) = (server.anonymous(), server.anonymous().with_token(token));
         let counter = AtomicU32::new(0);
         Self {
@@ -123,6 +124,11 @@ impl<'a> World<'a> {
         name
     }
 
+    pub async fn fresh_department(&self) -> String {
+        let body = json!({ "name": self.name("department") });
+        self.administrator.post("/api/v1/namespaces/sales/departments", body).await.expect(201).text("/id")
+    }
+
     /// The address of a link that nobody has opened.
     pub async fn fresh_link(&self, more: Value) -> String {
         let body = with(json!({ "email": "invited@example.com" }), more);
@@ -156,6 +162,8 @@ pub fn pattern(path: &str, keys: &str) -> String {
         ("{app_id}", "crm"),
         ("{integration_id}", "echo"),
         ("{action_id}", "echo"),
+        ("{namespace_id}", "sales"),
+        ("{namespace_id}", "gone"),
     ] {
         if path.contains(name) {
             keys = keys.replacen(&format!(":{value}"), &format!(":{name}"), 1);
