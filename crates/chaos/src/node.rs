@@ -178,7 +178,7 @@ impl Node {
 
     /// What a worker of this node keeps between its lives.
     pub fn scratch(&self, app: &str) -> PathBuf {
-        self.launch.data_dir.join("scratch").join(app)
+        self.launch.data_dir.join("scratch").join(format!("default-{app}"))
     }
 
     pub fn log(&self) -> &Path {
