@@ -16,7 +16,8 @@ pub mod secret;
 
 pub use fault::Fault;
 pub use id::{
-    AppId, CredentialId, CronId, DeliveryId, DepartmentId, DeploymentId, EndpointId, NamespaceId, RunId, SessionId, TenantId, UserId,
+    AppId, CredentialId, CronId, DeliveryId, DepartmentId, DeploymentId, EndpointId, NamespaceId, RunId, SessionId, TenantId,
+    UserId,
 };
 pub use manifest::Manifest;
 pub use permission::{PermissionKey, PermissionSet};

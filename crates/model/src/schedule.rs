@@ -122,8 +122,8 @@ impl Schedule {
         match self.zone.from_local_datetime(&wall) {
             LocalResult::Single(moment) | LocalResult::Ambiguous(moment, _) => Some(moment.to_utc()),
             LocalResult::None => {
-                let after = (1..=LONGEST_GAP).map(|minutes| wall + TimeDelta::minutes(minutes));
-                let shown = after.filter_map(|wall| self.zone.from_local_datetime(&wall).earliest()).next()?;
+                let mut after = (1..=LONGEST_GAP).map(|minutes| wall + TimeDelta::minutes(minutes));
+                let shown = after.find_map(|wall| self.zone.from_local_datetime(&wall).earliest())?;
                 // The gap may have ended between two of the minutes that were tried.
                 Some((shown - TimeDelta::seconds(i64::from(chrono::Timelike::second(&wall)))).to_utc())
             }

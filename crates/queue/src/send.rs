@@ -59,12 +59,11 @@ pub async fn send(connection: &mut PgConnection, now: DateTime<Utc>, messages: &
     let mut columns = Columns::default();
     let mut sent = Vec::with_capacity(messages.len());
     for (message, id) in messages.iter().zip(ids) {
-        match earlier.get(&id) {
-            Some(other) => sent.push(*other),
-            None => {
-                columns.push(message, id, now);
-                sent.push(Sent::New(id));
-            }
+        if let Some(other) = earlier.get(&id) {
+            sent.push(*other);
+        } else {
+            columns.push(message, id, now);
+            sent.push(Sent::New(id));
         }
     }
     columns.insert(connection, now).await?;

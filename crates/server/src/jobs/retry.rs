@@ -103,7 +103,9 @@ mod tests {
 
     fn pause_of(settlement: &Settlement) -> f64 {
         match settlement {
-            Settlement::Retry { at, .. } | Settlement::Release { at, .. } => at.timestamp_millis() as f64 / 1000.0,
+            Settlement::Retry { at, .. } | Settlement::Release { at, .. } => {
+                f64::from(i32::try_from(at.timestamp_millis()).expect("soon")) / 1000.0
+            }
             other => panic!("no pause: {other:?}"),
         }
     }

@@ -13,7 +13,7 @@ use weft_model::{AppId, CronId, Principal, UserId, manifest::OverlapPolicy};
 use weft_queue::{Message as QueueMessage, State as JobState};
 
 use super::{
-    service::{Changes, Error, NewCron},
+    service::{Changes, Error, NewCron, Zone},
     store::{Cron as Stored, Fired},
 };
 use crate::{
@@ -118,7 +118,7 @@ struct ChangeRequest {
     /// Null: UTC.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
-    timezone: Option<Option<String>>,
+    timezone: Option<Zone>,
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     payload: Option<Value>,
@@ -129,9 +129,8 @@ struct ChangeRequest {
 }
 
 /// Tells null, which is a value, from what is absent.
-#[expect(clippy::option_option, reason = "absent, null and a text are three things")]
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Zone>, D::Error> {
+    Option::deserialize(deserializer).map(Zone).map(Some)
 }
 
 #[derive(Serialize, ToSchema)]

@@ -49,12 +49,15 @@ pub struct NewCron {
     pub enabled: bool,
 }
 
+/// The name of a time zone; none for UTC.
+#[derive(Debug, Clone)]
+pub struct Zone(pub Option<String>);
+
 /// What is to change; absent stays.
 #[derive(Debug, Default)]
 pub struct Changes {
     pub schedule: Option<String>,
-    /// `Some(None)`: UTC.
-    pub timezone: Option<Option<String>>,
+    pub timezone: Option<Zone>,
     pub payload: Option<Value>,
     pub overlap_policy: Option<OverlapPolicy>,
     pub enabled: Option<bool>,
@@ -107,7 +110,7 @@ impl Crons {
         let mut cron = own(&mut transaction, caller, app, id).await?;
         let Changes { schedule, timezone, payload, overlap_policy, enabled } = changes;
         cron.schedule = schedule.unwrap_or(cron.schedule);
-        cron.timezone = timezone.unwrap_or(cron.timezone);
+        cron.timezone = timezone.map_or(cron.timezone, |Zone(name)| name);
         cron.payload = payload.unwrap_or(cron.payload);
         cron.overlap_policy = overlap_policy.map_or(cron.overlap_policy, |policy| policy.as_str().to_owned());
         cron.enabled = enabled.unwrap_or(cron.enabled);
