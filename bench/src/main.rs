@@ -7,6 +7,7 @@ mod load;
 mod machine;
 mod neighbours;
 mod peers;
+mod queue;
 mod report;
 mod sizes;
 mod starts;
@@ -41,6 +42,8 @@ enum Command {
         #[arg(long, conflicts_with = "only")]
         write: bool,
     },
+    /// Measure the queue by itself, against the statements of pgmq; 5 minutes
+    Queue(queue::Amount),
     /// A bare axum server that answers with what it got (started by `run`)
     Echo,
     /// Send the requests of the plan on standard input and print what they took, both as JSON (started by `run`)
@@ -52,6 +55,10 @@ fn main() -> anyhow::Result<()> {
         Command::Run { seconds, rounds, only, write } => {
             let effort = throughput::Effort { time: Duration::from_secs(seconds.clamp(1, 60)), rounds: rounds.clamp(1, 20) };
             Builder::new_current_thread().enable_all().build()?.block_on(report::run(effort, &only, write))
+        }
+        Command::Queue(amount) => {
+            println!("{}", Builder::new_multi_thread().enable_all().build()?.block_on(queue::report(amount))?);
+            Ok(())
         }
         // As many threads as the server has.
         Command::Echo => Builder::new_multi_thread().enable_all().build()?.block_on(peers::echo()),

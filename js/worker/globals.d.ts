@@ -45,11 +45,21 @@ interface Context {
 
 type RpcHandler = (params: Json, caller: Caller | null, ctx: Context) => unknown;
 
+/** The context of a job's handler. */
+interface JobContext extends Context {
+  /** `id` is the same in every attempt, `attempt` begins with 1. */
+  readonly job: { readonly id: string; readonly attempt: number };
+}
+
 interface Handlers {
   rpc?: Record<string, RpcHandler>;
   /** Once per start of the app; a failure is logged and the backend keeps serving. */
   onStart?(ctx: Context): unknown;
-  onJob?(payload: Json, caller: Caller | null, ctx: Context): unknown;
+  /**
+   * Works on a job, with the rights of whoever enqueued it. What it returns is kept as the job's result; when it throws, the
+   * job is tried again later. The same job may come twice (a crash, a restart): do it so that twice does no harm.
+   */
+  onJob?(payload: Json, caller: Caller | null, ctx: JobContext): unknown;
   /** Awaited before the process ends, for a few seconds at most. */
   onShutdown?(): unknown;
 }
@@ -242,6 +252,8 @@ interface TestIntegration {
   webhook(name: string, request: TestDelivery, options?: TestOptions): Promise<Json>;
   /** Calls a method of an app that is no integration. */
   rpc(method: string, params?: Json, options?: TestOptions): Promise<Json>;
+  /** Hands a job to `onJob` as its first attempt. */
+  job(payload: Json, options?: TestOptions): Promise<Json>;
   readonly logs: { level: string; message: string }[];
   readonly events: { name: string; data: Json }[];
 }

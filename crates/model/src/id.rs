@@ -65,7 +65,9 @@ record_ids! {
     SessionId,
     /// One of the keys of a service account. Tokens made with it name it, so that revoking it ends them.
     CredentialId,
-    /// One execution of an action, an RPC method or a webhook handler.
+    /// Something that is done again and again, by the clock.
+    CronId,
+    /// One execution of an action, an RPC method, a webhook handler or a job.
     RunId,
     /// One uploaded version of an app's backend.
     DeploymentId,

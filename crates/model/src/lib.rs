@@ -9,13 +9,15 @@ pub mod manifest;
 pub mod permission;
 pub mod principal;
 pub mod run;
+pub mod schedule;
 pub mod schema;
 pub mod scope;
 pub mod secret;
 
 pub use fault::Fault;
 pub use id::{
-    AppId, CredentialId, DeliveryId, DepartmentId, DeploymentId, EndpointId, NamespaceId, RunId, SessionId, TenantId, UserId,
+    AppId, CredentialId, CronId, DeliveryId, DepartmentId, DeploymentId, EndpointId, NamespaceId, RunId, SessionId, TenantId,
+    UserId,
 };
 pub use manifest::Manifest;
 pub use permission::{PermissionKey, PermissionSet};

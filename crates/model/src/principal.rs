@@ -47,6 +47,8 @@ pub enum Proof {
     },
     /// A token made with a key of a service account.
     Credential(CredentialId),
+    /// Nothing now: it left a job or a cron that acts for it, as long as it may act itself.
+    Standing,
 }
 
 /// An authenticated caller with everything that decisions about it need.

@@ -36,6 +36,8 @@ words! {
         Rpc = "rpc",
         /// The handler of an inbound webhook.
         Webhook = "webhook",
+        /// An attempt at a job.
+        Job = "job",
     }
 }
 

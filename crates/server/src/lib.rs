@@ -15,6 +15,7 @@ mod host;
 mod http;
 mod identity;
 mod integrations;
+mod jobs;
 mod namespaces;
 mod node;
 mod runs;

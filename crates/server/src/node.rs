@@ -19,6 +19,7 @@ use crate::{
     host::{Accounts, Keys},
     identity::{Identity, Oidc},
     integrations::Integrations,
+    jobs::{Crons, Jobs},
     namespaces::Namespaces,
     runs::Runs,
     secrets::Vault,
@@ -49,6 +50,8 @@ pub struct Node {
     pub namespaces: Namespaces,
     pub integrations: Integrations,
     pub runs: Runs,
+    pub jobs: Jobs,
+    pub crons: Crons,
     pub webhooks: Webhooks,
 }
 
@@ -61,7 +64,10 @@ impl Node {
 
     /// Drops what is remembered of something that changed, here or on another node.
     pub fn apply(self: &Arc<Self>, change: &Change) {
+        self.jobs.apply(change);
         match change {
+            // Of interest to jobs only.
+            Change::Ready(_) => {}
             Change::Identity => self.identity.forget(),
             Change::Secrets => self.integrations.forget(),
             Change::Vault => {

@@ -31,6 +31,7 @@ use crate::{
     http::{self, outbound::Outbound},
     identity::{Identity, Oidc, Policy},
     integrations::Integrations,
+    jobs::{self, Crons, Jobs},
     namespaces::Namespaces,
     node::Node,
     runs::{Company, Runs},
@@ -105,6 +106,8 @@ impl Server {
         let (audit, noticing) = Audit::start(shared(), Arc::clone(&authority), issuer(&settings));
         let audit = Arc::new(audit);
         writers.extend([delivering, noticing]);
+        let (jobs, queueing) = Jobs::start(pool.clone(), clock.clone());
+        writers.extend(queueing);
         let policy = Policy { registration_open: settings.registration_open, password_login: settings.password_login };
         let named = (Arc::clone(&authority), Arc::clone(&audit), issuer(&settings));
         let identity = Arc::new(Identity::new(shared(), keys.signing(&settings)?, named, policy));
@@ -114,6 +117,7 @@ impl Server {
             oidc: Oidc::new(Arc::clone(&identity), Arc::clone(&vault), (outbound, clock.clone()), public_url),
             identity,
             integrations: Integrations::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
+            crons: Crons::new(pool.clone(), clock.clone()),
             tenants: Tenants::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
             namespaces: Namespaces::new(shared()),
             metrics: telemetry::metrics()?,
@@ -130,6 +134,7 @@ impl Server {
             vault,
             apps,
             runs,
+            jobs,
             webhooks,
         });
         backend.node.set(&node)?;
@@ -224,7 +229,9 @@ async fn start_background(node: &Arc<Node>, id: Uuid) -> sqlx::Result<Vec<JoinHa
             tokio::select! { () = stop.cancelled() => {} () = node.apps.start_kept() => {} }
         }
     };
-    Ok(vec![listening, tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node)))])
+    let working = tokio::spawn(jobs::run(Arc::clone(node)));
+    let ticking = tokio::spawn(jobs::run_crons(Arc::clone(node)));
+    Ok(vec![listening, tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node))), working, ticking])
 }
 
 async fn tidy(node: Arc<Node>) {
@@ -241,6 +248,12 @@ async fn tidy(node: Arc<Node>) {
         }
         if let Err(error) = node.webhooks.tidy(node.settings.deliveries_kept).await {
             tracing::warn!(%error, "cannot tidy up webhook deliveries");
+        }
+        if let Err(error) = node.jobs.tidy(node.settings.runs_kept).await {
+            tracing::warn!(%error, "cannot tidy up jobs");
+        }
+        if let Err(error) = node.crons.tidy(node.settings.runs_kept).await {
+            tracing::warn!(%error, "cannot tidy up the history of crons");
         }
         if let Err(error) = node.identity.tidy().await {
             tracing::warn!(%error, "cannot tidy up sessions");

@@ -32,6 +32,16 @@ pub(crate) enum ToWorker<'a> {
         caller: Option<&'a RawValue>,
         timeout_ms: u64,
     },
+    Job {
+        id: &'a str,
+        payload: &'a RawValue,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        caller: Option<&'a RawValue>,
+        /// A text, because JavaScript's numbers end before identifiers of messages do.
+        msg_id: String,
+        attempt: i32,
+        timeout_ms: u64,
+    },
     SelfActionResult {
         id: &'a RawValue,
         #[serde(flatten)]
@@ -136,7 +146,7 @@ impl<'a> FromWorker<'a> {
         let wire: Wire<'a> = serde_json::from_slice(line).ok()?;
         let call = wire.call.and_then(call_id);
         Some(match wire.kind {
-            "rpc_response" => Self::Reply {
+            "rpc_response" | "job_result" => Self::Reply {
                 id: wire.id.and_then(call_id),
                 result: match wire.error {
                     Some(error) => Err(failure(error)),
@@ -222,6 +232,19 @@ mod tests {
         let odd = json!({"message": "x", "code": 4, "category": "Gremlins", "retry_after": -1});
         assert_eq!(read(&odd).ok(), Some(Failure::new("x")));
         assert_eq!(read(&json!(42)).ok(), Some(Failure::new("42")));
+    }
+
+    #[test]
+    fn a_job_is_a_message_of_its_own_and_so_is_its_reply() -> serde_json::Result<()> {
+        let payload: Box<RawValue> = serde_json::from_str(r#"{"to":"ann"}"#)?;
+        let job = ToWorker::Job { id: "i", payload: &payload, caller: None, msg_id: 42.to_string(), attempt: 2, timeout_ms: 5 };
+        let read: Value = serde_json::from_slice(&job.line(0))?;
+        assert_eq!(
+            read,
+            json!({"type": "job", "id": "i", "payload": {"to": "ann"}, "msg_id": "42", "attempt": 2, "timeout_ms": 5})
+        );
+        assert_eq!(reply(r#"{"type":"job_result","id":"AAAAAAAAAAAAAAAAAAAAAA"}"#), Ok("null".to_owned()));
+        Ok(())
     }
 
     #[test]

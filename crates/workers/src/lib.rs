@@ -33,6 +33,6 @@ pub use death::{Death, DeathKind};
 pub use error::{CallError, Category, Failure, StartError};
 pub use host::Host;
 pub use logs::{Level, LogLine};
-pub use platform::{Call, Platform, Status, WorkerReport};
+pub use platform::{Call, Job, Platform, Status, WorkerReport};
 pub use settings::{Account, Allows, Confinement, Endpoint, HostSettings, Limits, RestartPolicy, WorkerSpec};
 pub use vitals::MEMORY_IS_WATCHED;

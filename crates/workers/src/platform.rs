@@ -33,9 +33,19 @@ pub trait Platform: Send + Sync + 'static {
     }
 }
 
+/// The job that a call is an attempt at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    pub id: i64,
+    /// 1, or more when it is tried again.
+    pub attempt: i32,
+}
+
 /// One call of a backend's handler.
 pub struct Call<C> {
     pub method: String,
+    /// Makes it a call of `onJob`, whatever the method is called, and the parameters the job's payload.
+    pub job: Option<Job>,
     pub params: Box<RawValue>,
     /// `{userId, email, connectionId?, appId?}`, or nothing when the platform itself calls.
     pub caller: Option<Box<RawValue>>,

@@ -3,7 +3,7 @@
 //! still arrive. Letting go of every handle kills it.
 
 use crate::{
-    Call, CallError, Death, DeathKind, HostSettings, Platform, StartError, WorkerSpec, confine,
+    Call, CallError, Death, DeathKind, HostSettings, Job, Platform, StartError, WorkerSpec, confine,
     frame::{self, ToWorker},
     in_flight::{InFlight, Reply},
     keeper::Keeper,
@@ -149,12 +149,14 @@ impl<P: Platform> Process<P> {
             return Some(Err(CallError::TooLarge { bytes, limit: self.request_limit }));
         }
         let ticket = self.calls.open(Some(Arc::clone(&call.context)))?;
-        let message = ToWorker::Rpc {
-            id: ticket.id().as_str(),
-            method: &call.method,
-            params: &call.params,
-            caller: call.caller.as_deref(),
-            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        let (id, caller) = (ticket.id().as_str(), call.caller.as_deref());
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let message = match call.job {
+            Some(Job { id: message, attempt }) => {
+                let msg_id = message.to_string();
+                ToWorker::Job { id, payload: &call.params, caller, msg_id, attempt, timeout_ms }
+            }
+            None => ToWorker::Rpc { id, method: &call.method, params: &call.params, caller, timeout_ms },
         };
         // Fails when the process is ending; the answer then says why.
         let _ = self.lines.send(Outgoing::Line(message.line(bytes + 256))).await;

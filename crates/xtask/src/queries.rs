@@ -56,9 +56,10 @@ async fn migrate(root: &Path, url: &str) -> anyhow::Result<()> {
 
 fn describe(root: &Path, target: &Path, url: &str) -> anyhow::Result<()> {
     fs::create_dir_all(target)?;
-    // The macros run while the crate is compiled, so it has to be compiled anew.
-    let main = root.join("crates/server/src/lib.rs");
-    fs::File::options().append(true).open(&main)?.set_modified(now())?;
+    // The macros run while a crate is compiled, so those with queries have to be compiled anew.
+    for main in ["crates/queue/src/lib.rs", "crates/server/src/lib.rs"] {
+        fs::File::options().append(true).open(root.join(main))?.set_modified(now())?;
+    }
     let status = Command::new(env!("CARGO"))
         .args(["check", "--package", "weft-server"])
         .current_dir(root)

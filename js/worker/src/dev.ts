@@ -50,7 +50,7 @@ export function startWatching(app: App): (call: Call, method: string, params: Js
 }
 
 interface Described {
-  kind: "action" | "webhook" | "rpc" | "platform";
+  kind: "action" | "webhook" | "rpc" | "job" | "platform";
   name: string;
   input?: unknown;
   /** What the platform asks by itself is about credentials. */
@@ -61,7 +61,8 @@ function describe(method: string, params: Json): Described {
   if (method === "__integration") return { kind: "action", name: params?.action, input: params?.input, isShown: true };
   if (method === "__webhook") return { kind: "webhook", name: params?.name, input: params?.body, isShown: true };
   if (method.startsWith("__")) return { kind: "platform", name: method.slice(2), isShown: false };
-  return { kind: "rpc", name: method, input: params, isShown: true };
+  const kind = method === "onJob" ? "job" : "rpc";
+  return { kind, name: method, input: params, isShown: true };
 }
 
 function failure(scrubber: Scrubber, error: unknown): Json {

@@ -24,7 +24,6 @@ const inFlight = new Map<Call, Promise<void>>();
 export function serve(given?: Handlers | Record<string, RpcHandler> | null): void {
   if (handlers) throw new Error("serve() called twice");
   handlers = checked(normalised(given ?? {}));
-  if (handlers.onJob) globalLog.warn("onJob is not called: this server does not run jobs yet");
   readLines(receive, () => stop());
   whenServing?.();
 }
@@ -59,6 +58,7 @@ function checked(given: Handlers): Handlers {
 function receive(line: string): void {
   const message = parse(line);
   if (message?.type === "rpc") answer(message);
+  else if (message?.type === "job") work(message);
   else if (message?.type === "self_action_result") settle(String(message.id), message.result, message.error);
   else if (message?.type === "discover") discover(message);
   else if (message?.type === "shutdown") drain();
@@ -92,26 +92,48 @@ async function start(): Promise<void> {
   }
 }
 
+/** One thing that the host wants done. */
+interface Work {
+  call: Call;
+  method: string;
+  handler: RpcHandler | undefined;
+  params: Json;
+  caller: Caller | null;
+  reply: "rpc_response" | "job_result";
+}
+
 function answer(message: Message): void {
-  const call: Call = { id: String(message.id), over: false };
   const method = String(message.method);
-  const done = within(call, () => run(call, method, message.params, (message.caller as Caller | null) ?? null));
+  begin(message, { method, handler: find(method), params: message.params, reply: "rpc_response" });
+}
+
+function work(message: Message): void {
+  const onJob = handlers?.onJob?.bind(handlers);
+  const job = { id: String(message.msg_id ?? ""), attempt: Number(message.attempt ?? 1) };
+  const handler: RpcHandler | undefined = onJob && ((payload, caller, ctx) => onJob(payload, caller, { ...ctx, job }));
+  begin(message, { method: "onJob", handler, params: message.payload, reply: "job_result" });
+}
+
+function begin(message: Message, what: Omit<Work, "call" | "caller">): void {
+  const call: Call = { id: String(message.id), over: false };
+  const caller = (message.caller as Caller | null | undefined) ?? null;
+  const done = within(call, () => run({ ...what, call, caller }));
   inFlight.set(call, done);
 }
 
-async function run(call: Call, method: string, params: Json, caller: Caller | null): Promise<void> {
+async function run(work: Work): Promise<void> {
+  const { call, method, handler, params, caller } = work;
   let watched: Watched | undefined;
   try {
-    const handler = find(method);
     if (handler) watched = watch?.(call, method, params, caller);
     const result = handler ? await handler(params, caller, makeContext(app, call)) : undefined;
     watched?.done(result);
-    if (handler) respond(call, method, result);
-    else fail(call, { message: `unknown method: ${method}`, code: "unknown_method", category: "Validation" });
+    if (handler) respond(work, result);
+    else fail(work, { message: `unknown method: ${method}`, code: "unknown_method", category: "Validation" });
   } catch (error) {
     watched?.failed(error);
     if (isUnexpected(error)) globalLog.error(`${method}: ${stackOf(error)}`);
-    fail(call, toWire(error));
+    fail(work, toWire(error));
   }
   inFlight.delete(call);
 }
@@ -121,19 +143,19 @@ function find(method: string): RpcHandler | undefined {
   return rpc && Object.hasOwn(rpc, method) ? rpc[method] : undefined;
 }
 
-function respond(call: Call, method: string, result: unknown): void {
+function respond(work: Work, result: unknown): void {
   try {
-    send({ type: "rpc_response", id: call.id, result });
-    call.over = true;
+    send({ type: work.reply, id: work.call.id, result });
+    work.call.over = true;
   } catch (error) {
-    const message = `the result of ${method} cannot be sent: ${messageOf(error)}`;
-    fail(call, { message, code: "invalid_result", category: "Poison" });
+    const message = `the result of ${work.method} cannot be sent: ${messageOf(error)}`;
+    fail(work, { message, code: "invalid_result", category: "Poison" });
   }
 }
 
-function fail(call: Call, error: WireError): void {
+function fail({ call, reply }: Work, error: WireError): void {
   call.over = true;
-  send({ type: "rpc_response", id: call.id, error });
+  send({ type: reply, id: call.id, error });
 }
 
 async function drain(): Promise<void> {

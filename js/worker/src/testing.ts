@@ -46,7 +46,10 @@ function recording(): Recording {
 
 function capture(given?: Handlers | Record<string, RpcHandler> | null): void {
   if (captured) throw new Error("serve() called twice");
-  captured = given && ("rpc" in given || "onStart" in given) ? (given as Handlers) : { rpc: (given ?? {}) as never };
+  captured =
+    given && ("rpc" in given || "onStart" in given || "onJob" in given)
+      ? (given as Handlers)
+      : { rpc: (given ?? {}) as never };
 }
 
 async function testIntegration(folder = "."): Promise<TestIntegration> {
@@ -56,8 +59,24 @@ async function testIntegration(folder = "."): Promise<TestIntegration> {
   const logs: TestIntegration["logs"] = [];
   const events: TestIntegration["events"] = [];
 
-  async function rpc(method: string, params: Json, options: TestOptions = {}): Promise<Json> {
-    const handler = handlers.rpc?.[method];
+  function rpc(method: string, params: Json, options: TestOptions = {}): Promise<Json> {
+    return run(method, handlers.rpc?.[method], params, options);
+  }
+
+  function job(payload: Json, options: TestOptions = {}): Promise<Json> {
+    const onJob = handlers.onJob?.bind(handlers);
+    const first = { id: "1", attempt: 1 };
+    const handler =
+      onJob && ((...[given, caller, ctx]: Parameters<RpcHandler>) => onJob(given, caller, { ...ctx, job: first }));
+    return run("onJob", handler, payload, options);
+  }
+
+  async function run(
+    method: string,
+    handler: RpcHandler | undefined,
+    params: Json,
+    options: TestOptions,
+  ): Promise<Json> {
     if (!handler) throw new PlatformActionError(`unknown method: ${method}`, { code: "unknown_method" });
     output = { logs, events };
     const tape = recording();
@@ -96,6 +115,7 @@ async function testIntegration(folder = "."): Promise<TestIntegration> {
     events,
     call: (action, input = {}, options = {}) => rpc("__integration", { ...fields(options), action, input }, options),
     rpc,
+    job,
     webhook: (name, request, options = {}) => {
       const once = { deliveryId: crypto.randomUUID(), attempt: 1 };
       const params = { ...fields(options), ...delivery(request), ...once, name };

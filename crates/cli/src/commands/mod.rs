@@ -6,9 +6,11 @@ mod audit;
 mod call;
 mod completions;
 mod config;
+mod crons;
 pub mod deploy;
 mod dev;
 mod init;
+mod jobs;
 mod login;
 mod logs;
 mod namespaces;
@@ -89,6 +91,10 @@ pub enum Command {
     Logs(logs::Arguments),
     /// List runs, or show one
     Runs(runs::Arguments),
+    /// Enqueue jobs of an app, and see what became of them
+    Jobs(jobs::Arguments),
+    /// List, make and fire what apps do by the clock
+    Crons(crons::Arguments),
     /// List or remove apps and integrations
     Apps(apps::Arguments),
     /// List the versions of an app that were deployed
@@ -137,6 +143,8 @@ impl Command {
             Self::Rpc(arguments) => rpc::run(context, &arguments).await,
             Self::Logs(arguments) => logs::run(context, &arguments).await,
             Self::Runs(arguments) => runs::run(context, &arguments).await,
+            Self::Jobs(arguments) => jobs::run(context, &arguments).await,
+            Self::Crons(arguments) => crons::run(context, &arguments).await,
             Self::Apps(arguments) => apps::run(context, arguments).await,
             Self::Versions(arguments) => versions::list(context, &arguments).await,
             Self::Rollback(arguments) => versions::rollback(context, &arguments).await,

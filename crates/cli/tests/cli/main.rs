@@ -9,6 +9,7 @@ mod dev;
 mod fake;
 mod identity;
 mod init;
+mod jobs;
 mod listing;
 mod login;
 mod machine;

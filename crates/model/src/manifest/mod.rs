@@ -214,9 +214,50 @@ pub struct Reference {
     pub entity: String,
 }
 
+/// Something that is done again and again, by the clock.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Cron {
     pub name: String,
+    pub schedule: String,
+    /// A name of the IANA database; UTC when absent.
+    pub timezone: Option<String>,
+    /// Part of the payload, under this name.
+    pub method: Option<String>,
+    pub payload: Option<Value>,
+    #[serde(default)]
+    pub overlap_policy: OverlapPolicy,
+}
+
+impl Cron {
+    /// The payload of its jobs.
+    pub fn merged_payload(&self) -> serde_json::Map<String, Value> {
+        let mut payload = self.payload.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+        if let Some(method) = &self.method {
+            payload.insert("method".to_owned(), Value::String(method.clone()));
+        }
+        payload
+    }
+}
+
+/// What a tick does while a job of an earlier one is not done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OverlapPolicy {
+    /// Nothing.
+    #[default]
+    Skip,
+    /// The same as ever.
+    Queue,
+}
+
+impl OverlapPolicy {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::Queue => "queue",
+        }
+    }
 }
 
 impl Manifest {

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Action, AppKind, Content, Entity};
-use crate::{Fault, schema::Schema};
+use super::{Action, AppKind, Content, Cron, Entity};
+use crate::{Fault, schedule::Schedule, schema::Schema};
 
 /// App ids that would collide with the platform's or the database's own names.
 const RESERVED: [&str; 8] = ["core", "public", "information_schema", "weft", "pgmq", "cron", "default", "catalog"];
@@ -25,6 +25,9 @@ pub fn faults(content: &Content) -> Vec<Fault> {
     unique(&mut faults, "webhooks", "name", content.webhooks.iter().map(|webhook| webhook.name.as_str()));
     unique(&mut faults, "crons", "name", content.crons.iter().map(|cron| cron.name.as_str()));
     unique(&mut faults, "dataContract", "entityName", content.data_contract.iter().map(|entity| entity.entity_name.as_str()));
+    for (index, cron) in content.crons.iter().enumerate() {
+        cron_faults(&mut faults, index, cron);
+    }
     if let Some(schema) = &content.config_schema {
         usable(&mut faults, "$.configSchema", schema);
     }
@@ -60,6 +63,15 @@ fn action_faults(faults: &mut Vec<Fault>, index: usize, action: &Action) {
         if let Some(schema) = schema {
             usable(faults, &format!("$.actions[{index}].{key}"), schema);
         }
+    }
+}
+
+fn cron_faults(faults: &mut Vec<Fault>, index: usize, cron: &Cron) {
+    if let Err(error) = Schedule::parse(&cron.schedule, cron.timezone.as_deref()) {
+        faults.push(Fault::new(format!("$.crons[{index}].{}", error.key()), error.to_string()));
+    }
+    if cron.payload.as_ref().is_some_and(|payload| !payload.is_object()) {
+        faults.push(Fault::new(format!("$.crons[{index}].payload"), "must be an object: the job gets more members in it"));
     }
 }
 
@@ -168,6 +180,27 @@ mod tests {
         assert!(keeps(json!({})) && keeps(json!({ "type": "agent" })));
         assert!(!keeps(json!({ "type": "integration" })) && !keeps(json!({ "keepRunning": false })));
         assert!(keeps(json!({ "type": "integration", "keepRunning": true })));
+    }
+
+    #[test]
+    fn crons_need_a_schedule_that_comes_a_known_zone_and_an_object() {
+        let cron = |more: serde_json::Value| {
+            let mut cron = json!({ "name": "sync", "schedule": "0 9 * * *" });
+            cron.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+            Manifest::parse(json!({ "appId": "x", "name": "X", "crons": [cron] }))
+        };
+        let good = cron(json!({ "timezone": "Europe/Berlin", "method": "sync", "payload": { "n": 1 } })).expect("no faults");
+        let payload = good.content.crons.first().map(super::Cron::merged_payload);
+        assert_eq!(payload.map(serde_json::Value::Object), Some(json!({ "n": 1, "method": "sync" })));
+        for (more, key) in [
+            (json!({ "schedule": "0 0 31 2 *" }), "schedule"),
+            (json!({ "schedule": "99 * * * *" }), "schedule"),
+            (json!({ "timezone": "Mars/Olympus" }), "timezone"),
+            (json!({ "payload": [1] }), "payload"),
+        ] {
+            let faults = cron(more).expect_err("a fault");
+            assert_eq!(faults.iter().map(|fault| fault.path.clone()).collect::<Vec<_>>(), [format!("$.crons[0].{key}")]);
+        }
     }
 
     #[test]

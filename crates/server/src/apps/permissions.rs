@@ -10,7 +10,9 @@ pub fn permissions(manifest: &Manifest) -> Vec<(String, String)> {
         (format!("app:{app}:invoke"), format!("Call the backend of {name}")),
         (format!("app:{app}:webhook.read"), format!("See the webhook URLs of {name}")),
     ];
-    for right in ["read", "write", "trigger"] {
+    keys.push((format!("app:{app}:job.read"), format!("See everybody's jobs of {name}")));
+    keys.push((format!("app:{app}:job.manage"), format!("Cancel everybody's jobs of {name} and try them again")));
+    for right in ["read", "write", "trigger", "manage_others"] {
         keys.push((format!("app:{app}:cron.{right}"), format!("Crons of {name}: {right}")));
     }
     for entity in &content.data_contract {

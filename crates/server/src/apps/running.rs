@@ -35,6 +35,7 @@ impl Apps {
         to_run(app)?;
         let call = |request: &CallRequest| Call {
             method: request.method.clone(),
+            job: request.job,
             params: request.params.clone(),
             caller: request.caller.clone(),
             context: Arc::new(request.context.clone()),

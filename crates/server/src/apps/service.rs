@@ -11,7 +11,7 @@ use weft_model::{
     manifest::{self, AppKind, Effect},
     schema::LazySchema,
 };
-use weft_workers::{CallError, Host, StartError};
+use weft_workers::{CallError, Host, Job, StartError};
 
 use super::{
     archive,
@@ -31,6 +31,7 @@ use crate::{
     },
     host::Accounts,
     identity::roles,
+    jobs,
     secrets::{self, Scope, Vault},
     webhooks,
 };
@@ -119,6 +120,8 @@ pub struct Machine {
 /// One call of a backend's method.
 pub struct CallRequest {
     pub method: String,
+    /// The job that it is an attempt at, if it is one.
+    pub job: Option<Job>,
     pub params: Box<RawValue>,
     pub caller: Option<Box<RawValue>>,
     pub context: CallContext,
@@ -158,7 +161,7 @@ impl Apps {
         self.remembered.clear();
     }
 
-    /// Installs an app, or replaces its manifest: permissions, webhooks and roles follow in the same transaction.
+    /// Installs an app, or replaces its manifest: permissions, crons, webhooks and roles follow in the same transaction.
     pub async fn install(&self, by: &Principal, document: Value) -> Result<AppId, Error> {
         let manifest = Manifest::parse(document).map_err(Error::InvalidManifest)?;
         let content = &manifest.content;
@@ -180,7 +183,7 @@ impl Apps {
         Ok(manifest.content.app_id)
     }
 
-    /// Stores a manifest with what follows from it: permissions and webhooks.
+    /// Stores a manifest with what follows from it: permissions, crons and webhooks.
     pub(super) async fn store_manifest(
         &self,
         connection: &mut PgConnection,
@@ -192,6 +195,7 @@ impl Apps {
             return Err(Error::IdTaken(content.app_id.clone()));
         }
         roles::declare_app(connection, &by.tenant, &content.app_id, &permissions(manifest)).await?;
+        jobs::declare_crons(connection, by, &content.app_id, &content.crons, now).await?;
         Ok(webhooks::declare(connection, &self.vault, (&by.tenant, &content.app_id), &content.webhooks, now).await?)
     }
 
@@ -220,11 +224,13 @@ impl Apps {
         Ok(store::list(&mut *self.pool.acquire().await?, tenant, kind.map(AppKind::as_str), read).await?)
     }
 
-    /// Removes an app with its worker, secrets, permissions, roles, webhooks and files. Removing what is not there is no mistake.
+    /// Removes an app with its worker, secrets, permissions, roles, webhooks, jobs, crons and files. Removing what is not there is no
+    /// mistake.
     /// Nobody is named where a whole tenant goes.
     pub async fn uninstall(&self, tenant: &TenantId, by: Option<&Principal>, id: &AppId) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         webhooks::remove(&mut transaction, &self.vault, (tenant, id)).await?;
+        jobs::remove(&mut transaction, tenant, id).await?;
         if !store::delete(&mut transaction, tenant, id).await? {
             return Ok(());
         }

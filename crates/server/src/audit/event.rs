@@ -128,7 +128,7 @@ impl Event {
     pub fn by(caller: &Principal, action: Action) -> Self {
         let credential = match caller.proof {
             Proof::Credential(id) => Some(id),
-            Proof::Session { .. } => None,
+            Proof::Session { .. } | Proof::Standing => None,
         };
         let actor = Actor { id: caller.id, kind: caller.kind.as_str(), name: caller.email.clone(), credential };
         Self { actor: Some(actor), ..Self::new(&caller.tenant, action) }

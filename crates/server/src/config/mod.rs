@@ -2,6 +2,7 @@
 //!
 //! `default.toml` is the manual. All problems are reported at once, each with the name of the setting it is about.
 
+mod jobs;
 mod packages;
 mod workers;
 
@@ -19,8 +20,9 @@ use url::Url;
 use weft_jail::AddressGuard;
 use weft_model::Secret;
 
-use crate::db;
+use crate::{db, jobs::Limits};
 
+use jobs::JobsFile;
 use packages::{DeploymentsFile, PackagesFile};
 pub use packages::{Packages, Place};
 use workers::WorkersFile;
@@ -101,6 +103,8 @@ struct File {
     #[serde(default)]
     workers: WorkersFile,
     #[serde(default)]
+    jobs: JobsFile,
+    #[serde(default)]
     packages: PackagesFile,
     #[serde(default)]
     deployments: DeploymentsFile,
@@ -155,6 +159,8 @@ pub struct Settings {
     pub runs_kept: Duration,
     pub deliveries_kept: Duration,
     pub workers: Workers,
+    /// Jobs that this node works on at once.
+    pub jobs: Limits,
     pub packages: Packages,
     /// Versions of an app that one can go back to, the one that serves included.
     pub versions_kept: u32,
@@ -207,6 +213,7 @@ impl Settings {
             runs_kept: days(file.history.runs_days, default.history.runs_days),
             deliveries_kept: days(file.history.deliveries_days, default.history.deliveries_days),
             workers,
+            jobs: file.jobs.check(&default.jobs, &mut problems),
             packages: file.packages.check(default.packages, args.package_registry, &mut problems),
             versions_kept: file.deployments.check(&default.deployments, &mut problems),
             max_connections: file.database.max_connections.or(default.database.max_connections).unwrap_or(16).max(2),

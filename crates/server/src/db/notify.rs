@@ -7,11 +7,15 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool, postgres::PgListener};
+use sqlx::{
+    PgConnection, PgPool,
+    postgres::{PgListener, PgNotification},
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use weft_model::AppId;
+use weft_queue::Ready;
 
 const CHANNEL: &str = "weft_changes";
 /// Between two attempts to listen. Others must not take a node for dead that needs no longer than this to return.
@@ -32,6 +36,8 @@ pub enum Change {
     Vault,
     /// The keys that the server signs with.
     SigningKeys,
+    /// Messages became ready in the queue.
+    Ready(Ready),
     /// Unknown: drop everything.
     Everything,
 }
@@ -45,7 +51,8 @@ impl fmt::Display for Change {
             Self::AppSecrets(app) => write!(formatter, "secrets {app}"),
             Self::Vault => formatter.write_str("vault"),
             Self::SigningKeys => formatter.write_str("signing-keys"),
-            Self::Everything => formatter.write_str("everything"),
+            // Said by the queue itself, on its own channel.
+            Self::Ready(_) | Self::Everything => formatter.write_str("everything"),
         }
     }
 }
@@ -102,7 +109,7 @@ pub async fn listen(
 async fn connect(pool: &PgPool, (node, started_at): (Uuid, DateTime<Utc>)) -> sqlx::Result<PgListener> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await?;
+    listener.listen_all([CHANNEL, weft_queue::CHANNEL]).await?;
     let key = sqlx::query_scalar!("select nextval(pg_get_serial_sequence('nodes', 'lock_key')) as \"key!\"")
         .fetch_one(&mut listener)
         .await?;
@@ -126,12 +133,21 @@ async fn receive(listener: &mut PgListener, stop: &CancellationToken, apply: &im
             notification = listener.try_recv() => notification,
         };
         match notification {
-            Ok(Some(notification)) => match notification.payload().parse() {
-                Ok(change) => apply(change),
-                Err(never) => match never {},
-            },
+            Ok(Some(notification)) => apply(heard(&notification)),
             Ok(None) | Err(_) => return,
         }
+    }
+}
+
+/// What a notification says. One that is not understood comes from a newer node.
+fn heard(notification: &PgNotification) -> Change {
+    let payload = notification.payload();
+    if notification.channel() == weft_queue::CHANNEL {
+        return payload.parse().map_or(Change::Everything, Change::Ready);
+    }
+    match payload.parse() {
+        Ok(change) => change,
+        Err(never) => match never {},
     }
 }
 

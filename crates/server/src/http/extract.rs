@@ -79,6 +79,12 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || essence.ends_with("+json")
 }
 
+/// A header as text, when there is one.
+pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    value.to_str().map(Some).map_err(|_| Problem::new(Code::InvalidRequest, format!("{name} must be visible ASCII characters.")))
+}
+
 /// Parses JSON and names the place of the first fault.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // Keeping track of the place costs more than reading, so only who has a fault to name does it.
@@ -203,6 +209,14 @@ rights! {
     RemoveApps = "admin:apps.install",
     DeployApps = "admin:apps.deploy",
     InvokeApp = "app:{app_id}:invoke",
+    /// The list of everybody's jobs.
+    ReadJobs = "app:{app_id}:job.read",
+    /// A job: one's own, or everybody's.
+    SeeJob = "app:{app_id}:invoke" | "app:{app_id}:job.read" | "app:{app_id}:job.manage",
+    ReadCrons = "app:{app_id}:cron.read",
+    WriteCrons = "app:{app_id}:cron.write",
+    TriggerCrons = "app:{app_id}:cron.trigger",
+    ChangeJob = "app:{app_id}:invoke" | "app:{app_id}:job.manage",
     ReadWebhooks = "app:{app_id}:webhook.read",
     ConfigureIntegration = "admin:integrations.configure" | "integration:{integration_id}:manage",
     CallAction = "integration:{integration_id}:{action_id}",

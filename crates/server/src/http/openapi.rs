@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, Problem, ProblemBody};
-use crate::{apps, audit, authority, identity, integrations, namespaces, node::Node, runs, secrets, tenants, webhooks};
+use crate::{apps, audit, authority, identity, integrations, jobs, namespaces, node::Node, runs, secrets, tenants, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -52,6 +52,7 @@ pub fn routes() -> OpenApiRouter<Arc<Node>> {
         .merge(secrets::router())
         .merge(apps::router())
         .merge(integrations::router())
+        .merge(jobs::router())
         .merge(runs::router())
         .merge(webhooks::router())
 }

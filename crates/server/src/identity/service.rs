@@ -105,6 +105,8 @@ pub(super) enum Shown {
     Session(SessionId),
     /// With the scopes that narrow the token.
     Machine(CredentialId, Option<String>),
+    /// Nothing: something that it left acts for it.
+    Standing(TenantId, UserId),
 }
 
 /// What the settings say about passwords.
@@ -178,6 +180,7 @@ impl Identity {
         let (tenant, now) = (&caller.tenant, self.clock.now());
         Ok(match caller.proof {
             Proof::Session { id, .. } => store::find_session_user(&mut connection, tenant, id, now).await?.is_some(),
+            Proof::Standing => store::find_enabled_member(&mut connection, tenant, caller.id).await?.is_some(),
             Proof::Credential(id) => {
                 accounts::store::find_key_user(&mut connection, (tenant, caller.id), id, now).await?.is_some()
             }

@@ -71,6 +71,21 @@ impl Identity {
         Ok(Arc::new(principal))
     }
 
+    /// Somebody for whom a job or a cron acts, with what it may do now. Nobody who is switched off or gone.
+    pub async fn standing(&self, tenant: &TenantId, user: UserId) -> Result<Option<Arc<Principal>>, Error> {
+        let shown = Shown::Standing(tenant.clone(), user);
+        let found = self.principals.get_or_load(&shown, || async {
+            let mut connection = self.pool.acquire().await?;
+            let member = store::find_enabled_member(&mut connection, tenant, user).await?.ok_or(Error::UnknownUser)?;
+            self.principal(&mut connection, tenant, (member.0, &member.1), Proof::Standing).await.map(Arc::new)
+        });
+        match found.await {
+            Ok(principal) => Ok(Some(principal)),
+            Err(Error::UnknownUser) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn live_session(&self, connection: &mut PgConnection, claims: &Claims) -> Result<store::SessionUser, Error> {
         store::find_session_user(connection, &claims.tenant, claims.session, self.clock.now())
             .await?
@@ -212,7 +227,7 @@ impl Identity {
         match by.proof {
             Proof::Session { spans_tenants: true, .. } => {}
             Proof::Session { .. } => return Err(Error::BoundToTenant(tenant.clone())),
-            Proof::Credential(_) => return Err(Error::PeopleOnly),
+            Proof::Credential(_) | Proof::Standing => return Err(Error::PeopleOnly),
         }
         let mut transaction = self.pool.begin().await?;
         let user = store::find_user(&mut transaction, &by.tenant, by.id).await?.ok_or(Error::UnknownUser)?;
@@ -237,7 +252,7 @@ impl Identity {
         let kept = match by.proof {
             Proof::Session { id, spans_tenants: true } => id,
             Proof::Session { .. } => return Err(Error::BoundToTenant(by.tenant.clone())),
-            Proof::Credential(_) => return Err(Error::PeopleOnly),
+            Proof::Credential(_) | Proof::Standing => return Err(Error::PeopleOnly),
         };
         let faults = password::faults(new.expose(), "$.newPassword");
         if !faults.is_empty() {

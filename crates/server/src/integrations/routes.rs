@@ -128,21 +128,16 @@ async fn call_action(
         provider,
         action,
         input: extract::parse::<Box<RawValue>>(&body)?,
-        calling_app: header(&headers, "x-app-id")?
+        calling_app: extract::header(&headers, "x-app-id")?
             .map(str::parse)
             .transpose()
             .map_err(|error| Problem::new(Code::InvalidRequest, format!("x-app-id: {error}")))?,
-        idempotency_key: header(&headers, "idempotency-key")?.map(str::to_owned),
+        idempotency_key: extract::header(&headers, "idempotency-key")?.map(str::to_owned),
         trace: trace::current(),
         parent: None,
         depth: 0,
     };
     Ok(apps::raw_json(runs::invoke(&node, invocation).await?))
-}
-
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    value.to_str().map(Some).map_err(|_| Problem::new(Code::InvalidRequest, format!("{name} must be visible ASCII characters.")))
 }
 
 impl From<Error> for Problem {

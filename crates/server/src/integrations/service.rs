@@ -252,6 +252,7 @@ impl Integrations {
         let params = format!("{{\"config\":{}}}", config.json().get());
         let request = CallRequest {
             method: "__bind".to_owned(),
+            job: None,
             params: RawValue::from_string(params).map_err(|error| Error::Bind(error.to_string()))?,
             caller: None,
             context: CallContext {

@@ -94,7 +94,7 @@ impl Error {
 
 impl Cause {
     /// How the run's record tells it.
-    pub(super) fn failed(&self) -> Failed {
+    pub fn failed(&self) -> Failed {
         let (code, category) = match self {
             Self::Failed(failure) => return failure.as_ref().into(),
             Self::App(apps::Error::Call(error)) => return (&error.clone().into_failure()).into(),

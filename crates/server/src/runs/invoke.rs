@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use weft_model::{AppId, Principal, RunId, manifest::AppKind, run::RunKind};
-use weft_workers::CallError;
+use weft_workers::{CallError, Job};
 
 use super::{
     error::{Cause, Error},
@@ -21,6 +21,9 @@ use crate::{
     http::trace::TraceId,
     node::Node,
 };
+
+/// The handler of jobs.
+const ON_JOB: &str = "onJob";
 
 /// A wish to call an action.
 #[derive(Debug, Clone)]
@@ -55,6 +58,15 @@ pub struct WebhookCall {
     pub record: Record,
     pub method: String,
     pub params: Box<RawValue>,
+    pub timeout: Duration,
+}
+
+/// One attempt at a job.
+pub struct JobCall {
+    pub app: Arc<App>,
+    pub principal: Arc<Principal>,
+    pub job: Job,
+    pub payload: Box<RawValue>,
     pub timeout: Duration,
 }
 
@@ -177,6 +189,7 @@ fn action_request(invocation: &Invocation, record: &Record, action: &Action, con
         raw(&ActionParams { action: &invocation.action, input: &invocation.input, config, user_credentials: None, user_id })?;
     Ok(CallRequest {
         method: "__integration".to_owned(),
+        job: None,
         params,
         caller: Some(caller(&invocation.principal, invocation.calling_app.as_ref())?),
         context: context(Some(&invocation.principal), record, invocation.depth),
@@ -256,6 +269,7 @@ pub async fn call_rpc(node: &Arc<Node>, call: RpcCall) -> Result<Outcome, Error>
         };
         let request = CallRequest {
             method: call.method,
+            job: None,
             params: call.params,
             caller: Some(caller(&call.principal, None)?),
             context: context(Some(&call.principal), &record, 0),
@@ -270,7 +284,40 @@ pub async fn call_rpc(node: &Arc<Node>, call: RpcCall) -> Result<Outcome, Error>
 /// Hands a webhook request to the backend and records how its run ended.
 pub async fn call_webhook(node: &Node, call: WebhookCall) -> Result<Outcome, Error> {
     let context = context(None, &call.record, 0);
-    let request = CallRequest { method: call.method, params: call.params, caller: None, context, timeout: call.timeout };
+    let (method, params) = (call.method, call.params);
+    let request = CallRequest { method, job: None, params, caller: None, context, timeout: call.timeout };
     let result = execute(node, &call.app, None, request).await;
     finish(node, call.record, result).await
+}
+
+/// Hands a job to the backend, as whoever it acts for, and records the attempt.
+pub async fn call_job(node: &Node, call: JobCall) -> Result<Outcome, Error> {
+    let now = node.clock.now();
+    let record = Record {
+        id: RunId::generate(now),
+        tenant: call.app.tenant.clone(),
+        kind: RunKind::Job,
+        provider: call.app.id.clone(),
+        action: ON_JOB.to_owned(),
+        app: None,
+        principal: Some(Arc::clone(&call.principal)),
+        parent: None,
+        trace: TraceId::generate(),
+        started_at: now,
+        begun: Instant::now(),
+        input_bytes: call.payload.get().len(),
+        attempts: call.job.attempt,
+        contacts: Contacts::default(),
+        end: None,
+    };
+    let request = CallRequest {
+        method: ON_JOB.to_owned(),
+        job: Some(call.job),
+        params: call.payload,
+        caller: Some(caller(&call.principal, None)?),
+        context: context(Some(&call.principal), &record, 0),
+        timeout: call.timeout,
+    };
+    let result = execute(node, &call.app, None, request).await;
+    finish(node, record, result).await
 }

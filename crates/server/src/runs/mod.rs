@@ -15,7 +15,7 @@ mod service;
 mod store;
 
 pub use error::{Cause, Error};
-pub use invoke::{Invocation, Outcome, RpcCall, WebhookCall, call_rpc, call_webhook, finish, invoke};
+pub use invoke::{Invocation, JobCall, Outcome, RpcCall, WebhookCall, call_job, call_rpc, call_webhook, finish, invoke};
 pub use record::{Contacts, Record};
 pub use routes::router;
 pub use service::{Company, Runs, insert_starts};

@@ -50,7 +50,8 @@ impl Account {
         server.anonymous().with_token(answer.text("/access_token"))
     }
 
-    async fn scoped(&self, server: &TestServer, scope: &str) -> Answer {
+    /// Asks for a token that carries these scopes only.
+    pub async fn scoped(&self, server: &TestServer, scope: &str) -> Answer {
         let fields = [("client_id", self.id.as_str()), ("client_secret", self.key.as_str()), ("scope", scope)];
         form(server, "/oauth/token", &[&[("grant_type", "client_credentials")], &fields[..]].concat()).await
     }

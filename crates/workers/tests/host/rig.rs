@@ -49,8 +49,11 @@ impl Platform for TestPlatform {
             "call_again" => {
                 let host = self.host.get().and_then(Weak::upgrade).ok_or_else(|| Failure::new("no host"))?;
                 let params = to_raw_value(&params).map_err(bad)?;
-                host.call(&app, Call { method: "echo".to_owned(), params, caller: None, context, timeout: LONG, nested: true })
-                    .await
+                host.call(
+                    &app,
+                    Call { method: "echo".to_owned(), job: None, params, caller: None, context, timeout: LONG, nested: true },
+                )
+                .await
             }
             other => Err(Failure::new(format!("no action {other}")).with_code("no_such_action").into()),
         }
@@ -170,6 +173,7 @@ impl Rig {
         let raw = |value: &Value| to_raw_value(value).map_err(|error| Failure::new(error.to_string()));
         let call = Call {
             method: method.to_owned(),
+            job: None,
             params: raw(&params)?,
             caller: Some(raw(&json!({ "userId": caller, "email": format!("{caller}@example.org") }))?),
             context: Arc::new(Caller(caller.to_owned())),

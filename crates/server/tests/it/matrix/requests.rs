@@ -73,6 +73,7 @@ fn others(world: &World<'_>, route: &str) -> Option<Sample> {
         | "GET /metrics"
         | "GET /.well-known/jwks.json"
         | "GET /.well-known/oauth-authorization-server"
+        | "GET /api/v1/crons"
         | "GET /api/v1/runs"
         | "GET /api/v1/audit/events"
         | "GET /api/v1/audit/export"
@@ -252,6 +253,27 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
         ("POST", "/apps/{app_id}/rollback") => json_body(crm("/rollback"), json!({ "version": 1 })),
         ("GET", "/apps/{app_id}/logs") => plain(crm("/logs")),
         ("POST", "/apps/{app_id}/rpc") => json_body(crm("/rpc"), json!({ "method": "ping", "params": {} })),
+        ("POST", "/apps/{app_id}/jobs") => json_body(crm("/jobs"), json!({})),
+        ("GET", "/apps/{app_id}/jobs") => plain(crm("/jobs")),
+        ("GET", "/apps/{app_id}/jobs/{msg_id}") => plain(crm(&format!("/jobs/{}", world.fresh_job().await))),
+        ("POST", "/apps/{app_id}/jobs/{msg_id}/cancel") => {
+            json_body(crm(&format!("/jobs/{}/cancel", world.fresh_job().await)), json!({}))
+        }
+        ("POST", "/apps/{app_id}/jobs/{msg_id}/retry") => {
+            json_body(crm(&format!("/jobs/{}/retry", world.fresh_job().await)), json!({}))
+        }
+        ("GET", "/apps/{app_id}/crons") => plain(crm("/crons")),
+        ("POST", "/apps/{app_id}/crons") => {
+            json_body(crm("/crons"), json!({ "name": world.name("cron"), "schedule": "0 9 * * *" }))
+        }
+        ("PATCH", "/apps/{app_id}/crons/{cron_id}") => {
+            json_body(crm(&format!("/crons/{}", world.fresh_cron().await)), json!({ "enabled": false }))
+        }
+        ("DELETE", "/apps/{app_id}/crons/{cron_id}") => plain(crm(&format!("/crons/{}", world.fresh_cron().await))),
+        ("GET", "/apps/{app_id}/crons/{cron_id}/runs") => plain(crm(&format!("/crons/{}/runs", world.fresh_cron().await))),
+        ("POST", "/apps/{app_id}/crons/{cron_id}/trigger") => {
+            json_body(crm(&format!("/crons/{}/trigger", world.fresh_cron().await)), json!({}))
+        }
         ("GET", "/apps/{app_id}/webhooks") => plain(crm("/webhooks")),
         ("GET", "/apps/{app_id}/worker/status") => plain(crm("/worker/status")),
         ("POST", "/apps/{app_id}/worker/start") => json_body(crm("/worker/start"), json!({})),

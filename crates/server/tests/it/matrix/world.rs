@@ -58,7 +58,7 @@ impl<'a> World<'a> {
             administrator.post("/api/v1/roles/assign", json!({ "userId": holder, "role": ROLE })).await.expect(200);
         }
         let token = token(server, &account.id, &account.key).await.expect(200).text("/access_token");
-        let backend = "serve({ rpc: { ping: () => 'pong', __webhook: () => 'seen' } })";
+        let backend = "serve({ rpc: { ping: () => 'pong', __webhook: () => 'seen' }, onJob: () => {} })";
         server.deploy(&administrator, &with(app("crm"), json!({ "webhooks": ["news"] })), backend).await;
         let backend = "defineIntegration({ actions: { echo: (input) => input } })";
         server.deploy(&administrator, &integration("echo", &["echo"]), backend).await;
@@ -142,6 +142,19 @@ impl<'a> World<'a> {
         opened.header("location").and_then(|address| address.rsplit('=').next()).expect("a nonce").to_owned()
     }
 
+    /// A cron of the administrator.
+    pub async fn fresh_cron(&self) -> String {
+        let body = json!({ "name": self.name("cron"), "schedule": "0 9 * * *" });
+        self.administrator.post("/api/v1/apps/crm/crons", body).await.expect(201).text("/id")
+    }
+
+    /// A job of the administrator that waits.
+    pub async fn fresh_job(&self) -> i64 {
+        let body = json!({ "delay_seconds": 3600 });
+        let answer = self.administrator.post("/api/v1/apps/crm/jobs", body).await.expect(201);
+        answer.value("/msg_id").as_i64().expect("a number")
+    }
+
     pub async fn fresh_role(&self) -> String {
         let name = self.name("role");
         self.administrator.post("/api/v1/roles", json!({ "name": name })).await.expect(200);
@@ -157,17 +170,21 @@ impl<'a> World<'a> {
 
 /// Keys as the route declares them: with the names of path parameters in place of what they stood for.
 pub fn pattern(path: &str, keys: &str) -> String {
-    let mut keys = keys.to_owned();
-    for (name, value) in [
-        ("{app_id}", "crm"),
-        ("{integration_id}", "echo"),
-        ("{action_id}", "echo"),
-        ("{namespace_id}", "sales"),
-        ("{namespace_id}", "gone"),
-    ] {
-        if path.contains(name) {
-            keys = keys.replacen(&format!(":{value}"), &format!(":{name}"), 1);
+    let filled = |key: &str| {
+        let mut key = key.to_owned();
+        let parameters = [
+            ("{app_id}", "crm"),
+            ("{integration_id}", "echo"),
+            ("{action_id}", "echo"),
+            ("{namespace_id}", "sales"),
+            ("{namespace_id}", "gone"),
+        ];
+        for (name, value) in parameters {
+            if path.contains(name) {
+                key = key.replacen(&format!(":{value}"), &format!(":{name}"), 1);
+            }
         }
-    }
-    keys
+        key
+    };
+    keys.split(" | ").map(filled).collect::<Vec<_>>().join(" | ")
 }

@@ -1,0 +1,167 @@
+//! Sending: many messages in a few statements, those with a key once.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::stream::CHANNEL;
+
+/// A message on its way into the queue.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    pub lane: Arc<str>,
+    /// Higher ones are leased first, by whoever asks for streams in that order.
+    pub priority: i16,
+    /// When it becomes ready; at once when that is not in the future.
+    pub visible_at: DateTime<Utc>,
+    pub tag: Option<String>,
+    pub key: Option<Key>,
+    pub body: String,
+}
+
+/// What makes a message one that is sent once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    pub name: String,
+    /// Of what was sent.
+    pub digest: Vec<u8>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    New(i64),
+    /// Its key was used before, for the same thing: nothing was sent.
+    Again(i64),
+    /// Its key was used before, for something else: nothing was sent.
+    Mismatch(i64),
+}
+
+impl Sent {
+    pub fn id(self) -> i64 {
+        match self {
+            Self::New(id) | Self::Again(id) | Self::Mismatch(id) => id,
+        }
+    }
+}
+
+/// Sends messages and says what became of each, in order. They are there, and announced, when the transaction is committed.
+pub async fn send(connection: &mut PgConnection, now: DateTime<Utc>, messages: &[NewMessage]) -> sqlx::Result<Vec<Sent>> {
+    let count = i64::try_from(messages.len()).unwrap_or(i64::MAX);
+    let ids = sqlx::query_scalar!("select nextval('queue_ids') as \"id!\" from generate_series(1, $1::bigint)", count)
+        .fetch_all(&mut *connection)
+        .await?;
+    let earlier = claim_keys(connection, now, messages, &ids).await?;
+    let mut columns = Columns::default();
+    let mut sent = Vec::with_capacity(messages.len());
+    for (message, id) in messages.iter().zip(ids) {
+        if let Some(other) = earlier.get(&id) {
+            sent.push(*other);
+        } else {
+            columns.push(message, id, now);
+            sent.push(Sent::New(id));
+        }
+    }
+    columns.insert(connection, now).await?;
+    Ok(sent)
+}
+
+/// Takes the keys that are free; what became of the others, by the identifier that their message would have had.
+async fn claim_keys(
+    connection: &mut PgConnection,
+    now: DateTime<Utc>,
+    messages: &[NewMessage],
+    ids: &[i64],
+) -> sqlx::Result<HashMap<i64, Sent>> {
+    let keyed: Vec<_> =
+        messages.iter().zip(ids).filter_map(|(message, id)| message.key.as_ref().map(|key| (message, key, *id))).collect();
+    if keyed.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let lanes: Vec<String> = keyed.iter().map(|(message, _, _)| message.lane.to_string()).collect();
+    let names: Vec<String> = keyed.iter().map(|(_, key, _)| key.name.clone()).collect();
+    let digests: Vec<Vec<u8>> = keyed.iter().map(|(_, key, _)| key.digest.clone()).collect();
+    let wanted: Vec<i64> = keyed.iter().map(|(_, _, id)| *id).collect();
+    let won = sqlx::query_scalar!(
+        "insert into queue_keys (lane, key, digest, id, created_at)
+         select lane, key, digest, id, $5 from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[])
+             with ordinality as given (lane, key, digest, id, number)
+         order by lane, key, number
+         on conflict do nothing returning id",
+        &lanes,
+        &names,
+        &digests,
+        &wanted,
+        now,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let won: HashSet<i64> = won.into_iter().collect();
+    let mut earlier = HashMap::new();
+    for (message, key, id) in keyed.into_iter().filter(|(_, _, id)| !won.contains(id)) {
+        let row = sqlx::query!("select id, digest from queue_keys where lane = $1 and key = $2", &*message.lane, key.name)
+            .fetch_optional(&mut *connection)
+            .await?;
+        // A key that is forgotten between the two statements was a day old: whoever uses it meets nothing.
+        if let Some(row) = row {
+            earlier.insert(id, if row.digest == key.digest { Sent::Again(row.id) } else { Sent::Mismatch(row.id) });
+        }
+    }
+    Ok(earlier)
+}
+
+#[derive(Default)]
+struct Columns {
+    lanes: Vec<String>,
+    ids: Vec<i64>,
+    priorities: Vec<i16>,
+    states: Vec<i16>,
+    times: Vec<DateTime<Utc>>,
+    tags: Vec<Option<String>>,
+    bodies: Vec<String>,
+}
+
+impl Columns {
+    fn push(&mut self, message: &NewMessage, id: i64, now: DateTime<Utc>) {
+        self.lanes.push(message.lane.to_string());
+        self.ids.push(id);
+        self.priorities.push(message.priority);
+        self.states.push(i16::from(message.visible_at > now));
+        self.times.push(message.visible_at);
+        self.tags.push(message.tag.clone());
+        self.bodies.push(message.body.clone());
+    }
+
+    async fn insert(self, connection: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<()> {
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        let Self { lanes, ids, priorities, states, times, tags, bodies } = self;
+        sqlx::query!(
+            "with inserted as (
+                 insert into queue_messages (lane, id, priority, state, position, visible_at, read_count, enqueued_at, tag, body)
+                 select lane, id, priority, state, nextval('queue_positions'), visible_at, 0, $8, tag, body
+                 from unnest($1::text[], $2::bigint[], $3::smallint[], $4::smallint[], $5::timestamptz[], $6::text[], $7::text[])
+                     as given (lane, id, priority, state, visible_at, tag, body)
+                 returning lane, priority, state, position)
+             select pg_notify($9, priority || ' ' || min(position) || ' ' || lane) from inserted where state = 0
+             group by lane, priority",
+            &lanes,
+            &ids,
+            &priorities,
+            &states,
+            &times,
+            tags as _,
+            &bodies,
+            now,
+            CHANNEL,
+        )
+        .fetch_all(connection)
+        .await?;
+        Ok(())
+    }
+}

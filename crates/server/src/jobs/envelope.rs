@@ -1,0 +1,47 @@
+//! What is in a message of the queue: the payload, for whom it is done, and how often it is tried.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use weft_model::{AppId, TenantId, UserId};
+
+/// A job as it lies in the queue.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Envelope {
+    /// As whom it is done.
+    pub user: UserId,
+    /// Who wanted it, when that is somebody else who acts as `user`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<UserId>,
+    /// What it may do at most, when the token that enqueued it could do less than its owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Vec<String>>,
+    pub max_attempts: i32,
+    /// For one attempt, in seconds.
+    pub timeout: u32,
+    pub payload: Box<RawValue>,
+}
+
+/// The lane of an app's jobs.
+pub fn lane(tenant: &TenantId, app: &AppId) -> Arc<str> {
+    format!("{tenant}/{app}").into()
+}
+
+/// The tenant and the app of a lane.
+pub fn owner(lane: &str) -> Option<(TenantId, AppId)> {
+    let (tenant, app) = lane.split_once('/')?;
+    Some((tenant.parse().ok()?, app.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_names_its_tenant_and_its_app() {
+        let (tenant, app): (TenantId, AppId) = ("acme".parse().expect("a name"), "crm".parse().expect("a name"));
+        assert_eq!(owner(&lane(&tenant, &app)), Some((tenant, app)));
+        assert_eq!(owner("something else"), None);
+    }
+}
