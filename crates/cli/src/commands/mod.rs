@@ -6,12 +6,14 @@ mod audit;
 mod call;
 mod completions;
 mod config;
+mod data;
 pub mod deploy;
 mod dev;
 mod init;
 mod login;
 mod logs;
 mod namespaces;
+mod plan;
 mod requirements;
 mod roles;
 mod rpc;
@@ -89,6 +91,8 @@ pub enum Command {
     Logs(logs::Arguments),
     /// List runs, or show one
     Runs(runs::Arguments),
+    /// List, create, import and export the records of an app
+    Data(data::Arguments),
     /// List or remove apps and integrations
     Apps(apps::Arguments),
     /// List the versions of an app that were deployed
@@ -137,6 +141,7 @@ impl Command {
             Self::Rpc(arguments) => rpc::run(context, &arguments).await,
             Self::Logs(arguments) => logs::run(context, &arguments).await,
             Self::Runs(arguments) => runs::run(context, &arguments).await,
+            Self::Data(arguments) => data::run(context, arguments).await,
             Self::Apps(arguments) => apps::run(context, arguments).await,
             Self::Versions(arguments) => versions::list(context, &arguments).await,
             Self::Rollback(arguments) => versions::rollback(context, &arguments).await,

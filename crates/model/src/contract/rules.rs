@@ -12,6 +12,7 @@ const LONGEST_NAME: usize = 63;
 pub fn faults(contract: &[Entity]) -> Vec<Fault> {
     let mut faults = Vec::new();
     unique(&mut faults, "$.dataContract", "entityName", contract.iter().map(|entity| entity.entity_name.as_str()));
+    shared_names(&mut faults, contract);
     for (index, entity) in contract.iter().enumerate() {
         let mut rules = Rules { faults: &mut faults, path: format!("$.dataContract[{index}]"), entity, contract };
         rules.check();
@@ -24,6 +25,21 @@ fn unique<'a>(faults: &mut Vec<Fault>, list: &str, key: &str, names: impl Iterat
     for (index, name) in names.enumerate() {
         if !seen.insert(name) {
             faults.push(Fault::new(format!("{list}[{index}].{key}"), format!("'{name}' is declared twice")));
+        }
+    }
+}
+
+/// Indexes share one space of names with tables, across all entities.
+fn shared_names(faults: &mut Vec<Fault>, contract: &[Entity]) {
+    let mut seen: HashSet<&str> = contract.iter().map(|entity| entity.entity_name.as_str()).collect();
+    for (number, entity) in contract.iter().enumerate() {
+        for (position, index) in entity.indexes.iter().enumerate() {
+            if let Some(name) = &index.name
+                && !seen.insert(name)
+            {
+                let path = format!("$.dataContract[{number}].indexes[{position}].name");
+                faults.push(Fault::new(path, format!("'{name}' is the name of another index or of an entity")));
+            }
         }
     }
 }
@@ -49,8 +65,8 @@ impl Rules<'_> {
         {
             self.fault("identityKey", format!("'{key}' is no field of this entity"));
         }
-        if entity.renamed_from.as_ref().is_some_and(|old| *old == entity.entity_name) {
-            self.fault("renamedFrom", "is the name that the entity has now");
+        if entity.renamed_from.as_ref().is_some_and(|old| self.contract.iter().any(|other| other.entity_name == *old)) {
+            self.fault("renamedFrom", "names an entity that there is still");
         }
         for (position, field) in entity.fields.iter().enumerate() {
             self.check_field(position, field);
@@ -120,8 +136,6 @@ impl Rules<'_> {
 
     fn check_indexes(&mut self) {
         let entity = self.entity;
-        let (list, names) = (format!("{}.indexes", self.path), entity.indexes.iter().filter_map(|index| index.name.as_deref()));
-        unique(self.faults, &list, "name", names);
         for (position, index) in entity.indexes.iter().enumerate() {
             for (place, message) in index_faults(entity, index) {
                 self.fault(&format!("indexes[{position}].{place}"), message);
@@ -134,6 +148,10 @@ impl Rules<'_> {
         let list = format!("{}.checks", self.path);
         unique(self.faults, &list, "name", entity.checks.iter().filter_map(|check| check.name.as_deref()));
         for (position, check) in entity.checks.iter().enumerate() {
+            let taken = |field: &Field| check.name.as_deref() == Some(&format!("chk_{}_{}", entity.entity_name, field.name));
+            if entity.fields.iter().any(taken) {
+                self.fault(&format!("checks[{position}].name"), "is the name of a check that belongs to a field");
+            }
             if let Err(message) = expression::check(&check.expr, |name| entity.kind(name).is_some()) {
                 self.fault(&format!("checks[{position}].expr"), message);
             }

@@ -26,6 +26,7 @@ use super::{
     store,
 };
 use crate::{
+    data::Consent,
     http::{
         Message, Problems,
         extract::{Authorized, Caller, Json, Path, Query, rights},
@@ -101,6 +102,14 @@ struct ListFilter {
     kind: Option<AppKind>,
 }
 
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct InstallOptions {
+    /// Agree to losing the data that the new data contract drops.
+    #[serde(default, rename = "acceptLoss")]
+    accept_loss: bool,
+}
+
 #[derive(Serialize, ToSchema)]
 struct WorkerStatus {
     app_id: AppId,
@@ -148,15 +157,17 @@ fn summary(app: store::Listed) -> Result<AppSummary, Problem> {
 
 /// Install an app from a manifest
 ///
-/// Installing again replaces the manifest. Every fault is reported at once.
-#[utoipa::path(post, path = "/api/v1/apps", tag = "apps", request_body(content = Object, description = "The manifest"),
+/// Installing again replaces the manifest, and the app's tables follow its data contract. What would lose data is refused and named
+/// unless `acceptLoss` is true. Every fault is reported at once.
+#[utoipa::path(post, path = "/api/v1/apps", tag = "apps", params(InstallOptions), request_body(content = Object, description = "The manifest"),
     responses((status = 200, body = Message), Problems))]
 async fn install(
     State(node): State<Arc<Node>>,
     caller: Authorized<rights::InstallApps>,
+    Query(options): Query<InstallOptions>,
     Json(manifest): Json<Value>,
 ) -> Result<Body<Message>, Problem> {
-    let id = node.apps.install(&caller, manifest).await?;
+    let id = node.apps.install(&caller, manifest, Consent::given(options.accept_loss)).await?;
     node.apply(&crate::db::notify::Change::App(id.clone()));
     node.identity.forget();
     Ok(Message::new(format!("app '{id}' installed")))
@@ -188,7 +199,7 @@ async fn get_app(
 
 /// Uninstall an app
 ///
-/// Removes its worker, secrets, permissions, webhooks and files. Its runs stay. Removing an unknown app succeeds.
+/// Removes its worker, its data with the tables, secrets, permissions, webhooks and files. Its runs and what the audit recorded stay. Removing an unknown app succeeds.
 #[utoipa::path(delete, path = "/api/v1/apps/{app_id}", tag = "apps", params(("app_id" = AppId, Path)),
     responses((status = 200, body = Message), Problems))]
 async fn uninstall(
@@ -341,6 +352,7 @@ impl From<Error> for Problem {
             }
             Error::Call(_) => Self::new(Code::ActionFailed, message),
             Error::Secrets(cause) => cause.into(),
+            Error::Data(cause) => cause.into(),
             Error::Database(cause) => cause.into(),
         }
     }

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     audit::{self, Event},
     clock::Clock,
+    data::{self, Consent},
     db::{
         cache::Cache,
         notify::{self, Change},
@@ -76,6 +77,8 @@ pub enum Error {
     #[error(transparent)]
     Secrets(#[from] secrets::Error),
     #[error(transparent)]
+    Data(#[from] data::Error),
+    #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
 
@@ -88,6 +91,8 @@ pub struct App {
     pub deployment: Option<Deployment>,
     pub worker_enabled: bool,
     pub actions: HashMap<String, Action>,
+    /// The entities that it keeps, by name.
+    pub entities: HashMap<String, weft_data::Entity>,
 }
 
 /// What a call of an action needs.
@@ -158,8 +163,8 @@ impl Apps {
         self.remembered.clear();
     }
 
-    /// Installs an app, or replaces its manifest: permissions, webhooks and roles follow in the same transaction.
-    pub async fn install(&self, by: &Principal, document: Value) -> Result<AppId, Error> {
+    /// Installs an app, or replaces its manifest: tables, permissions, webhooks and roles follow in the same transaction.
+    pub async fn install(&self, by: &Principal, document: Value, consent: Consent) -> Result<AppId, Error> {
         let manifest = Manifest::parse(document).map_err(Error::InvalidManifest)?;
         let content = &manifest.content;
         let now = self.clock.now();
@@ -170,7 +175,7 @@ impl Apps {
             let id = content.app_id.clone();
             return Err(if other.tenant == by.tenant.as_str() { Error::NotYours(id) } else { Error::IdTaken(id) });
         }
-        self.store_manifest(&mut transaction, by, &manifest).await?;
+        self.store_manifest(&mut transaction, by, &manifest, consent).await?;
         roles::assign_app(&mut transaction, by, &content.app_id, now).await?;
         let event =
             Event::by(by, audit::Action::AppInstalled).on("app", &content.app_id).with("version", content.version.clone());
@@ -180,19 +185,51 @@ impl Apps {
         Ok(manifest.content.app_id)
     }
 
-    /// Stores a manifest with what follows from it: permissions and webhooks.
+    /// Stores a manifest with what follows from it: permissions, webhooks and tables.
     pub(super) async fn store_manifest(
         &self,
         connection: &mut PgConnection,
         by: &Principal,
         manifest: &Manifest,
+        consent: Consent,
     ) -> Result<(), Error> {
         let (content, now) = (&manifest.content, self.clock.now());
         if !store::upsert(connection, &by.tenant, (content, &manifest.document), by.id, now).await? {
             return Err(Error::IdTaken(content.app_id.clone()));
         }
         roles::declare_app(connection, &by.tenant, &content.app_id, &permissions(manifest)).await?;
-        Ok(webhooks::declare(connection, &self.vault, (&by.tenant, &content.app_id), &content.webhooks, now).await?)
+        webhooks::declare(connection, &self.vault, (&by.tenant, &content.app_id), &content.webhooks, now).await?;
+        Ok(data::apply(connection, &content.app_id, &content.data_contract, consent).await?)
+    }
+
+    /// What installing a manifest would change in the tables of its app.
+    pub async fn verify(&self, by: &Principal, document: Value) -> Result<weft_data::Plan, Error> {
+        let manifest = Manifest::parse(document).map_err(Error::InvalidManifest)?;
+        let (content, mut connection) = (&manifest.content, self.pool.acquire().await?);
+        if let Some(app) = store::find(&mut connection, &content.app_id).await?
+            && app.tenant != by.tenant.as_str()
+        {
+            return Err(Error::IdTaken(content.app_id.clone()));
+        }
+        Ok(data::plan(&mut connection, &content.app_id, &content.data_contract).await?)
+    }
+
+    /// Makes the tables of apps that were installed by a server that did not make any. What cannot be had is told and left.
+    pub async fn make_missing_tables(&self) -> Result<(), Error> {
+        let mut connection = self.pool.acquire().await?;
+        for (id, document) in store::list_without_tables(&mut connection).await? {
+            let made = async {
+                let manifest = Manifest::parse(document).map_err(Error::InvalidManifest)?;
+                let mut transaction = self.pool.begin().await?;
+                let content = &manifest.content;
+                data::apply(&mut transaction, &content.app_id, &content.data_contract, Consent::Withheld).await?;
+                Ok::<_, Error>(transaction.commit().await?)
+            };
+            if let Err(error) = made.await {
+                tracing::warn!(app.id = id, %error, "the tables of an app cannot be made");
+            }
+        }
+        Ok(())
     }
 
     /// The app of that id, if it belongs to the tenant.
@@ -220,7 +257,7 @@ impl Apps {
         Ok(store::list(&mut *self.pool.acquire().await?, tenant, kind.map(AppKind::as_str), read).await?)
     }
 
-    /// Removes an app with its worker, secrets, permissions, roles, webhooks and files. Removing what is not there is no mistake.
+    /// Removes an app with its worker, tables, secrets, permissions, roles, webhooks and files. Removing what is not there is no mistake.
     /// Nobody is named where a whole tenant goes.
     pub async fn uninstall(&self, tenant: &TenantId, by: Option<&Principal>, id: &AppId) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
@@ -232,6 +269,7 @@ impl Apps {
             self.vault.delete_scope(&mut transaction, tenant, &scope).await?;
         }
         roles::remove_app(&mut transaction, tenant, id).await?;
+        data::remove(&mut transaction, id).await?;
         if let Some(by) = by {
             let event = Event::by(by, audit::Action::AppUninstalled).on("app", id);
             audit::record(&mut transaction, &event, self.clock.now()).await?;
@@ -291,7 +329,10 @@ pub(super) fn compile(id: &AppId, stored: store::StoredApp) -> Result<App, Error
     let actions = manifest.content.actions.iter().map(|action| (action.id.clone(), compile_action(id, action))).collect();
     let tenant = TenantId::try_from(stored.tenant).map_err(|error| sqlx::Error::Decode(error.into()))?;
     let (deployment, worker_enabled) = (stored.deployment, stored.worker_enabled);
-    Ok(App { id: id.clone(), tenant, manifest, deployment, worker_enabled, actions })
+    let entities = manifest.content.data_contract.iter();
+    let entities = entities.map(|entity| (entity.entity_name.clone(), weft_data::Entity::new(id.as_str(), entity.clone())));
+    let entities = entities.collect();
+    Ok(App { id: id.clone(), tenant, manifest, deployment, worker_enabled, actions, entities })
 }
 
 fn compile_action(app: &AppId, action: &manifest::Action) -> Action {

@@ -126,6 +126,7 @@ struct TelemetryFile {
 struct HistoryFile {
     runs_days: Option<u32>,
     deliveries_days: Option<u32>,
+    records_days: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -154,6 +155,7 @@ pub struct Settings {
     pub otlp_endpoint: Option<Url>,
     pub runs_kept: Duration,
     pub deliveries_kept: Duration,
+    pub records_kept: Duration,
     pub workers: Workers,
     pub packages: Packages,
     /// Versions of an app that one can go back to, the one that serves included.
@@ -206,6 +208,7 @@ impl Settings {
                 .and_then(|url| problems.http_url("telemetry.otlp_endpoint", &url)),
             runs_kept: days(file.history.runs_days, default.history.runs_days),
             deliveries_kept: days(file.history.deliveries_days, default.history.deliveries_days),
+            records_kept: days(file.history.records_days, default.history.records_days),
             workers,
             packages: file.packages.check(default.packages, args.package_registry, &mut problems),
             versions_kept: file.deployments.check(&default.deployments, &mut problems),

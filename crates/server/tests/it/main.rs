@@ -7,6 +7,7 @@ mod auth;
 mod canary;
 mod clock;
 mod confinement;
+mod data;
 mod deploy;
 mod explain;
 mod fixtures;
