@@ -106,8 +106,8 @@ async fn import(client: &Client, url: reqwest::Url, path: &std::path::Path) -> R
     // Read again when the request is repeated with a fresh token.
     client
         .fetch(|http| {
-            let file = std::fs::File::open(path)
-                .map_err(|error| CliError::usage(format!("cannot read {}: {error}", path.display())))?;
+            let file =
+                std::fs::File::open(path).map_err(|error| CliError::usage(format!("cannot read {}: {error}", path.display())))?;
             let lines = tokio_util::io::ReaderStream::new(tokio::fs::File::from_std(file));
             Ok(http.post(url.clone()).header("content-type", "application/x-ndjson").body(Body::wrap_stream(lines)))
         })

@@ -131,9 +131,7 @@ fn with_data() -> Value {
 }
 
 fn planned(loss: &Value) -> Value {
-    let change = |kind: &str, column: &str, loss: &Value| {
-        json!({ "entity": "notes", "change_type": kind, "column": column, "detail": null, "loss": loss })
-    };
+    let change = |kind: &str, column: &str, loss: &Value| json!({ "entity": "notes", "change_type": kind, "column": column, "detail": null, "loss": loss });
     json!({ "compliant": false, "changes": [change("add_column", "title", &json!(null)), change("drop_column", "body", loss)], "obstacles": [] })
 }
 

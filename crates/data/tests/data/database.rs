@@ -12,7 +12,10 @@ use sqlx::{
 use tempfile::TempDir;
 use uuid::Uuid;
 use weft_data::{Catalogue, Plan, Sql, catalogue};
-use weft_model::{Manifest, contract::{Cell, Entity, Kind}};
+use weft_model::{
+    Manifest,
+    contract::{Cell, Entity, Kind},
+};
 use weft_postgres::{Binaries, Cluster, Settings};
 
 const MIGRATION: &str = include_str!("../../../../migrations/0050_data.sql");

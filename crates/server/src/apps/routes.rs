@@ -110,6 +110,22 @@ struct InstallOptions {
     accept_loss: bool,
 }
 
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct UninstallOptions {
+    /// Only say what would be removed.
+    #[serde(default, rename = "dryRun")]
+    dry_run: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Uninstalled {
+    message: String,
+    /// What would be removed, when that was the question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removes: Option<Vec<String>>,
+}
+
 #[derive(Serialize, ToSchema)]
 struct WorkerStatus {
     app_id: AppId,
@@ -199,18 +215,24 @@ async fn get_app(
 
 /// Uninstall an app
 ///
-/// Removes its worker, its data with the tables, secrets, permissions, webhooks and files. Its runs and what the audit recorded stay. Removing an unknown app succeeds.
-#[utoipa::path(delete, path = "/api/v1/apps/{app_id}", tag = "apps", params(("app_id" = AppId, Path)),
-    responses((status = 200, body = Message), Problems))]
+/// Removes its worker, its data with the tables, secrets, permissions, webhooks and files. Its runs and what the audit recorded stay.
+/// With `dryRun` nothing is removed, and the answer names all that would be. Removing an unknown app succeeds.
+#[utoipa::path(delete, path = "/api/v1/apps/{app_id}", tag = "apps", params(("app_id" = AppId, Path), UninstallOptions),
+    responses((status = 200, body = Uninstalled), Problems))]
 async fn uninstall(
     State(node): State<Arc<Node>>,
     caller: Authorized<rights::RemoveApps>,
     Path(id): Path<AppId>,
-) -> Result<Body<Message>, Problem> {
+    Query(options): Query<UninstallOptions>,
+) -> Result<Body<Uninstalled>, Problem> {
+    if options.dry_run {
+        let removes = Some(node.apps.removal(&caller.tenant, &id).await?);
+        return Ok(Body(Uninstalled { message: format!("app '{id}' would be uninstalled"), removes }));
+    }
     node.apps.uninstall(&caller.tenant, Some(caller.principal()), &id).await?;
     node.apply(&crate::db::notify::Change::App(id.clone()));
     node.identity.forget();
-    Ok(Message::new(format!("app '{id}' uninstalled")))
+    Ok(Body(Uninstalled { message: format!("app '{id}' uninstalled"), removes: None }))
 }
 
 /// Start the worker of an app

@@ -257,6 +257,28 @@ impl Apps {
         Ok(store::list(&mut *self.pool.acquire().await?, tenant, kind.map(AppKind::as_str), read).await?)
     }
 
+    /// What uninstalling an app would remove, in words; nothing when there is no such app.
+    pub async fn removal(&self, tenant: &TenantId, id: &AppId) -> Result<Vec<String>, Error> {
+        let app = match self.get(tenant, id).await {
+            Ok(app) => app,
+            Err(Error::Unknown(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let tables = data::tables(&mut *self.pool.acquire().await?, id).await?;
+        let table = |(name, filled): (String, bool)| {
+            if filled { format!("the table '{name}' with its records") } else { format!("the table '{name}', which is empty") }
+        };
+        let mut parts: Vec<_> = tables.into_iter().map(table).collect();
+        if app.deployment.is_some() {
+            parts.push("the backend, its process, files and earlier versions".to_owned());
+        }
+        let webhooks = app.manifest.content.webhooks.iter();
+        parts.extend(webhooks.map(|webhook| format!("the address of the webhook '{}'", webhook.name)));
+        parts.push("its secrets and configuration".to_owned());
+        parts.push("its permission keys and roles".to_owned());
+        Ok(parts)
+    }
+
     /// Removes an app with its worker, tables, secrets, permissions, roles, webhooks and files. Removing what is not there is no mistake.
     /// Nobody is named where a whole tenant goes.
     pub async fn uninstall(&self, tenant: &TenantId, by: Option<&Principal>, id: &AppId) -> Result<(), Error> {

@@ -17,7 +17,7 @@ use crate::node::Node;
 
 pub use audit::tidy;
 pub use error::Error;
-pub use schema::{Consent, admissible, apply, plan, remove};
+pub use schema::{Consent, admissible, apply, plan, remove, tables};
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
     OpenApiRouter::new().merge(records::router()).merge(schema::router()).merge(audit::router())

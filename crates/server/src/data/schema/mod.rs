@@ -4,4 +4,4 @@ mod routes;
 mod service;
 
 pub use routes::router;
-pub use service::{Consent, admissible, apply, plan, remove};
+pub use service::{Consent, admissible, apply, plan, remove, tables};

@@ -73,6 +73,15 @@ fn impossible(error: sqlx::Error) -> Error {
     Error::Impossible(vec![Fault::new(place, cause.message())])
 }
 
+/// The tables of an app, each with whether it has records.
+pub async fn tables(connection: &mut PgConnection, app: &AppId) -> Result<Vec<(String, bool)>, Error> {
+    let catalogue = store::find_catalogue(connection, app).await?;
+    if catalogue.is_foreign() {
+        return Ok(Vec::new());
+    }
+    Ok(catalogue.tables.into_iter().map(|(name, table)| (name, table.filled)).collect())
+}
+
 /// Removes the tables of an app with all that is in them.
 pub async fn remove(connection: &mut PgConnection, app: &AppId) -> Result<(), Error> {
     store::lock_schema(connection, app).await?;

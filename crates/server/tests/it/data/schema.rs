@@ -163,6 +163,9 @@ async fn an_app_from_before_there_were_tables_gets_them_at_the_next_start() {
 async fn uninstalling_takes_the_data_along_and_installing_again_begins_anew() {
     let (server, api) = start().await;
     contact(&api, json!({})).await;
+    let removes = api.delete("/api/v1/apps/crm?dryRun=true").await.expect(200).value("/removes");
+    assert_eq!(removes[0], json!("the table 'companies', which is empty"));
+    assert_eq!(removes[1], json!("the table 'contacts' with its records"));
     api.delete("/api/v1/apps/crm").await.expect(200);
     assert_eq!(server.database.count("pg_namespace where nspname = 'crm'").await, 0);
     api.post("/api/v1/apps", crm(contract())).await.expect(200);
