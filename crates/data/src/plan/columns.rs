@@ -18,7 +18,8 @@ use crate::{
 pub fn definition(field: &Field) -> String {
     let mut text = format!("{} {}", ident(&field.name), type_name(field.kind));
     if let (Some(default), _) = default_of(field) {
-        text.push_str(&format!(" default {default}"));
+        text.push_str(" default ");
+        text.push_str(&default);
     }
     if field.required {
         text.push_str(" not null");
@@ -72,17 +73,9 @@ impl Work<'_> {
         let step = |change| Step::new(Phase::Columns, change, (&entity.entity_name, &field.name));
         let alter = |what: &str| format!("alter table {table} alter column {name} {what}");
         let (default, mark) = default_of(field);
-        let wanted = type_name(field.kind);
-        let retyped = column.kind != wanted;
+        let retyped = column.kind != type_name(field.kind);
         if retyped {
-            let (mut using, lossless) = conversion(kind_of(&column.kind), field.kind, &name);
-            if let (true, Some(default)) = (field.required, &default) {
-                using = format!("coalesce({using}, {default})");
-            }
-            let loss =
-                (filled && !lossless).then(|| format!("values of '{}' that are no {wanted}: they become empty", field.name));
-            let retype = step(Change::AlterType).detail(format!("{} → {wanted}", column.kind)).losing(loss);
-            self.push(retype.sql(alter("drop default")).sql(alter(&format!("type {wanted} using {using}"))));
+            self.push(retype(step(Change::AlterType), &alter, field, (column, filled)));
         }
         if column.mark.as_deref() != Some(&mark) {
             let changed = match &default {
@@ -94,14 +87,25 @@ impl Work<'_> {
             self.push(changed.hidden(is_detail).sql(comment(self.schema, &entity.entity_name, field)));
         }
         if field.required && !column.required {
+            let fill = default.map(|default| format!("update {table} set {name} = {default} where {name} is null"));
             let mut required = step(Change::SetNotNull);
-            if let Some(default) = &default {
-                required = required.sql(format!("update {table} set {name} = {default} where {name} is null"));
-            }
+            required.sql.extend(fill);
             self.push(required.sql(alter("set not null")));
         } else if !field.required && column.required {
             // Before values are converted: some may become empty.
             self.push_first(step(Change::DropNotNull).sql(alter("drop not null")));
         }
     }
+}
+
+/// Carries the values of a column over to another type, and says which are lost.
+fn retype(step: Step, alter: &impl Fn(&str) -> String, field: &Field, (column, filled): (&Column, bool)) -> Step {
+    let wanted = type_name(field.kind);
+    let (mut using, lossless) = conversion(kind_of(&column.kind), field.kind, &ident(&field.name));
+    if let (true, (Some(default), _)) = (field.required, default_of(field)) {
+        using = format!("coalesce({using}, {default})");
+    }
+    let loss = (filled && !lossless).then(|| format!("values of '{}' that are no {wanted}: they become empty", field.name));
+    let step = step.detail(format!("{} → {wanted}", column.kind)).losing(loss);
+    step.sql(alter("drop default")).sql(alter(&format!("type {wanted} using {using}")))
 }

@@ -96,7 +96,7 @@ impl Collected<'_> {
     /// The types of the columns that a text may mention: with a type, what is built on it has to be built anew.
     fn types(&self, text: &str) -> String {
         let mentioned = self.entity.own_fields().filter(|field| text.contains(field.name.as_str()));
-        mentioned.map(|field| format!(" {}:{}", field.name, type_name(field.kind))).collect()
+        mentioned.flat_map(|field| [" ", &field.name, ":", type_name(field.kind)]).collect()
     }
 
     fn index(&mut self, name: Option<String>, sort: Family, unique: bool, body: &str, detail: Option<String>) {
@@ -130,10 +130,10 @@ impl Collected<'_> {
         let mut body = format!("using {} ({})", index.using.as_str(), columns.join(", "));
         if !index.with.is_empty() {
             let pairs: Vec<_> = index.with.iter().map(|(key, value)| format!("{} = {}", ident(key), literal(value))).collect();
-            body.push_str(&format!(" with ({})", pairs.join(", ")));
+            body = format!("{body} with ({})", pairs.join(", "));
         }
         if let Some(condition) = &index.condition {
-            body.push_str(&format!(" where ({condition})"));
+            body = format!("{body} where ({condition})");
         }
         self.index(index.name.clone(), Family::Index, index.unique, &body, None);
     }
@@ -153,9 +153,10 @@ impl Collected<'_> {
         }
         if let Some(values) = &field.enum_values {
             let values: Vec<_> = values.iter().map(|value| literal(value)).collect();
-            let condition = match field.kind.is_list() {
-                true => format!("{column} <@ array[{}]::text[]", values.join(", ")),
-                false => format!("{column} in ({})", values.join(", ")),
+            let condition = if field.kind.is_list() {
+                format!("{column} <@ array[{}]::text[]", values.join(", "))
+            } else {
+                format!("{column} in ({})", values.join(", "))
             };
             self.check(Some(format!("chk_{entity}_{}", field.name)), &condition);
         }
@@ -177,7 +178,8 @@ fn column(column: &contract::IndexColumn) -> String {
         Source::Unclear => ident("id"),
     };
     if let Some(ops) = &column.ops {
-        text.push_str(&format!(" {}", ident(ops)));
+        text.push(' ');
+        text.push_str(&ident(ops));
     }
     text.push_str(match column.sort {
         Some(Sort::Asc) => " asc",

@@ -33,16 +33,13 @@ pub fn plan(schema: &str, contract: &[Entity], now: &Catalogue) -> Plan {
     }
     for entity in contract {
         let name = &entity.entity_name;
-        match tables.remove(name) {
-            Some(mut table) => {
-                work.rename_columns(entity, &mut table);
-                work.columns(entity, &table);
-                work.objects(entity, Some(&table));
-            }
-            None => {
-                work.create_table(entity);
-                work.objects(entity, None);
-            }
+        if let Some(mut table) = tables.remove(name) {
+            work.rename_columns(entity, &mut table);
+            work.columns(entity, &table);
+            work.objects(entity, Some(&table));
+        } else {
+            work.create_table(entity);
+            work.objects(entity, None);
         }
     }
     for (name, table) in tables {
@@ -137,9 +134,10 @@ impl Work<'_> {
                 Family::Check => Change::DropCheck,
                 Family::Link => Change::DropLink,
             };
-            let sql = match sort.is_index() {
-                true => format!("drop index {}", qualified(self.schema, name)),
-                false => format!("alter table {} drop constraint {}", self.table(entity), ident(name)),
+            let sql = if sort.is_index() {
+                format!("drop index {}", qualified(self.schema, name))
+            } else {
+                format!("alter table {} drop constraint {}", self.table(entity), ident(name))
             };
             let step = Step::new(Phase::DropObjects, change, (&entity.entity_name, name));
             self.push(step.hidden(kept.is_some()).sql(sql));
@@ -162,9 +160,10 @@ impl Work<'_> {
             (Family::Link, false) => (Change::AddLink, Phase::Links),
             (Family::Link, true) => (Change::AlterLink, Phase::Links),
         };
-        let comment = match object.family.is_index() {
-            true => format!("comment on index {} is {}", qualified(self.schema, name), literal(&object.mark)),
-            false => format!("comment on constraint {} on {} is {}", ident(name), self.table(entity), literal(&object.mark)),
+        let comment = if object.family.is_index() {
+            format!("comment on index {} is {}", qualified(self.schema, name), literal(&object.mark))
+        } else {
+            format!("comment on constraint {} on {} is {}", ident(name), self.table(entity), literal(&object.mark))
         };
         let mut step = Step::new(phase, change, (&entity.entity_name, name)).hidden(is_new);
         step.detail.clone_from(&object.detail);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 use weft_data::{
@@ -241,8 +241,12 @@ impl Shapes {
 pub async fn of_kind(node: &Arc<Node>, caller: &Principal, kind: &str) -> Result<Vec<(Arc<App>, String)>, Error> {
     let boxed = |error| Error::App(Box::new(error));
     let mut found = Vec::new();
-    for listed in node.apps.list(&caller.tenant, None).await.map_err(boxed)? {
-        let Ok(id) = listed.id.parse::<AppId>() else { continue };
+    let keeps = |listed: apps::Listed| {
+        let mut entities = listed.manifest.get("dataContract").and_then(Value::as_array).into_iter().flatten();
+        let is_kind = entities.any(|entity| entity.get("identityKind").and_then(Value::as_str) == Some(kind));
+        is_kind.then(|| listed.id.parse::<AppId>().ok()).flatten()
+    };
+    for id in node.apps.list(&caller.tenant, None, keeps).await.map_err(boxed)?.into_iter().flatten() {
         let app = match node.apps.get(&caller.tenant, &id).await {
             Ok(app) => app,
             Err(apps::Error::Unknown(_)) => continue,

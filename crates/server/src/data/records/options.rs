@@ -18,52 +18,54 @@ pub struct Listing {
 /// Reads a query string. Whatever is no option is a field to be equal to a value.
 pub fn listing(entity: &Entity, parameters: &[(String, String)]) -> Result<Listing, Error> {
     let get = |name: &str| parameters.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value.as_str());
-    let mut query = Query { count: false, ..Query::default() };
-    let (mut faults, mut conditions, mut is_bounded) = (Vec::new(), Vec::new(), false);
+    let query = Query { count: false, ..Query::default() };
+    let mut reader = Reader { entity, query, conditions: Vec::new(), is_bounded: false };
+    let mut faults = Vec::new();
     match parse_order(entity, get("sort").map(|by| ("sort", by)), get("order").map(|word| ("order", word))) {
-        Ok(order) => query.order = order,
+        Ok(order) => reader.query.order = order,
         Err(fault) => faults.push(fault),
     }
     for (name, value) in parameters {
-        let read = match name.as_str() {
-            "sort" | "order" => Ok(()),
-            "limit" => number(value).map(|limit| {
-                (query.limit, is_bounded) = (limit.clamp(1, LONGEST_PAGE), true);
-            }),
-            "offset" => number(value).map(|offset| query.offset = offset.max(0)),
-            "linked" => {
-                query.linked = linked(value);
-                Ok(())
-            }
-            name if entity.kind(name).is_some() => match Condition::equals_text(entity, name, value) {
-                Ok(condition) => {
-                    conditions.push(condition);
-                    Ok(())
-                }
-                Err(fault) => Err(fault.message),
-            },
-            "cursor" => match parse_cursor(&query.order, value) {
-                Some(after) => {
-                    (query.after, is_bounded) = (Some(after), true);
-                    Ok(())
-                }
-                None => Err("is none that this list gave out".to_owned()),
-            },
-            "select" => chosen(entity, value, |name| entity.kind(name).is_some()).map(|names| query.select = names),
-            "expand" => chosen(entity, value, |name| is_link(entity, name)).map(|names| query.expand = names),
-            "search" if entity.contract.search.is_empty() => Err(format!("'{}' has no full-text search", entity.name())),
-            "search" => {
-                query.search = Some(value.clone());
-                Ok(())
-            }
-            _ => Err(format!("is no field of '{}' and no option of a list", entity.name())),
-        };
-        if let Err(message) = read {
+        if let Err(message) = reader.parameter(name, value) {
             faults.push(Fault::new(name, message));
         }
     }
+    let Reader { mut query, conditions, is_bounded, .. } = reader;
     query.condition = Condition::All(conditions);
     if faults.is_empty() { Ok(Listing { query, is_bounded }) } else { Err(Error::Invalid(faults)) }
+}
+
+struct Reader<'a> {
+    entity: &'a Entity,
+    query: Query,
+    conditions: Vec<Condition>,
+    is_bounded: bool,
+}
+
+impl Reader<'_> {
+    fn parameter(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let (entity, query) = (self.entity, &mut self.query);
+        match name {
+            "sort" | "order" => {}
+            "limit" => (query.limit, self.is_bounded) = (number(value)?.clamp(1, LONGEST_PAGE), true),
+            "offset" => query.offset = number(value)?.max(0),
+            "linked" => query.linked = linked(value),
+            name if entity.kind(name).is_some() => {
+                let condition = Condition::equals_text(entity, name, value).map_err(|fault| fault.message)?;
+                self.conditions.push(condition);
+            }
+            "cursor" => {
+                let after = parse_cursor(&query.order, value).ok_or("is none that this list gave out")?;
+                (query.after, self.is_bounded) = (Some(after), true);
+            }
+            "select" => query.select = chosen(entity, value, |name| entity.kind(name).is_some())?,
+            "expand" => query.expand = chosen(entity, value, |name| is_link(entity, name))?,
+            "search" if entity.contract.search.is_empty() => return Err(format!("'{}' has no full-text search", entity.name())),
+            "search" => query.search = Some(storable(value)?),
+            _ => return Err(format!("is no field of '{}' and no option of a list", entity.name())),
+        }
+        Ok(())
+    }
 }
 
 /// The same list as lines, in pages as long as there are.
@@ -74,6 +76,11 @@ pub fn lines(mut query: Query) -> Query {
 
 fn number(text: &str) -> Result<i64, String> {
     text.parse().map_err(|_| "must be a whole number".to_owned())
+}
+
+/// A text that the database can take.
+fn storable(text: &str) -> Result<String, String> {
+    if text.contains('\0') { Err("holds the character U+0000".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 fn linked(text: &str) -> Option<Vec<String>> {
