@@ -3,6 +3,7 @@
 //! Nothing here does IO, reads a clock or draws a random number by itself: time comes in as a parameter. Nothing here knows
 //! HTTP, SQL or the file system. Every other crate may import this one; this one imports none of them.
 
+pub mod contract;
 pub mod fault;
 pub mod id;
 pub mod manifest;

@@ -26,6 +26,7 @@ use crate::{
     authority::Authority,
     clock::Clock,
     config::{DEFAULT, Jail, ServeArgs, Settings},
+    data,
     db::{self, embedded::Embedded, notify},
     host::{Accounts, DataDir, Keys, Runtime},
     http::{self, outbound::Outbound},
@@ -99,6 +100,10 @@ impl Server {
         let machine = machine(&data_dir, runtime.bun, (accounts, clock.clone()), &settings)?;
         let shared = || (pool.clone(), clock.clone());
         let apps = Arc::new(Apps::new(shared(), Arc::clone(&vault), machine, workers, background.clone()));
+        apps.make_missing_tables().await?;
+        if let Err(error) = data::tidy(&pool, clock.now(), settings.records_kept).await {
+            tracing::warn!(%error, "cannot make room for the audit of records");
+        }
         let node_id = RunId::generate(clock.now()).as_uuid();
         let company = if database.is_some() { Company::Alone } else { Company::Others };
         let (runs, mut writers) = Runs::start(shared(), node_id, company);
@@ -260,6 +265,9 @@ async fn tidy(node: Arc<Node>) {
         }
         if let Err(error) = node.oidc.tidy().await {
             tracing::warn!(%error, "cannot tidy up logins");
+        }
+        if let Err(error) = data::tidy(&node.pool, node.clock.now(), node.settings.records_kept).await {
+            tracing::warn!(%error, "cannot tidy up the audit of records");
         }
         if let Err(error) = node.tenants.erase().await {
             tracing::warn!(%error, "cannot erase a deleted tenant yet");

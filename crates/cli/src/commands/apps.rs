@@ -1,13 +1,15 @@
 //! `weft apps`: what is installed, and removing it.
 
+use std::io::IsTerminal;
+
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 
 use super::Context;
-use crate::client::decode;
+use crate::client::{Client, decode};
 use crate::error::{CliError, Result};
 use crate::input::{self, Question};
-use crate::output::table;
+use crate::output::{printable, table};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -64,9 +66,26 @@ async fn list(context: &Context) -> Result<()> {
     })
 }
 
+/// Whoever is about to be asked sees first what it is about.
+async fn show_removal(context: &Context, client: &Client, app: &str) -> Result<()> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let mut url = client.api(&["apps", app]);
+    url.query_pairs_mut().append_pair("dryRun", "true");
+    let answer = client.delete(url).await?;
+    let parts = answer.get("removes").and_then(serde_json::Value::as_array).into_iter().flatten();
+    let parts: Vec<_> = parts.filter_map(|part| part.as_str()).map(|part| format!("  - {}", printable(part))).collect();
+    if !parts.is_empty() {
+        context.output.note(&format!("This removes:\n{}", parts.join("\n")));
+    }
+    Ok(())
+}
+
 async fn remove(context: &Context, app: &str, yes: bool) -> Result<()> {
     let client = context.authorized()?;
     if !yes {
+        show_removal(context, &client, app).await?;
         let text = format!("Remove {app} from {} with its data, secrets and files? Type its id to confirm", client.base());
         let instead = "pass --yes to remove without being asked";
         if input::prompt(&Question { text: &text, subject: "the confirmation", instead })? != app {

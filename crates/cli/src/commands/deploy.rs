@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Context;
+use super::plan::{Loss, losing, review};
 use super::requirements::{Requirements, config_command};
 use crate::archive::{BACKEND, Plan};
 use crate::client::{Client, decode};
@@ -31,6 +32,9 @@ pub struct Arguments {
     /// Project folder: the one with manifest.json
     #[arg(default_value = ".")]
     folder: PathBuf,
+    /// Do not ask, even if the app's tables lose data
+    #[arg(long, short)]
+    yes: bool,
 }
 
 /// What was shipped.
@@ -48,10 +52,11 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     let plan = Plan::of(&arguments.folder, &manifest)?;
     let client = context.authorized()?;
     let output = &context.output;
+    let loss = review(context, &client, &manifest, Loss::accepted(arguments.yes)).await?;
     let shipped = if let Some(plan) = &plan {
-        ship(output, &client, &manifest, plan).await?
+        ship(output, &client, &manifest, (plan, loss)).await?
     } else {
-        install(output, &client, &manifest).await?;
+        install(output, &client, &manifest, loss).await?;
         output.note(&format!("There is no {BACKEND} folder: only the manifest was installed."));
         Shipped::default()
     };
@@ -59,14 +64,14 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     report(output, &client, &manifest, &shipped, &after)
 }
 
-async fn install(output: &Output, client: &Client, manifest: &Manifest) -> Result<()> {
+async fn install(output: &Output, client: &Client, manifest: &Manifest, loss: Loss) -> Result<()> {
     let step = Step::begin(output, "install manifest");
-    client.send(Method::POST, client.api(&["apps"]), &manifest.document).await?;
+    client.send(Method::POST, losing(client.api(&["apps"]), loss), &manifest.document).await?;
     step.done(format!("{} {}", manifest.app_id, manifest.version).trim_end());
     Ok(())
 }
 
-async fn ship(output: &Output, client: &Client, manifest: &Manifest, plan: &Plan) -> Result<Shipped> {
+async fn ship(output: &Output, client: &Client, manifest: &Manifest, (plan, loss): (&Plan, Loss)) -> Result<Shipped> {
     let step = Step::begin(output, "pack");
     let archive = Bytes::from(plan.pack()?);
     let bytes = u64::try_from(archive.len()).unwrap_or(u64::MAX);
@@ -79,7 +84,7 @@ async fn ship(output: &Output, client: &Client, manifest: &Manifest, plan: &Plan
     step.done(&format!("{} {noun}, {}", plan.len(), human_bytes(bytes)));
     let manifest_text = manifest.document.to_string();
     let upload = Upload { output: output.clone(), manifest: manifest_text, archive, total: bytes, step: Arc::default() };
-    let url = client.api(&["apps", &manifest.app_id, "deploy"]);
+    let url = losing(client.api(&["apps", &manifest.app_id, "deploy"]), loss);
     let answer = client.fetch(|http| Ok(http.post(url.clone()).multipart(upload.form()?))).await?;
     upload.finish();
     let migrations = answer.get("migrationsApplied").and_then(Value::as_array).cloned().unwrap_or_default();

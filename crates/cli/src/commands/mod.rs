@@ -7,6 +7,7 @@ mod call;
 mod completions;
 mod config;
 mod crons;
+mod data;
 pub mod deploy;
 mod dev;
 mod init;
@@ -14,6 +15,7 @@ mod jobs;
 mod login;
 mod logs;
 mod namespaces;
+mod plan;
 mod requirements;
 mod roles;
 mod rpc;
@@ -95,6 +97,8 @@ pub enum Command {
     Jobs(jobs::Arguments),
     /// List, make and fire what apps do by the clock
     Crons(crons::Arguments),
+    /// List, create, import and export the records of an app
+    Data(data::Arguments),
     /// List or remove apps and integrations
     Apps(apps::Arguments),
     /// List the versions of an app that were deployed
@@ -145,6 +149,7 @@ impl Command {
             Self::Runs(arguments) => runs::run(context, &arguments).await,
             Self::Jobs(arguments) => jobs::run(context, &arguments).await,
             Self::Crons(arguments) => crons::run(context, &arguments).await,
+            Self::Data(arguments) => data::run(context, arguments).await,
             Self::Apps(arguments) => apps::run(context, arguments).await,
             Self::Versions(arguments) => versions::list(context, &arguments).await,
             Self::Rollback(arguments) => versions::rollback(context, &arguments).await,

@@ -32,6 +32,9 @@ pub struct RollbackArguments {
     /// Number of a version, see `weft versions`; the one before the one that serves when absent
     #[arg(value_name = "VERSION")]
     number: Option<u32>,
+    /// Lose the data that the earlier version's data contract does not keep
+    #[arg(long, short)]
+    yes: bool,
 }
 
 #[derive(Deserialize)]
@@ -88,7 +91,10 @@ pub async fn list(context: &Context, arguments: &ListArguments) -> Result<()> {
 pub async fn rollback(context: &Context, arguments: &RollbackArguments) -> Result<()> {
     let client = context.authorized()?;
     let app = &arguments.app;
-    let body = arguments.number.map_or_else(|| json!({}), |number| json!({ "version": number }));
+    let mut body = arguments.number.map_or_else(|| json!({}), |number| json!({ "version": number }));
+    if arguments.yes {
+        body["acceptLoss"] = json!(true);
+    }
     let answer = client.send(Method::POST, client.api(&["apps", app, "rollback"]), &body).await?;
     context.output.show(&answer, || {
         let version = answer.get("version").and_then(Value::as_u64).map_or_else(String::new, |version| version.to_string());

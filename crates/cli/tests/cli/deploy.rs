@@ -125,3 +125,37 @@ async fn deploying_needs_a_login() {
     project(&machine);
     assert_snapshot!(machine.weft(&["deploy", "slack"]).await);
 }
+
+fn with_data() -> Value {
+    json!({ "appId": "slack", "name": "Slack", "version": "1.0.0", "dataContract": [{ "entityName": "notes", "fields": [] }] })
+}
+
+fn planned(loss: &Value) -> Value {
+    let change = |kind: &str, column: &str, loss: &Value| json!({ "entity": "notes", "change_type": kind, "column": column, "detail": null, "loss": loss });
+    json!({ "compliant": false, "changes": [change("add_column", "title", &json!(null)), change("drop_column", "body", loss)], "obstacles": [] })
+}
+
+#[tokio::test]
+async fn what_loses_data_is_shown_and_not_done_without_a_yes() {
+    let fake = server(true).await;
+    fake.ok("POST /api/v1/apps?acceptLoss=true", &json!({ "message": "app 'slack' installed" }));
+    fake.ok("POST /api/v1/apps/schema/verify", &planned(&json!("the values of 'body' in every record of 'notes'")));
+    let machine = Machine::logged_in(&fake);
+    machine.write("slack/manifest.json", &with_data().to_string());
+    assert_snapshot!(machine.weft(&["deploy", "slack"]).await.shown(&fake));
+    assert!(!fake.lines().iter().any(|line| line.starts_with("POST /api/v1/apps?")), "nothing is installed");
+    let agreed = machine.weft(&["deploy", "slack", "--yes"]).await;
+    assert!(agreed.stdout.contains("slack is installed on"), "{agreed}");
+    assert_eq!(fake.request("POST /api/v1/apps?acceptLoss=true").json(), with_data());
+}
+
+#[tokio::test]
+async fn what_loses_nothing_is_shown_and_done() {
+    let fake = server(true).await;
+    fake.ok("POST /api/v1/apps/schema/verify", &planned(&json!(null)));
+    let machine = Machine::logged_in(&fake);
+    machine.write("slack/manifest.json", &with_data().to_string());
+    let outcome = machine.weft(&["deploy", "slack"]).await;
+    assert!(outcome.stderr.contains("add column notes.title"), "{outcome}");
+    assert_eq!(fake.request("POST /api/v1/apps").json(), with_data());
+}

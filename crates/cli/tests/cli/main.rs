@@ -4,6 +4,7 @@ mod archive;
 mod audit;
 mod call;
 mod canary;
+mod data;
 mod deploy;
 mod dev;
 mod fake;

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{AppId, Fault, PermissionKey, schema::Schema};
+use crate::{AppId, Fault, PermissionKey, contract::Entity, schema::Schema};
 
 pub use egress::HostPattern;
 
@@ -190,28 +190,6 @@ impl From<WebhookForm> for Webhook {
         };
         Self { name, method: method.unwrap_or_else(|| "__webhook".to_owned()) }
     }
-}
-
-/// A collection that the app declares.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Entity {
-    pub entity_name: String,
-    pub fields: Vec<Field>,
-    pub identity_key: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub struct Field {
-    pub name: String,
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub references: Option<Reference>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub struct Reference {
-    pub entity: String,
 }
 
 /// Something that is done again and again, by the clock.

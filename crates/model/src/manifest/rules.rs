@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Action, AppKind, Content, Cron, Entity};
-use crate::{Fault, schedule::Schedule, schema::Schema};
+use super::{Action, AppKind, Content, Cron};
+use crate::{Fault, contract, schedule::Schedule, schema::Schema};
 
 /// App ids that would collide with the platform's or the database's own names.
 const RESERVED: [&str; 8] = ["core", "public", "information_schema", "weft", "pgmq", "cron", "default", "catalog"];
@@ -24,7 +24,6 @@ pub fn faults(content: &Content) -> Vec<Fault> {
     unique(&mut faults, "actions", "id", content.actions.iter().map(|action| action.id.as_str()));
     unique(&mut faults, "webhooks", "name", content.webhooks.iter().map(|webhook| webhook.name.as_str()));
     unique(&mut faults, "crons", "name", content.crons.iter().map(|cron| cron.name.as_str()));
-    unique(&mut faults, "dataContract", "entityName", content.data_contract.iter().map(|entity| entity.entity_name.as_str()));
     for (index, cron) in content.crons.iter().enumerate() {
         cron_faults(&mut faults, index, cron);
     }
@@ -34,9 +33,7 @@ pub fn faults(content: &Content) -> Vec<Fault> {
     for (index, action) in content.actions.iter().enumerate() {
         action_faults(&mut faults, index, action);
     }
-    for (index, entity) in content.data_contract.iter().enumerate() {
-        entity_faults(&mut faults, index, entity, &content.data_contract);
-    }
+    faults.extend(contract::faults(&content.data_contract));
     faults
 }
 
@@ -72,32 +69,6 @@ fn cron_faults(faults: &mut Vec<Fault>, index: usize, cron: &Cron) {
     }
     if cron.payload.as_ref().is_some_and(|payload| !payload.is_object()) {
         faults.push(Fault::new(format!("$.crons[{index}].payload"), "must be an object: the job gets more members in it"));
-    }
-}
-
-fn entity_faults(faults: &mut Vec<Fault>, index: usize, entity: &Entity, all: &[Entity]) {
-    let path = format!("$.dataContract[{index}]");
-    let list = format!("dataContract[{index}].fields");
-    unique(faults, &list, "name", entity.fields.iter().map(|field| field.name.as_str()));
-    if let Some(key) = &entity.identity_key
-        && !entity.fields.iter().any(|field| field.name == *key)
-    {
-        faults.push(Fault::new(format!("{path}.identityKey"), format!("'{key}' is no field of this entity")));
-    }
-    for (position, field) in entity.fields.iter().enumerate() {
-        let Some(reference) = &field.references else { continue };
-        let path = format!("{path}.fields[{position}].references");
-        let target = reference.entity.as_str();
-        if field.kind != "entity_link" && field.kind != "uuid" {
-            faults.push(Fault::new(path, "only a field of type \"entity_link\" refers to another entity"));
-        } else if target.contains(':') && target != "core:users" {
-            faults.push(Fault::new(
-                format!("{path}.entity"),
-                "the only entity outside the app that can be referred to is 'core:users'",
-            ));
-        } else if !target.contains(':') && !all.iter().any(|entity| entity.entity_name == target) {
-            faults.push(Fault::new(format!("{path}.entity"), format!("this manifest declares no entity '{target}'")));
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The rights that exist because an app is installed.
 
-use weft_model::{Manifest, manifest::AppKind};
+use weft_model::{Manifest, contract::Access, manifest::AppKind};
 
 /// The permission keys that an app brings along, each with its meaning.
 pub fn permissions(manifest: &Manifest) -> Vec<(String, String)> {
@@ -18,6 +18,10 @@ pub fn permissions(manifest: &Manifest) -> Vec<(String, String)> {
     for entity in &content.data_contract {
         for right in ["create", "read", "update", "delete"] {
             keys.push((format!("app:{app}:{}.{right}", entity.entity_name), format!("{name}: {right} {}", entity.entity_name)));
+        }
+        if entity.access == Access::Owner {
+            let meaning = format!("{name}: see and change {} of everybody", entity.entity_name);
+            keys.push((format!("app:{app}:{}.manage", entity.entity_name), meaning));
         }
     }
     for action in &content.actions {

@@ -26,6 +26,7 @@ use super::{
     store,
 };
 use crate::{
+    data::Consent,
     http::{
         Message, Problems,
         extract::{Authorized, Caller, Json, Path, Query, rights},
@@ -101,6 +102,30 @@ struct ListFilter {
     kind: Option<AppKind>,
 }
 
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct InstallOptions {
+    /// Agree to losing the data that the new data contract drops.
+    #[serde(default, rename = "acceptLoss")]
+    accept_loss: bool,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct UninstallOptions {
+    /// Only say what would be removed.
+    #[serde(default, rename = "dryRun")]
+    dry_run: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Uninstalled {
+    message: String,
+    /// What would be removed, when that was the question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removes: Option<Vec<String>>,
+}
+
 #[derive(Serialize, ToSchema)]
 struct WorkerStatus {
     app_id: AppId,
@@ -148,15 +173,17 @@ fn summary(app: store::Listed) -> Result<AppSummary, Problem> {
 
 /// Install an app from a manifest
 ///
-/// Installing again replaces the manifest. Every fault is reported at once.
-#[utoipa::path(post, path = "/api/v1/apps", tag = "apps", request_body(content = Object, description = "The manifest"),
+/// Installing again replaces the manifest, and the app's tables follow its data contract. What would lose data is refused and named
+/// unless `acceptLoss` is true. Every fault is reported at once.
+#[utoipa::path(post, path = "/api/v1/apps", tag = "apps", params(InstallOptions), request_body(content = Object, description = "The manifest"),
     responses((status = 200, body = Message), Problems))]
 async fn install(
     State(node): State<Arc<Node>>,
     caller: Authorized<rights::InstallApps>,
+    Query(options): Query<InstallOptions>,
     Json(manifest): Json<Value>,
 ) -> Result<Body<Message>, Problem> {
-    let id = node.apps.install(&caller, manifest).await?;
+    let id = node.apps.install(&caller, manifest, Consent::given(options.accept_loss)).await?;
     node.apply(&crate::db::notify::Change::App(id.clone()));
     node.identity.forget();
     Ok(Message::new(format!("app '{id}' installed")))
@@ -188,18 +215,24 @@ async fn get_app(
 
 /// Uninstall an app
 ///
-/// Removes its worker, secrets, permissions, webhooks and files. Its runs stay. Removing an unknown app succeeds.
-#[utoipa::path(delete, path = "/api/v1/apps/{app_id}", tag = "apps", params(("app_id" = AppId, Path)),
-    responses((status = 200, body = Message), Problems))]
+/// Removes its worker, its data with the tables, secrets, permissions, webhooks and files. Its runs and what the audit recorded stay.
+/// With `dryRun` nothing is removed, and the answer names all that would be. Removing an unknown app succeeds.
+#[utoipa::path(delete, path = "/api/v1/apps/{app_id}", tag = "apps", params(("app_id" = AppId, Path), UninstallOptions),
+    responses((status = 200, body = Uninstalled), Problems))]
 async fn uninstall(
     State(node): State<Arc<Node>>,
     caller: Authorized<rights::RemoveApps>,
     Path(id): Path<AppId>,
-) -> Result<Body<Message>, Problem> {
+    Query(options): Query<UninstallOptions>,
+) -> Result<Body<Uninstalled>, Problem> {
+    if options.dry_run {
+        let removes = Some(node.apps.removal(&caller.tenant, &id).await?);
+        return Ok(Body(Uninstalled { message: format!("app '{id}' would be uninstalled"), removes }));
+    }
     node.apps.uninstall(&caller.tenant, Some(caller.principal()), &id).await?;
     node.apply(&crate::db::notify::Change::App(id.clone()));
     node.identity.forget();
-    Ok(Message::new(format!("app '{id}' uninstalled")))
+    Ok(Body(Uninstalled { message: format!("app '{id}' uninstalled"), removes: None }))
 }
 
 /// Start the worker of an app
@@ -341,6 +374,7 @@ impl From<Error> for Problem {
             }
             Error::Call(_) => Self::new(Code::ActionFailed, message),
             Error::Secrets(cause) => cause.into(),
+            Error::Data(cause) => cause.into(),
             Error::Database(cause) => cause.into(),
         }
     }

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     audit::{self, Event},
     clock::Clock,
+    data::{self, Consent},
     db::{
         cache::Cache,
         notify::{self, Change},
@@ -77,6 +78,8 @@ pub enum Error {
     #[error(transparent)]
     Secrets(#[from] secrets::Error),
     #[error(transparent)]
+    Data(#[from] data::Error),
+    #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
 
@@ -89,6 +92,8 @@ pub struct App {
     pub deployment: Option<Deployment>,
     pub worker_enabled: bool,
     pub actions: HashMap<String, Action>,
+    /// The entities that it keeps, by name.
+    pub entities: HashMap<String, weft_data::Entity>,
 }
 
 /// What a call of an action needs.
@@ -161,8 +166,8 @@ impl Apps {
         self.remembered.clear();
     }
 
-    /// Installs an app, or replaces its manifest: permissions, crons, webhooks and roles follow in the same transaction.
-    pub async fn install(&self, by: &Principal, document: Value) -> Result<AppId, Error> {
+    /// Installs an app, or replaces its manifest: tables, permissions, crons, webhooks and roles follow in the same transaction.
+    pub async fn install(&self, by: &Principal, document: Value, consent: Consent) -> Result<AppId, Error> {
         let manifest = Manifest::parse(document).map_err(Error::InvalidManifest)?;
         let content = &manifest.content;
         let now = self.clock.now();
@@ -173,7 +178,7 @@ impl Apps {
             let id = content.app_id.clone();
             return Err(if other.tenant == by.tenant.as_str() { Error::NotYours(id) } else { Error::IdTaken(id) });
         }
-        self.store_manifest(&mut transaction, by, &manifest).await?;
+        self.store_manifest(&mut transaction, by, &manifest, consent).await?;
         roles::assign_app(&mut transaction, by, &content.app_id, now).await?;
         let event =
             Event::by(by, audit::Action::AppInstalled).on("app", &content.app_id).with("version", content.version.clone());
@@ -183,12 +188,13 @@ impl Apps {
         Ok(manifest.content.app_id)
     }
 
-    /// Stores a manifest with what follows from it: permissions, crons and webhooks.
+    /// Stores a manifest with what follows from it: permissions, crons, webhooks and tables.
     pub(super) async fn store_manifest(
         &self,
         connection: &mut PgConnection,
         by: &Principal,
         manifest: &Manifest,
+        consent: Consent,
     ) -> Result<(), Error> {
         let (content, now) = (&manifest.content, self.clock.now());
         if !store::upsert(connection, &by.tenant, (content, &manifest.document), by.id, now).await? {
@@ -196,7 +202,38 @@ impl Apps {
         }
         roles::declare_app(connection, &by.tenant, &content.app_id, &permissions(manifest)).await?;
         jobs::declare_crons(connection, by, &content.app_id, &content.crons, now).await?;
-        Ok(webhooks::declare(connection, &self.vault, (&by.tenant, &content.app_id), &content.webhooks, now).await?)
+        webhooks::declare(connection, &self.vault, (&by.tenant, &content.app_id), &content.webhooks, now).await?;
+        Ok(data::apply(connection, &content.app_id, &content.data_contract, consent).await?)
+    }
+
+    /// What installing a manifest would change in the tables of its app.
+    pub async fn verify(&self, by: &Principal, document: Value) -> Result<weft_data::Plan, Error> {
+        let manifest = Manifest::parse(document).map_err(Error::InvalidManifest)?;
+        let (content, mut connection) = (&manifest.content, self.pool.acquire().await?);
+        if let Some(app) = store::find(&mut connection, &content.app_id).await?
+            && app.tenant != by.tenant.as_str()
+        {
+            return Err(Error::IdTaken(content.app_id.clone()));
+        }
+        Ok(data::plan(&mut connection, &content.app_id, &content.data_contract).await?)
+    }
+
+    /// Makes the tables of apps that were installed by a server that did not make any. What cannot be had is told and left.
+    pub async fn make_missing_tables(&self) -> Result<(), Error> {
+        let mut connection = self.pool.acquire().await?;
+        for (id, document) in store::list_without_tables(&mut connection).await? {
+            let made = async {
+                let manifest = Manifest::parse(document).map_err(Error::InvalidManifest)?;
+                let mut transaction = self.pool.begin().await?;
+                let content = &manifest.content;
+                data::apply(&mut transaction, &content.app_id, &content.data_contract, Consent::Withheld).await?;
+                Ok::<_, Error>(transaction.commit().await?)
+            };
+            if let Err(error) = made.await {
+                tracing::warn!(app.id = id, %error, "the tables of an app cannot be made");
+            }
+        }
+        Ok(())
     }
 
     /// The app of that id, if it belongs to the tenant.
@@ -224,8 +261,31 @@ impl Apps {
         Ok(store::list(&mut *self.pool.acquire().await?, tenant, kind.map(AppKind::as_str), read).await?)
     }
 
-    /// Removes an app with its worker, secrets, permissions, roles, webhooks, jobs, crons and files. Removing what is not there is no
-    /// mistake.
+    /// What uninstalling an app would remove, in words; nothing when there is no such app.
+    pub async fn removal(&self, tenant: &TenantId, id: &AppId) -> Result<Vec<String>, Error> {
+        let app = match self.get(tenant, id).await {
+            Ok(app) => app,
+            Err(Error::Unknown(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let tables = data::tables(&mut *self.pool.acquire().await?, id).await?;
+        let table = |(name, filled): (String, bool)| {
+            if filled { format!("the table '{name}' with its records") } else { format!("the table '{name}', which is empty") }
+        };
+        let mut parts: Vec<_> = tables.into_iter().map(table).collect();
+        if app.deployment.is_some() {
+            parts.push("the backend, its process, files and earlier versions".to_owned());
+        }
+        let webhooks = app.manifest.content.webhooks.iter();
+        parts.extend(webhooks.map(|webhook| format!("the address of the webhook '{}'", webhook.name)));
+        parts.push("its jobs and crons".to_owned());
+        parts.push("its secrets and configuration".to_owned());
+        parts.push("its permission keys and roles".to_owned());
+        Ok(parts)
+    }
+
+    /// Removes an app with its worker, tables, secrets, permissions, roles, webhooks, jobs, crons and files. Removing what is not
+    /// there is no mistake.
     /// Nobody is named where a whole tenant goes.
     pub async fn uninstall(&self, tenant: &TenantId, by: Option<&Principal>, id: &AppId) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
@@ -238,6 +298,7 @@ impl Apps {
             self.vault.delete_scope(&mut transaction, tenant, &scope).await?;
         }
         roles::remove_app(&mut transaction, tenant, id).await?;
+        data::remove(&mut transaction, id).await?;
         if let Some(by) = by {
             let event = Event::by(by, audit::Action::AppUninstalled).on("app", id);
             audit::record(&mut transaction, &event, self.clock.now()).await?;
@@ -297,7 +358,10 @@ pub(super) fn compile(id: &AppId, stored: store::StoredApp) -> Result<App, Error
     let actions = manifest.content.actions.iter().map(|action| (action.id.clone(), compile_action(id, action))).collect();
     let tenant = TenantId::try_from(stored.tenant).map_err(|error| sqlx::Error::Decode(error.into()))?;
     let (deployment, worker_enabled) = (stored.deployment, stored.worker_enabled);
-    Ok(App { id: id.clone(), tenant, manifest, deployment, worker_enabled, actions })
+    let entities = manifest.content.data_contract.iter();
+    let entities = entities.map(|entity| (entity.entity_name.clone(), weft_data::Entity::new(id.as_str(), entity.clone())));
+    let entities = entities.collect();
+    Ok(App { id: id.clone(), tenant, manifest, deployment, worker_enabled, actions, entities })
 }
 
 fn compile_action(app: &AppId, action: &manifest::Action) -> Action {

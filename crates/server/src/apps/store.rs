@@ -107,6 +107,17 @@ pub async fn list_kept(connection: &mut PgConnection) -> sqlx::Result<Vec<String
     .await
 }
 
+/// Apps whose manifest declares data and that have no tables: those that were installed before there were any.
+pub async fn list_without_tables(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, Value)>> {
+    let rows = sqlx::query!(
+        "select id, manifest from apps
+         where jsonb_array_length(manifest->'dataContract') > 0 and to_regnamespace(quote_ident(id)) is null order by id"
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.manifest)).collect())
+}
+
 /// Whether there was such an app. Deployments, endpoints and settings go with it.
 pub async fn delete(connection: &mut PgConnection, tenant: &TenantId, id: &AppId) -> sqlx::Result<bool> {
     let result = sqlx::query!("delete from apps where tenant_id = $1 and id = $2", tenant.as_str(), id.as_str())

@@ -130,6 +130,7 @@ struct TelemetryFile {
 struct HistoryFile {
     runs_days: Option<u32>,
     deliveries_days: Option<u32>,
+    records_days: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -158,6 +159,7 @@ pub struct Settings {
     pub otlp_endpoint: Option<Url>,
     pub runs_kept: Duration,
     pub deliveries_kept: Duration,
+    pub records_kept: Duration,
     pub workers: Workers,
     /// Jobs that this node works on at once.
     pub jobs: Limits,
@@ -212,6 +214,7 @@ impl Settings {
                 .and_then(|url| problems.http_url("telemetry.otlp_endpoint", &url)),
             runs_kept: days(file.history.runs_days, default.history.runs_days),
             deliveries_kept: days(file.history.deliveries_days, default.history.deliveries_days),
+            records_kept: days(file.history.records_days, default.history.records_days),
             workers,
             jobs: file.jobs.check(&default.jobs, &mut problems),
             packages: file.packages.check(default.packages, args.package_registry, &mut problems),

@@ -13,6 +13,9 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+/// Statements that a connection remembers how to run.
+const PREPARED: usize = 500;
+
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
 /// Connection options from a URL. The URL itself never shows in an error: it holds the password.
@@ -23,7 +26,8 @@ pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
 
 /// Connects and brings the schema up to date. Migrations run once, under a lock that PostgreSQL holds.
 pub async fn connect(options: PgConnectOptions, max_connections: u32) -> anyhow::Result<PgPool> {
-    let options = options.application_name("weft");
+    // Every entity of every app has statements of its own.
+    let options = options.application_name("weft").statement_cache_capacity(PREPARED);
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(5))

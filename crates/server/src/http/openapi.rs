@@ -17,7 +17,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::{Code, Problem, ProblemBody};
-use crate::{apps, audit, authority, identity, integrations, jobs, namespaces, node::Node, runs, secrets, tenants, webhooks};
+use crate::{
+    apps, audit, authority, data, identity, integrations, jobs, namespaces, node::Node, runs, secrets, tenants, webhooks,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -51,6 +53,7 @@ pub fn routes() -> OpenApiRouter<Arc<Node>> {
         .merge(namespaces::router())
         .merge(secrets::router())
         .merge(apps::router())
+        .merge(data::router())
         .merge(integrations::router())
         .merge(jobs::router())
         .merge(runs::router())

@@ -64,7 +64,9 @@ codes! {
     Conflict "conflict" CONFLICT "The state of things does not allow it",
     NotConfigured "not_configured" CONFLICT "The integration is not configured yet",
     NotDeployed "not_deployed" CONFLICT "The app has no backend yet",
+    DataLoss "data_loss" CONFLICT "Data would be lost",
     IdempotencyInProgress "idempotency_in_progress" CONFLICT "The same request is still running",
+    PreconditionFailed "precondition_failed" PRECONDITION_FAILED "The record was changed meanwhile",
     PayloadTooLarge "payload_too_large" PAYLOAD_TOO_LARGE "The body is too large",
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body has the wrong type",
     IdempotencyMismatch "idempotency_mismatch" UNPROCESSABLE_ENTITY "The key was used for another request",
@@ -281,6 +283,9 @@ impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         if holds_nul(&error) {
             return Self::new(Code::InvalidRequest, "A text in the request holds the character U+0000, which cannot be stored.");
+        }
+        if has_code(&error, &["23503"]) {
+            return Self::new(Code::Conflict, "Something else still refers to it, for example a record of an app.");
         }
         if has_code(&error, &["53100"]) {
             return Self::storage_full(&error);

@@ -121,6 +121,9 @@ pub async fn list_tables(connection: &mut PgConnection) -> sqlx::Result<Vec<Stri
         "select quote_ident(tables.table_name) as \"name!\"
          from information_schema.tables join information_schema.columns using (table_schema, table_name)
          where table_schema = current_schema() and table_type = 'BASE TABLE' and column_name = 'tenant_id'
+             -- The rows of a partitioned table are those of its partitions, each of which is in the list.
+             and exists (select from pg_class where relkind = 'r' and relname = tables.table_name
+                         and relnamespace = to_regnamespace(quote_ident(table_schema)))
          order by tables.table_name"
     )
     .fetch_all(connection)

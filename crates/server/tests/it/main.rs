@@ -9,6 +9,7 @@ mod clock;
 mod confinement;
 mod crons;
 mod crons_on_nodes;
+mod data;
 mod deploy;
 mod explain;
 mod fixtures;

@@ -28,6 +28,7 @@ use crate::{
         dev::Purpose,
         service::{Apps, Error},
     },
+    data::Consent,
     db::notify::Change,
     http::{
         BODY_LIMIT, Problems,
@@ -56,6 +57,9 @@ struct DeployOptions {
     /// Report every call, its input and output and its outgoing HTTP to the app's live log until the next deployment.
     #[serde(default)]
     dev: bool,
+    /// Agree to losing the data that the manifest's data contract drops.
+    #[serde(default, rename = "acceptLoss")]
+    accept_loss: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -88,6 +92,9 @@ struct ReleaseForm {
 struct RollbackRequest {
     /// The number of a version. Absent: the latest one before the one that serves.
     version: Option<i32>,
+    /// Agree to losing the data that the earlier data contract does not keep.
+    #[serde(default, rename = "acceptLoss")]
+    accept_loss: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -177,7 +184,8 @@ impl From<Listed> for Version {
 /// Deploy the backend of an app
 ///
 /// Dependencies are installed without running their scripts. The new version serves once its process is ready; when it does
-/// not get there, the version before goes on serving, and a manifest that was sent along is not installed.
+/// not get there, the version before goes on serving, and a manifest that was sent along is not installed. Tables follow the
+/// manifest's data contract; what loses data needs `acceptLoss`.
 #[utoipa::path(post, path = "/api/v1/apps/{app_id}/deploy", tag = "apps", params(("app_id" = AppId, Path), DeployOptions),
     request_body(content = ReleaseForm, content_type = "multipart/form-data"), responses((status = 200, body = Deployed), Problems))]
 async fn deploy(
@@ -202,7 +210,7 @@ async fn deploy(
     let archive = receive(&node.apps, field).await?;
     let purpose = if options.dev { Purpose::Develop } else { Purpose::Serve };
     let (apps, by, app) = (Arc::clone(&node.apps), Arc::clone(caller.principal()), id.clone());
-    let release = Release { archive, manifest, purpose };
+    let release = Release { archive, manifest, purpose, consent: Consent::given(options.accept_loss) };
     let deployed = finish(&node, &id, async move { apps.deploy(&by, &app, release).await }).await?;
     Ok(Body(Deployed {
         message: format!("app '{id}' deployed and started"),
@@ -217,7 +225,7 @@ async fn deploy(
 ///
 /// Its code and the manifest that was installed when it was deployed come back: actions, permissions and webhooks with it. It
 /// serves once its process is ready; when it does not get there, everything stays as it is. Going to the version that serves
-/// changes nothing.
+/// changes nothing. Tables go back with the manifest; what loses data needs `acceptLoss`.
 #[utoipa::path(post, path = "/api/v1/apps/{app_id}/rollback", tag = "apps", params(("app_id" = AppId, Path)),
     request_body = RollbackRequest, responses((status = 200, body = RolledBack), Problems))]
 async fn rollback(
@@ -227,7 +235,8 @@ async fn rollback(
     Json(request): Json<RollbackRequest>,
 ) -> Result<Body<RolledBack>, Problem> {
     let (apps, by, app) = (Arc::clone(&node.apps), Arc::clone(caller.principal()), id.clone());
-    let serving = finish(&node, &id, async move { apps.roll_back(&by, &app, request.version).await }).await?;
+    let (number, consent) = (request.version, Consent::given(request.accept_loss));
+    let serving = finish(&node, &id, async move { apps.roll_back(&by, &app, number, consent).await }).await?;
     Ok(Body(RolledBack {
         message: format!("app '{id}' is back at version {}", serving.number),
         deployment_id: serving.deployment.id,

@@ -21,6 +21,7 @@ use crate::{
         store::{Deployment, StoredApp},
     },
     audit::{self, Action, Event},
+    data::{self, Consent},
     identity::roles,
 };
 
@@ -46,6 +47,8 @@ pub struct Release {
     /// Installed with it; without one, what is installed stays.
     pub manifest: Option<Value>,
     pub purpose: Purpose,
+    /// Whether a manifest may lose data.
+    pub consent: Consent,
 }
 
 /// What is to serve next.
@@ -54,6 +57,7 @@ struct Next<'a> {
     deployment: &'a Deployment,
     purpose: Purpose,
     manifest: Manifests,
+    consent: Consent,
 }
 
 /// What becomes of the installed manifest when a version takes over.
@@ -76,7 +80,7 @@ impl Apps {
     pub async fn deploy(&self, by: &Principal, id: &AppId, release: Release) -> Result<Activated, Error> {
         let starting = self.starting_lock(id);
         let _one_at_a_time = starting.lock().await;
-        let app = self.to_deploy(by, id, release.manifest.as_ref()).await?;
+        let app = self.to_deploy(by, id, &release).await?;
         let deployment_id = DeploymentId::generate(self.clock.now());
         let deployed = self.deploy_as(by, &app, deployment_id, release).await;
         match &deployed {
@@ -87,8 +91,8 @@ impl Apps {
     }
 
     /// The app as it is before the deployment. One that brings its manifest is installed if it is new.
-    async fn to_deploy(&self, by: &Principal, id: &AppId, document: Option<&Value>) -> Result<Arc<App>, Error> {
-        let Some(document) = document else { return self.get(&by.tenant, id).await };
+    async fn to_deploy(&self, by: &Principal, id: &AppId, release: &Release) -> Result<Arc<App>, Error> {
+        let Some(document) = &release.manifest else { return self.get(&by.tenant, id).await };
         let manifest = Manifest::parse(document.clone()).map_err(Error::InvalidManifest)?;
         if manifest.content.app_id != *id {
             let fault = format!("is '{}', but the archive goes to '{id}'", manifest.content.app_id);
@@ -96,10 +100,17 @@ impl Apps {
         }
         match self.get(&by.tenant, id).await {
             Err(Error::Unknown(_)) => {
-                self.install(by, document.clone()).await?;
+                self.install(by, document.clone(), release.consent).await?;
                 self.get(&by.tenant, id).await
             }
             Ok(_) if !may_replace(by, id) => Err(Error::NotYours(id.clone())),
+            Ok(app) => {
+                // What nobody has agreed to lose is said before anything is unpacked.
+                let mut connection = self.pool.acquire().await?;
+                let plan = data::plan(&mut connection, id, &manifest.content.data_contract).await?;
+                data::admissible(&plan, release.consent)?;
+                Ok(app)
+            }
             other => other,
         }
     }
@@ -109,7 +120,7 @@ impl Apps {
         by: &Principal,
         before: &App,
         id: DeploymentId,
-        Release { archive, manifest, purpose }: Release,
+        Release { archive, manifest, purpose, consent }: Release,
     ) -> Result<Activated, Error> {
         let previous = before.deployment.as_ref().map(|deployment| self.folder(&before.id, deployment.id));
         let known = Known { previous, ..Known::default() };
@@ -121,7 +132,7 @@ impl Apps {
         };
         self.store(by, app, (&deployment, &archive), unpacked.lockfile.as_deref()).await?;
         drop(archive);
-        self.put_into_service(by, before, Next { app, deployment: &deployment, purpose, manifest }).await
+        self.put_into_service(by, before, Next { app, deployment: &deployment, purpose, manifest, consent }).await
     }
 
     /// An app as it would be with another manifest.
@@ -132,7 +143,7 @@ impl Apps {
 
     /// Goes back, or forward, to a version that was deployed before; without a number, to the latest one before the one that
     /// serves. Its manifest comes back with it.
-    pub async fn roll_back(&self, by: &Principal, id: &AppId, number: Option<i32>) -> Result<Activated, Error> {
+    pub async fn roll_back(&self, by: &Principal, id: &AppId, number: Option<i32>, consent: Consent) -> Result<Activated, Error> {
         let starting = self.starting_lock(id);
         let _one_at_a_time = starting.lock().await;
         let before = self.get(&by.tenant, id).await?;
@@ -148,8 +159,10 @@ impl Apps {
         }
         let manifest = version.manifest.ok_or_else(|| Error::VersionGone { app: id.clone(), number })?;
         let app = Self::with_manifest(&before, manifest)?;
+        let contract = &app.manifest.content.data_contract;
+        data::admissible(&data::plan(&mut *self.pool.acquire().await?, id, contract).await?, consent)?;
         self.fetch(id, &deployment).await?;
-        let next = Next { app: &app, deployment: &deployment, purpose: Purpose::Serve, manifest: Manifests::Restored };
+        let next = Next { app: &app, deployment: &deployment, purpose: Purpose::Serve, manifest: Manifests::Restored, consent };
         let activated = self.put_into_service(by, &before, next).await?;
         tracing::info!(app.id = %id, deployment.id = %deployment.id, version = number, "app.rollback");
         Ok(activated)
@@ -215,7 +228,7 @@ impl Apps {
         let (id, now) = (&next.app.id, self.clock.now());
         let mut transaction = self.pool.begin().await?;
         if next.manifest != Manifests::Stays {
-            self.store_manifest(&mut transaction, by, &next.app.manifest).await?;
+            self.store_manifest(&mut transaction, by, &next.app.manifest, next.consent).await?;
         }
         if next.manifest == Manifests::Installed {
             roles::assign_app(&mut transaction, by, id, now).await?;

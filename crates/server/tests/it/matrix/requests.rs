@@ -23,6 +23,8 @@ pub enum Body {
 pub const NAMES_NOTHING: &[&str] = &[
     // Removing what is not there is no mistake.
     "DELETE /api/v1/apps/{app_id}",
+    // No app keeps such records.
+    "POST /api/v1/federated/{identity_kind}/query",
 ];
 
 /// Routes that show anybody what is their own, and with this key what is others'. The request is for what is others'.
@@ -50,6 +52,7 @@ pub async fn sample(world: &World<'_>, route: &str) -> Option<Sample> {
         path if path.starts_with("/api/v1/tenants") => tenants(world, method, path).await,
         path if path.starts_with("/api/v1/users") => users(world, method, path).await,
         path if path.starts_with("/api/v1/roles") || path.starts_with("/api/v1/permissions") => roles(world, method, path).await,
+        path if path.contains("/collections/") => data(world, method, path).await,
         path if path.starts_with("/api/v1/apps") || path.starts_with("/api/v1/integrations") => apps(world, method, path).await,
         path if path.starts_with("/api/v1/platform") => secrets(world, method, path).await,
         path if path.starts_with("/api/v1/auth") || path.starts_with("/oauth") => auth(world, route).await,
@@ -61,6 +64,7 @@ fn others(world: &World<'_>, route: &str) -> Option<Sample> {
     Some(match route {
         "POST /api/v1/hooks/{token}" => json_body(format!("/api/v1/hooks/{}", world.hook), json!({})),
         "GET /api/v1/runs/{run_id}" => plain(format!("/api/v1/runs/{}", world.run)),
+        "POST /api/v1/federated/{identity_kind}/query" => json_body("/api/v1/federated/person/query", json!({})),
         "POST /api/v1/vault/rotate-key" => json_body("/api/v1/vault/rotate-key", json!({})),
         "GET /docs/errors/{code}" => plain("/docs/errors/forbidden"),
         "GET /docs/{*rest}" => plain("/docs/index.html"),
@@ -74,6 +78,7 @@ fn others(world: &World<'_>, route: &str) -> Option<Sample> {
         | "GET /.well-known/jwks.json"
         | "GET /.well-known/oauth-authorization-server"
         | "GET /api/v1/crons"
+        | "GET /api/v1/audit"
         | "GET /api/v1/runs"
         | "GET /api/v1/audit/events"
         | "GET /api/v1/audit/export"
@@ -243,6 +248,7 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
     Some(match (method, path.trim_start_matches("/api/v1")) {
         ("GET", "/apps" | "/integrations") => plain(path),
         ("POST", "/apps") => json_body(path, app(&world.name("made"))),
+        ("POST", "/apps/schema/verify") => json_body(path, app(&world.name("made"))),
         ("GET", "/apps/{app_id}") => plain(crm("")),
         ("DELETE", "/apps/{app_id}") => plain(format!("/api/v1/apps/{}", world.fresh_app().await)),
         ("POST", "/apps/{app_id}/deploy") => {
@@ -286,6 +292,25 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
         (_, "/apps/{app_id}/secrets" | "/apps/{app_id}/secrets/{key}") => {
             secrets(world, method, &path.replace("{app_id}", "crm")).await?
         }
+        _ => return None,
+    })
+}
+
+async fn data(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
+    let at = |rest: &str| format!("/api/v1/apps/crm/collections/things{rest}");
+    let thing = || json!({ "name": world.name("thing") });
+    Some(match (method, path.split_once("/{entity}")?.1) {
+        ("GET", "" | "/export") => plain(at(path.split_once("/{entity}")?.1)),
+        ("POST", "") => json_body(at(""), thing()),
+        ("GET" | "DELETE", "/{id}") => plain(at(&format!("/{}", world.fresh_thing().await))),
+        ("PATCH", "/{id}") => json_body(at(&format!("/{}", world.fresh_thing().await)), thing()),
+        ("POST", "/bulk") => json_body(at("/bulk"), json!([thing()])),
+        ("POST", "/bulk/update") => json_body(at("/bulk/update"), json!({ "where": { "name": "none" }, "set": thing() })),
+        ("POST", "/bulk/delete") => json_body(at("/bulk/delete"), json!({ "where": { "name": "none" } })),
+        ("POST", "/upsert") => json_body(at("/upsert"), json!({ "on": ["name"], "records": [thing()] })),
+        ("POST", "/import") => json_body(at("/import"), thing()),
+        ("POST", "/query") => json_body(at("/query"), json!({})),
+        ("POST", "/aggregate") => json_body(at("/aggregate"), json!({ "aggregates": { "n": { "count": "*" } } })),
         _ => return None,
     })
 }

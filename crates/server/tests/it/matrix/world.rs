@@ -58,8 +58,9 @@ impl<'a> World<'a> {
             administrator.post("/api/v1/roles/assign", json!({ "userId": holder, "role": ROLE })).await.expect(200);
         }
         let token = token(server, &account.id, &account.key).await.expect(200).text("/access_token");
+        let things = json!([{ "entityName": "things", "fields": [{ "name": "name", "type": "text", "unique": true }] }]);
         let backend = "serve({ rpc: { ping: () => 'pong', __webhook: () => 'seen' }, onJob: () => {} })";
-        server.deploy(&administrator, &with(app("crm"), json!({ "webhooks": ["news"] })), backend).await;
+        server.deploy(&administrator, &with(app("crm"), json!({ "webhooks": ["news"], "dataContract": things })), backend).await;
         let backend = "defineIntegration({ actions: { echo: (input) => input } })";
         server.deploy(&administrator, &integration("echo", &["echo"]), backend).await;
         administrator.call("echo", "echo", json!({})).await.expect(200);
@@ -155,6 +156,11 @@ impl<'a> World<'a> {
         answer.value("/msg_id").as_i64().expect("a number")
     }
 
+    pub async fn fresh_thing(&self) -> String {
+        let body = json!({ "name": self.name("thing") });
+        self.administrator.post("/api/v1/apps/crm/collections/things", body).await.expect(201).text("/id")
+    }
+
     pub async fn fresh_role(&self) -> String {
         let name = self.name("role");
         self.administrator.post("/api/v1/roles", json!({ "name": name })).await.expect(200);
@@ -174,6 +180,7 @@ pub fn pattern(path: &str, keys: &str) -> String {
         let mut key = key.to_owned();
         let parameters = [
             ("{app_id}", "crm"),
+            ("{entity}", "things"),
             ("{integration_id}", "echo"),
             ("{action_id}", "echo"),
             ("{namespace_id}", "sales"),

@@ -1,0 +1,24 @@
+//! The records of an app: reading and changing them one by one, many at once, and as streams.
+
+mod bulk;
+mod collection;
+mod federated;
+mod options;
+mod query;
+mod routes;
+mod stream;
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::node::Node;
+
+pub fn router() -> OpenApiRouter<Arc<Node>> {
+    OpenApiRouter::new()
+        .merge(routes::router())
+        .merge(query::router())
+        .merge(bulk::router())
+        .merge(stream::router())
+        .merge(federated::router())
+}
