@@ -10,6 +10,7 @@ use proptest::{
     test_runner::{Config, RngSeed, TestRunner},
 };
 use serde_json::{Map, Value, json};
+use sqlx::error::DatabaseError;
 use uuid::Uuid;
 use weft_data::{
     Entity, Sql,
@@ -31,7 +32,7 @@ fn example(kind: &str, seed: u8) -> Value {
     match kind {
         "text" => json!(["red", "green", "it's \\ \"quoted\"", "7"][usize::from(seed) % 4]),
         "number" => json!(f64::from(seed) / 4.0),
-        "boolean" => json!(seed % 2 == 0),
+        "boolean" => json!(seed.is_multiple_of(2)),
         "date" => json!(format!("2024-02-{:02}", seed % 28 + 1)),
         "timestamp" => json!(format!("2024-03-01T{:02}:00:00.25+00:00", seed % 24)),
         "json" => json!({ "n": seed }),
@@ -134,7 +135,7 @@ async fn fill(database: &mut Database, schema: &str, contract: &[contract::Entit
         for field in &entity.fields {
             let kind =
                 KINDS.into_iter().find(|kind| serde_json::from_value::<contract::Kind>(json!(kind)).ok() == Some(field.kind));
-            if field.references.is_none() && (field.required || seed % 3 > 0) {
+            if field.references.is_none() && (field.required || !seed.is_multiple_of(3)) {
                 body.insert(field.name.clone(), example(kind.unwrap_or("text"), seed));
             }
         }
@@ -152,7 +153,7 @@ async fn fill(database: &mut Database, schema: &str, contract: &[contract::Entit
         let id = Uuid::from_u128(u128::from(seed) + 1000);
         if let Err(error) = database.row(write::create(&entity, id, values, &stamp)).await {
             // A unique value, or the id, may be there already.
-            let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+            let code = error.as_database_error().and_then(DatabaseError::code).unwrap_or_default().into_owned();
             assert!(["23505", "23514"].contains(&code.as_str()), "{error}");
         }
     }
@@ -207,7 +208,7 @@ async fn walk(database: &mut Database, schema: &str, contracts: &[Vec<contract::
             }
             Err(error) => {
                 // What the records themselves forbid: empty values, values that are not allowed or not unique, links that lead nowhere.
-                let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+                let code = error.as_database_error().and_then(DatabaseError::code).unwrap_or_default().into_owned();
                 assert!(["23502", "23514", "23505", "23503"].contains(&code.as_str()), "{error}: {planned:#?}");
                 assert_eq!(database.catalogue(schema).await, snapshot, "a refused plan changed something");
             }

@@ -167,7 +167,7 @@ impl Apps {
     }
 
     /// Installs an app, or replaces its manifest: tables, permissions, crons, webhooks and roles follow in the same transaction.
-    pub async fn install(&self, by: &Principal, document: Value, consent: Consent) -> Result<AppId, Error> {
+    pub async fn install(&self, by: &Principal, document: Value, loss: Consent) -> Result<AppId, Error> {
         let manifest = Manifest::parse(document).map_err(Error::InvalidManifest)?;
         let content = &manifest.content;
         let now = self.clock.now();
@@ -178,7 +178,7 @@ impl Apps {
             let id = content.app_id.clone();
             return Err(if other.tenant == by.tenant.as_str() { Error::NotYours(id) } else { Error::IdTaken(id) });
         }
-        self.store_manifest(&mut transaction, by, &manifest, consent).await?;
+        self.store_manifest(&mut transaction, by, &manifest, loss).await?;
         roles::assign_app(&mut transaction, by, &content.app_id, now).await?;
         let event =
             Event::by(by, audit::Action::AppInstalled).on("app", &content.app_id).with("version", content.version.clone());
@@ -194,7 +194,7 @@ impl Apps {
         connection: &mut PgConnection,
         by: &Principal,
         manifest: &Manifest,
-        consent: Consent,
+        loss: Consent,
     ) -> Result<(), Error> {
         let (content, now) = (&manifest.content, self.clock.now());
         if !store::upsert(connection, &by.tenant, (content, &manifest.document), by.id, now).await? {
@@ -203,7 +203,7 @@ impl Apps {
         roles::declare_app(connection, &by.tenant, &content.app_id, &permissions(manifest)).await?;
         jobs::declare_crons(connection, by, &content.app_id, &content.crons, now).await?;
         webhooks::declare(connection, &self.vault, (&by.tenant, &content.app_id), &content.webhooks, now).await?;
-        Ok(data::apply(connection, &content.app_id, &content.data_contract, consent).await?)
+        Ok(data::apply(connection, &content.app_id, &content.data_contract, loss).await?)
     }
 
     /// What installing a manifest would change in the tables of its app.

@@ -127,6 +127,7 @@ struct TelemetryFile {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "settings name their unit")]
 struct HistoryFile {
     runs_days: Option<u32>,
     deliveries_days: Option<u32>,

@@ -35,7 +35,7 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
 
 /// A change of a record.
 #[derive(Serialize, ToSchema)]
-struct Change {
+struct RecordChange {
     id: i64,
     /// The app.
     table_schema: String,
@@ -59,7 +59,7 @@ struct Change {
     changed_at: DateTime<Utc>,
 }
 
-impl From<Row> for Change {
+impl From<Row> for RecordChange {
     fn from(row: Row) -> Self {
         Self {
             id: row.id,
@@ -115,7 +115,7 @@ struct Parameters {
 ///
 /// Every change of every record of every app, whatever made it, with the record before and after. When there may be more, the header
 /// `x-weft-next-cursor` holds the value for `before`, or for `after` when sorted ascending.
-#[utoipa::path(get, path = "/api/v1/audit", tag = "data", params(Parameters), responses((status = 200, body = Vec<Change>), Problems))]
+#[utoipa::path(get, path = "/api/v1/audit", tag = "data", params(Parameters), responses((status = 200, body = Vec<RecordChange>), Problems))]
 async fn list(
     State(node): State<Arc<Node>>,
     caller: Authorized<rights::ReadAudit>,
@@ -129,7 +129,7 @@ async fn list(
     if let (true, Some(last)) = (is_full, rows.last()) {
         headers.insert(HeaderName::from_static("x-weft-next-cursor"), last.id.into());
     }
-    Ok((headers, Body(rows.into_iter().map(Change::from).collect::<Vec<_>>())))
+    Ok((headers, Body(rows.into_iter().map(RecordChange::from).collect::<Vec<_>>())))
 }
 
 fn filter(parameters: &[(String, String)]) -> Result<Filter, Problem> {
