@@ -200,7 +200,7 @@ mod tests {
 
     use crate::{Manifest, contract::OnDelete};
 
-    fn contract(entities: Value) -> Result<Manifest, Vec<String>> {
+    fn contract(entities: &Value) -> Result<Manifest, Vec<String>> {
         let manifest = Manifest::parse(json!({ "appId": "crm", "name": "CRM", "dataContract": entities }));
         manifest.map_err(|faults| faults.into_iter().map(|fault| fault.path).collect())
     }
@@ -210,7 +210,7 @@ mod tests {
         for (default, values, delete) in
             [("default_value", "enum_values", "on_delete"), ("defaultValue", "enumValues", "onDelete")]
         {
-            let manifest = contract(json!([{ "entityName": "deals", "fields": [
+            let manifest = contract(&json!([{ "entityName": "deals", "fields": [
                 { "name": "stage", "type": "text", default: "open", values: ["open", "won"] },
                 { "name": "parent", "type": "entity_link", "references": { "entity": "deals", "field": "id" }, delete: "cascade" },
             ] }]))
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_broken_rule_is_named_with_its_place() {
-        let faults = contract(json!([{
+        let faults = contract(&json!([{
             "entityName": "deals",
             "identityKind": "deal",
             "identityKey": "gone",

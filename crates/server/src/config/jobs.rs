@@ -8,6 +8,7 @@ use crate::jobs::Limits;
 /// The section as written; what is absent comes from the defaults.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the settings file")]
 pub(super) struct JobsFile {
     per_node: Option<usize>,
     per_tenant: Option<usize>,

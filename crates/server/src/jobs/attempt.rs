@@ -30,12 +30,12 @@ pub async fn make(node: &Node, leased: &Leased) -> Settlement {
     };
     let attempt = Attempt { number: leased.read_count, most: envelope.max_attempts };
     if attempt.number > attempt.most {
-        let note = format!(
+        let reason = format!(
             "given up after {} of {} attempts; the last ones broke off: the worker or the server stopped in the middle each time",
             attempt.number - 1,
             attempt.most
         );
-        return Settlement::Bury { note };
+        return Settlement::Bury { note: reason };
     }
     let principal = match principal(node, &tenant, &app, &envelope).await {
         Ok(Ok(principal)) => principal,
@@ -51,8 +51,8 @@ pub async fn make(node: &Node, leased: &Leased) -> Settlement {
     let called = runs::call_job(node, JobCall { app, principal, job, payload: envelope.payload, timeout }).await;
     match called {
         Ok(outcome) => {
-            let (result, note) = (String::from(Box::<str>::from(outcome.output)), format!("[run {}]", outcome.run));
-            Settlement::Complete { result: Some(result), note: Some(note) }
+            let result = String::from(Box::<str>::from(outcome.output));
+            Settlement::Complete { result: Some(result), note: Some(format!("[run {}]", outcome.run)) }
         }
         Err(error) => retry::after(&error, attempt, node.clock.now(), rand::random()),
     }

@@ -61,9 +61,9 @@ async fn fire_batch(node: &Node, since: DateTime<Utc>, now: DateTime<Utc>) -> sq
     for cron in &due {
         let decided = decide(cron, &pending, now);
         let refusal = if decided.outcome == "enqueued" { refusal(node, cron).await } else { None };
-        let (outcome, note) = refusal.map_or((decided.outcome, decided.note), |reason| ("refused", Some(reason)));
+        let (outcome, reason) = refusal.map_or((decided.outcome, decided.note), |reason| ("refused", Some(reason)));
         let tenant = cron.tenant_id.clone();
-        firings.push(Firing { tenant, cron: cron.id, tick: Some(decided.tick), outcome, message: None, note });
+        firings.push(Firing { tenant, cron: cron.id, tick: Some(decided.tick), outcome, message: None, note: reason });
         next.push((cron.id, decided.next));
     }
     let noted: HashSet<Uuid> = store::insert_firings(&mut transaction, &firings, now).await?.into_iter().collect();

@@ -176,14 +176,14 @@ impl CronRun {
         let (ended_at, said) = match job {
             Some(job) if job.state == JobState::Completed => (job.ended_at, job.result),
             Some(job) => (job.ended_at, job.note),
-            None => (Some(fired.fired_at), None),
+            None => (Some(fired.at), None),
         };
         Self {
             runid: fired.id,
             job_pid: None,
             status,
             return_message: fired.note.or(said),
-            start_time: fired.fired_at,
+            start_time: fired.at,
             end_time: ended_at,
             tick: fired.tick,
             msg_id: fired.message_id,

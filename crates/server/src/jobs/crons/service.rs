@@ -119,9 +119,9 @@ impl Crons {
         let Some(schedule) = schedule.filter(|_| faults.is_empty()) else { return Err(Error::Invalid(faults)) };
         let now = self.clock.now();
         cron.next_tick = schedule.next_after(now).filter(|_| cron.enabled);
-        let changed = store::update(&mut transaction, &cron, now).await?.ok_or(Error::Unknown(id))?;
+        let stored = store::update(&mut transaction, &cron, now).await?.ok_or(Error::Unknown(id))?;
         transaction.commit().await?;
-        Ok(changed)
+        Ok(stored)
     }
 
     pub async fn delete(&self, caller: &Principal, app: &AppId, id: CronId) -> Result<(), Error> {

@@ -315,7 +315,7 @@ pub async fn update_ticks(connection: &mut PgConnection, next: &[(Uuid, Option<D
 pub struct Fired {
     pub id: i64,
     pub tick: Option<DateTime<Utc>>,
-    pub fired_at: DateTime<Utc>,
+    pub at: DateTime<Utc>,
     pub outcome: String,
     pub message_id: Option<i64>,
     pub note: Option<String>,
@@ -328,7 +328,7 @@ pub async fn list_firings(
 ) -> sqlx::Result<Vec<Fired>> {
     sqlx::query_as!(
         Fired,
-        "select id, tick, fired_at, outcome, message_id, note from cron_firings
+        "select id, tick, fired_at as at, outcome, message_id, note from cron_firings
          where tenant_id = $1 and cron_id = $2 order by id desc limit $3",
         tenant.as_str(),
         cron.as_uuid(),
