@@ -75,7 +75,8 @@ impl Steps {
         if let Some(program) = &self.filter {
             self.filter_calls(program)?;
         }
-        Ok(())
+        // The steps before open files, and until the program is executed the descriptors of a busy starter count.
+        lower(Resource::RLIMIT_NOFILE, self.limits.open_files)
     }
 
     /// The last step, because it forbids most of the others.
@@ -134,7 +135,6 @@ fn limit(limits: &Limits) -> io::Result<()> {
     lower(Resource::RLIMIT_CORE, Some(0))?;
     lower(Resource::RLIMIT_DATA, limits.data)?;
     lower(Resource::RLIMIT_NPROC, limits.tasks)?;
-    lower(Resource::RLIMIT_NOFILE, limits.open_files)?;
     lower(Resource::RLIMIT_FSIZE, limits.file_size)
 }
 

@@ -26,6 +26,16 @@ async fn open_files_are_bounded() -> TestResult {
 }
 
 #[tokio::test]
+async fn a_starter_with_more_open_files_than_the_program_may_have_starts_it() -> TestResult {
+    let mut rig = Rig::new()?;
+    rig.policy.limits.open_files = Some(64);
+    let many: Vec<_> = (0..200).map(|_| std::fs::File::open("/dev/null")).collect::<Result<_, _>>()?;
+    assert_eq!(rig.say("say('started');", &[]).await?, json!("started"));
+    assert_eq!(many.len(), 200);
+    Ok(())
+}
+
+#[tokio::test]
 async fn files_are_bounded() -> TestResult {
     let mut rig = Rig::new()?;
     rig.policy.limits.file_size = Some(1 << 16);

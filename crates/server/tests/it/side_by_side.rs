@@ -27,7 +27,8 @@ const BACKEND: &str = "
 
 /// Fills a tenant with one of everything, marked.
 async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -> Things {
-    let more = json!({ "name": format!("{mark} app"), "description": mark, "webhooks": ["news"],
+    let things = json!([{ "entityName": "things", "fields": [{ "name": "name", "type": "text", "unique": true }] }]);
+    let more = json!({ "name": format!("{mark} app"), "description": mark, "webhooks": ["news"], "dataContract": things,
         "configSchema": { "properties": { "token": { "platformSecret": format!("{mark}_KEY").to_uppercase() } } } });
     server.deploy(admin, &with(integration(app, &["echo", "fail"]), more), BACKEND).await;
     set(admin, "/api/v1/platform/secrets", &format!("{mark}_KEY").to_uppercase(), mark).await.expect(200);
@@ -42,6 +43,12 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
     admin.call(app, "fail", json!({ "mark": mark })).await;
     let runs = admin.runs(app, 2).await;
     let credential = admin.get(&format!("/api/v1/service-accounts/{}/credentials", account.id)).await.text("/0/id");
+    let thing = format!("/api/v1/apps/{app}/collections/things");
+    let record = admin.post(&thing, json!({ "name": mark })).await.expect(201).text("/id");
+    let cron = json!({ "name": mark, "schedule": "0 9 * * *", "payload": { "mark": mark } });
+    let cron = admin.post(&format!("/api/v1/apps/{app}/crons"), cron).await.expect(201).text("/id");
+    let job = json!({ "payload": { "mark": mark }, "delay_seconds": 3600 });
+    let job = admin.post(&format!("/api/v1/apps/{app}/jobs"), job).await.expect(201).value("/msg_id").to_string();
     let webhook = admin.get(&format!("/api/v1/apps/{app}/webhooks")).await.expect(200).text("/0/token");
     BTreeMap::from([
         ("app_id", app.to_owned()),
@@ -54,12 +61,20 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
         ("department_id", department),
         ("namespace_id", app.to_owned()),
         ("webhook", webhook),
+        ("entity", "things".to_owned()),
+        ("record", record),
+        ("cron_id", cron),
+        ("msg_id", job),
     ])
 }
 
 /// The path of a route with a tenant's things in it.
 fn path(route: &str, things: &Things) -> String {
-    let id = if route.contains("service-accounts") { &things["account"] } else { &things["user_id"] };
+    let id = match route {
+        route if route.contains("service-accounts") => &things["account"],
+        route if route.contains("/collections/") => &things["record"],
+        _ => &things["user_id"],
+    };
     let filled = things.iter().fold(route.replace("{id}", id), |path, (name, value)| path.replace(&format!("{{{name}}}"), value));
     filled.replace("{role_name}", "sales").replace(['{', '}'], "")
 }
@@ -141,6 +156,13 @@ fn body(route: &str) -> Value {
         route if route.ends_with("/transfer-ownership") => json!({ "new_owner": "018f0000-0000-7000-8000-000000000000" }),
         route if route.ends_with("/credentials") => json!({ "name": "k" }),
         route if route.contains("/namespaces/") => json!({ "name": "x" }),
+        route if route.ends_with("/bulk") => json!([{ "name": "x" }]),
+        route if route.ends_with("/bulk/update") => json!({ "where": { "name": "x" }, "set": { "name": "x" } }),
+        route if route.ends_with("/bulk/delete") => json!({ "where": { "name": "x" } }),
+        route if route.ends_with("/upsert") => json!({ "on": ["name"], "records": [{ "name": "x" }] }),
+        route if route.ends_with("/aggregate") => json!({ "aggregates": { "n": { "count": "*" } } }),
+        route if route.contains("/collections/") && !route.ends_with("/query") => json!({ "name": "x" }),
+        route if route.ends_with("/crons") => json!({ "name": "x", "schedule": "0 9 * * *" }),
         route if route.ends_with("/rpc") => json!({ "method": "ping" }),
         route if route.ends_with("/secrets") => json!({ "key": "KEY", "value": "v" }),
         _ => json!({}),
