@@ -20,7 +20,8 @@ struct Planned {
 #[derive(Deserialize)]
 struct Change {
     entity: String,
-    change_type: String,
+    #[serde(rename = "change_type")]
+    kind: String,
     column: String,
     detail: Option<String>,
     loss: Option<String>,
@@ -78,7 +79,7 @@ fn lines(changes: &[Change]) -> String {
         let place = if change.column.is_empty() { change.entity.clone() } else { format!("{}.{}", change.entity, change.column) };
         let detail = change.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
         let loss = change.loss.as_ref().map_or_else(String::new, |loss| format!("\n      LOSES {loss}"));
-        printable(&format!("{} {place}{detail}", change.change_type.replace('_', " "))) + &loss
+        printable(&format!("{} {place}{detail}", change.kind.replace('_', " "))) + &loss
     };
     changes.iter().map(|change| format!("  - {}", line(change))).collect::<Vec<_>>().join("\n")
 }

@@ -17,6 +17,7 @@ pub fn at(entity: &str) -> String {
 }
 
 /// An app with these entities.
+#[expect(clippy::needless_pass_by_value, reason = "callers make it on the spot")]
 pub fn crm(entities: Value) -> Value {
     with(app("crm"), json!({ "dataContract": entities }))
 }

@@ -6,6 +6,7 @@ use weft_testkit::{Api, TestServer};
 use super::{at, contact, contract, crm, start};
 use crate::fixtures::{app, fault_paths, with};
 
+#[expect(clippy::needless_pass_by_value, reason = "callers make it on the spot")]
 fn entity(fields: Value) -> Value {
     crm(json!([{ "entityName": "things", "fields": fields }]))
 }

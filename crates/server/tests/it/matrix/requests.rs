@@ -247,8 +247,7 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
     let crm = |rest: &str| format!("/api/v1/apps/crm{rest}");
     Some(match (method, path.trim_start_matches("/api/v1")) {
         ("GET", "/apps" | "/integrations") => plain(path),
-        ("POST", "/apps") => json_body(path, app(&world.name("made"))),
-        ("POST", "/apps/schema/verify") => json_body(path, app(&world.name("made"))),
+        ("POST", "/apps" | "/apps/schema/verify") => json_body(path, app(&world.name("made"))),
         ("GET", "/apps/{app_id}") => plain(crm("")),
         ("DELETE", "/apps/{app_id}") => plain(format!("/api/v1/apps/{}", world.fresh_app().await)),
         ("POST", "/apps/{app_id}/deploy") => {
