@@ -69,7 +69,7 @@ impl Calling {
 
 /// Asks until there is an answer, for what follows a request soon but not before its reply.
 pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
-    for _ in 0..500 {
+    for _ in 0..3000 {
         if let Some(found) = ask().await {
             return found;
         }
