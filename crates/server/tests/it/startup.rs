@@ -288,12 +288,16 @@ async fn an_embedded_database_that_is_killed_comes_back_by_itself() {
     let api = Api::new(url(&server));
     register(&api).await;
     let alice = login(&api).await;
+    let postmaster = || -> Option<i32> {
+        fs::read_to_string(folder.path().join("postgres/postmaster.pid")).ok()?.lines().next()?.parse().ok()
+    };
     for _ in 0..2 {
-        let file = fs::read_to_string(folder.path().join("postgres/postmaster.pid")).expect("PostgreSQL runs");
-        let postmaster = file.lines().next().and_then(|line| line.parse().ok()).expect("a process");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(postmaster), nix::sys::signal::Signal::SIGKILL).expect("killed");
-        eventually("the database answers", async || (alice.get("/api/v1/users").await.status == 200).then_some(())).await;
-        assert_eq!(alice.get(ME).await.expect(200).text("/email"), "alice@example.com");
+        let killed = postmaster().expect("PostgreSQL runs");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(killed), nix::sys::signal::Signal::SIGKILL).expect("killed");
+        eventually("PostgreSQL runs again", async || postmaster().filter(|now| *now != killed)).await;
+        let me = async || Some(alice.get(ME).await).filter(|answer| answer.status == 200);
+        let me = eventually("the database answers", me).await;
+        assert_eq!(me.text("/email"), "alice@example.com");
     }
     server.stop().await.expect("stopped in order");
 }
