@@ -13,11 +13,16 @@ pub const ONE_MORE: i64 = 1;
 
 /// How many rows a caller gets.
 pub fn limit(wanted: Option<i64>) -> Result<i64, Problem> {
-    let limit = wanted.unwrap_or(DEFAULT_LIMIT);
-    if (1..=MAX_LIMIT).contains(&limit) {
+    limit_within(wanted, DEFAULT_LIMIT, MAX_LIMIT)
+}
+
+/// The same of a list with bounds of its own.
+pub fn limit_within(wanted: Option<i64>, default: i64, most: i64) -> Result<i64, Problem> {
+    let limit = wanted.unwrap_or(default);
+    if (1..=most).contains(&limit) {
         Ok(limit)
     } else {
-        Err(Problem::new(Code::InvalidRequest, format!("limit must be 1 to {MAX_LIMIT}.")))
+        Err(Problem::new(Code::InvalidRequest, format!("limit must be 1 to {most}.")))
     }
 }
 

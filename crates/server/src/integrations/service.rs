@@ -139,16 +139,11 @@ impl Integrations {
         drop(connection);
         let listed = |app: apps::Listed| {
             let content = Content::from_stored(app.manifest).map_err(|error| sqlx::Error::Decode(error.into()))?;
-            let (added, settings) = (added.get(&format!("{INTEGRATION_SCOPES}{}", app.id)), settings.get(&app.id));
-            let mut present: HashSet<_> = added.into_iter().flatten().cloned().collect();
-            present.extend(content.config_fields().into_iter().filter_map(|field| {
-                let given = match &field.platform_secret {
-                    Some(key) => platform.contains(key),
-                    None => field.default.is_some() || settings.is_some_and(|settings| settings.get(&field.name).is_some()),
-                };
-                given.then_some(field.name)
-            }));
-            let missing = missing(&content, |name| present.contains(name));
+            // Whether there is a secret is enough here; its value stays sealed.
+            let added = added.get(&format!("{INTEGRATION_SCOPES}{}", app.id)).into_iter().flatten();
+            let added = added.map(|name| (name.clone(), Value::Null));
+            let secret = |key: &str| platform.contains(key).then_some(Value::Null);
+            let missing = missing(&content, &values(&content, added, secret, settings.get(&app.id)));
             Ok(show(Listed { content, deployed: app.deployed, missing }))
         };
         self.apps.list(tenant, Some(AppKind::Integration), listed).await?.into_iter().collect()
@@ -302,20 +297,10 @@ fn faults(manifest: &Manifest, given: &Map<String, Value>) -> Vec<Fault> {
 }
 
 fn assemble(manifest: &Manifest, stored: &Stored) -> Result<Config, Error> {
-    let mut values = Map::new();
-    for (name, value) in &stored.merged {
-        values.insert(name.clone(), Value::String(value.expose().clone()));
-    }
-    for field in manifest.content.config_fields() {
-        let value = match &field.platform_secret {
-            Some(key) => stored.platform.get(key).map(|value| Value::String(value.expose().clone())),
-            None => stored.settings.get(&field.name).cloned().or(field.default),
-        };
-        if let Some(value) = value {
-            values.insert(field.name, value);
-        }
-    }
-    let missing = missing(&manifest.content, |name| values.contains_key(name));
+    let text = |value: &Secret<String>| Value::String(value.expose().clone());
+    let added = stored.merged.iter().map(|(name, value)| (name.clone(), text(value)));
+    let values = values(&manifest.content, added, |key| stored.platform.get(key).map(text), Some(&stored.settings));
+    let missing = missing(&manifest.content, &values);
     let json = serde_json::value::to_raw_value(&values).map_err(|error| sqlx::Error::Decode(error.into()))?;
     let given = manifest.content.config_fields().into_iter().filter_map(|field| stored.platform.get(&field.platform_secret?));
     let secrets = given.chain(stored.merged.values()).chain(stored.own.values());
@@ -323,12 +308,29 @@ fn assemble(manifest: &Manifest, stored: &Stored) -> Result<Config, Error> {
     Ok(Config { json, missing, masks })
 }
 
+/// The fields of a configuration that have a value: what `__bind` added, and what the schema names.
+fn values(
+    content: &Content,
+    added: impl Iterator<Item = (String, Value)>,
+    secret: impl Fn(&str) -> Option<Value>,
+    settings: Option<&Map<String, Value>>,
+) -> Map<String, Value> {
+    let declared = content.config_fields().into_iter().filter_map(|field| {
+        let value = match &field.platform_secret {
+            Some(key) => secret(key),
+            None => settings.and_then(|settings| settings.get(&field.name)).cloned().or(field.default),
+        };
+        Some((field.name, value?))
+    });
+    added.chain(declared).collect()
+}
+
 /// The required fields that have no value. Of the alternatives of `anyOf`, the one that lacks least.
-fn missing(content: &Content, has_value: impl Fn(&str) -> bool) -> Vec<String> {
+fn missing(content: &Content, values: &Map<String, Value>) -> Vec<String> {
     let Some(schema) = &content.config_schema else { return Vec::new() };
     let lacking = |schema: &Value| -> Vec<String> {
         let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
-        required.filter_map(Value::as_str).filter(|name| !has_value(name)).map(str::to_owned).collect()
+        required.filter_map(Value::as_str).filter(|name| !values.contains_key(*name)).map(str::to_owned).collect()
     };
     let alternatives = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
     let fewest = alternatives.map(lacking).min_by_key(Vec::len).unwrap_or_default();

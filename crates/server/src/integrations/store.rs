@@ -1,7 +1,7 @@
 //! The settings of integrations that are no secrets.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sqlx::PgConnection;
 use weft_model::{AppId, TenantId};
 
@@ -16,11 +16,12 @@ pub async fn find_settings(connection: &mut PgConnection, tenant: &TenantId, int
 }
 
 /// The settings of every integration of a tenant that has any.
-pub async fn list_settings(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<Vec<(String, Value)>> {
+pub async fn list_settings(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<Vec<(String, Map<String, Value>)>> {
     let rows = sqlx::query!("select integration_id, settings from integration_settings where tenant_id = $1", tenant.as_str())
         .fetch_all(connection)
         .await?;
-    Ok(rows.into_iter().map(|row| (row.integration_id, row.settings)).collect())
+    let settings = |settings| if let Value::Object(settings) = settings { settings } else { Map::new() };
+    Ok(rows.into_iter().map(|row| (row.integration_id, settings(row.settings))).collect())
 }
 
 /// The same of one, locked against another save until the transaction ends.

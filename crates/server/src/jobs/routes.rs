@@ -24,6 +24,7 @@ use crate::{
     http::{
         Problems,
         extract::{Authorized, Json, Path, Query, denied, header, rights},
+        page,
         problem::{Code, Problem},
     },
     node::Node,
@@ -215,10 +216,7 @@ async fn list(
     Query(filter): Query<ListFilter>,
 ) -> Result<Body<Vec<Job>>, Problem> {
     node.apps.get(&caller.tenant, &app).await?;
-    let limit = filter.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::new(Code::InvalidRequest, format!("limit must be 1 to {MAX_LIMIT}.")));
-    }
+    let limit = page::limit_within(filter.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let which = match filter {
         ListFilter { dead: true, .. } => Which::Dead,
         ListFilter { archived: true, .. } => Which::Archived,

@@ -20,6 +20,7 @@ use crate::{
     http::{
         Message, Problems,
         extract::{Authorized, Caller, Json, Path, Query, rights},
+        page,
         problem::{Code, Problem},
     },
     jobs::service::OnBehalf,
@@ -219,7 +220,7 @@ async fn list_all(
     let mut apps = node.apps.list(&caller.tenant, None, |listed| listed.id).await?;
     apps.retain(|app| caller.permissions.allows(&format!("app:{app}:cron.read")));
     let after = filter.after.as_deref().unwrap_or_default();
-    page(&node, &caller, apps, after.split_once('/').unwrap_or((after, "")), filter.limit).await
+    listed(&node, &caller, apps, after.split_once('/').unwrap_or((after, "")), filter.limit).await
 }
 
 /// List the crons of an app
@@ -235,28 +236,19 @@ async fn list(
 ) -> Result<Body<Vec<Cron>>, Problem> {
     node.apps.get(&caller.tenant, &app).await?;
     let after = filter.after.as_deref().unwrap_or_default();
-    page(&node, &caller, vec![app.to_string()], (app.as_str(), after), filter.limit).await
+    listed(&node, &caller, vec![app.to_string()], (app.as_str(), after), filter.limit).await
 }
 
-async fn page(
+async fn listed(
     node: &Node,
     caller: &Principal,
     apps: Vec<String>,
     after: (&str, &str),
     limit: Option<i64>,
 ) -> Result<Body<Vec<Cron>>, Problem> {
-    let limit = limited(limit, MAX_LIMIT, MAX_LIMIT)?;
+    let limit = page::limit_within(limit, MAX_LIMIT, MAX_LIMIT)?;
     let crons = node.crons.list(caller, apps, after, limit).await?;
     Ok(Body(crons.into_iter().map(Cron::from).collect()))
-}
-
-fn limited(given: Option<i64>, default: i64, most: i64) -> Result<i64, Problem> {
-    let limit = given.unwrap_or(default);
-    if (1..=most).contains(&limit) {
-        Ok(limit)
-    } else {
-        Err(Problem::new(Code::InvalidRequest, format!("limit must be 1 to {most}.")))
-    }
 }
 
 /// Create a cron
@@ -334,7 +326,7 @@ async fn runs(
     Query(filter): Query<RunsFilter>,
 ) -> Result<Body<Vec<CronRun>>, Problem> {
     node.apps.get(&caller.tenant, &app).await?;
-    let limit = limited(filter.limit, DEFAULT_RUNS, MAX_RUNS)?;
+    let limit = page::limit_within(filter.limit, DEFAULT_RUNS, MAX_RUNS)?;
     let runs = node.crons.runs(&caller, &app, id, limit).await?;
     Ok(Body(runs.into_iter().map(CronRun::new).collect()))
 }
