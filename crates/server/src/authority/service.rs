@@ -57,7 +57,7 @@ impl Key {
     /// Whether tokens of this key are good at this time. It stops to sign when its successor begins, whether that was noted or not.
     fn is_published(&self, successor: Option<&Self>, now: DateTime<Utc>) -> bool {
         let retired_at = self.stored.retired_at.or(successor.map(|key| key.stored.signs_from));
-        self.stored.revoked_at.is_none() && retired_at.is_none_or(|at| now < at + PUBLISHED_AFTER)
+        retired_at.is_none_or(|at| now < at + PUBLISHED_AFTER)
     }
 }
 
@@ -115,8 +115,10 @@ impl Authority {
     /// The keys to check tokens with, as the world sees them.
     pub fn key_set(&self) -> KeySet {
         let (ring, now) = (self.ring(), self.clock.now());
-        let successors = std::iter::once(None).chain(ring.iter().map(Some));
-        ring.iter()
+        // A key that was withdrawn is good for nothing, and nobody's successor.
+        let good: Vec<_> = ring.iter().filter(|key| key.stored.revoked_at.is_none()).collect();
+        let successors = std::iter::once(None).chain(good.iter().copied().map(Some));
+        good.iter()
             .zip(successors)
             .filter(|(key, next)| key.is_published(*next, now))
             .map(|(key, _)| key.public.clone())

@@ -6,7 +6,7 @@ use weft_model::{Fault, Principal, Secret, TenantId, UserId};
 
 use super::{
     password, roles,
-    service::{Error, Identity, is_email},
+    service::{Error, Identity, is_email, taken},
     store::{self, User},
 };
 use crate::audit::{Action, Event};
@@ -67,7 +67,9 @@ impl Identity {
             let id = UserId::generate(now);
             let (email, display_name) = (ready.new.email, ready.new.display_name);
             let user = User { id, email, display_name, created_at: now };
-            store::insert_account(connection, &user, Some(&ready.hash)).await?;
+            let inserted = store::insert_account(connection, &user, Some(&ready.hash)).await;
+            inserted.map_err(|error| taken(error, &user.email))?;
+            store::update_password_maker(connection, id, tenant).await?;
             user
         };
         if !store::insert_membership(connection, tenant, user.id, now).await? {

@@ -248,9 +248,10 @@ async fn switch(
 async fn change_password(
     State(node): State<Arc<Node>>,
     Caller(caller): Caller,
+    from: ClientNetwork,
     Json(body): Json<PasswordChange>,
 ) -> Result<Body<Message>, Problem> {
-    node.identity.change_password(&caller, body.current_password, body.new_password).await?;
+    node.identity.change_password(&caller, (body.current_password, body.new_password), from).await?;
     Ok(Message::new("password changed"))
 }
 

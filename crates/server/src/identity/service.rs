@@ -60,7 +60,10 @@ pub enum Error {
     SessionEnded,
     #[error("the key of the service account was revoked or has expired, or the account is disabled")]
     CredentialEnded,
-    #[error("there is no tenant '{0}' that you could use: it does not exist, is switched off, or you are no member of it")]
+    #[error(
+        "there is no tenant '{0}' that you could use: it does not exist, is switched off, you are no member of it, or your password \
+             was chosen by an administrator of another one: log in there and change it first"
+    )]
     NotAMember(TenantId),
     #[error("this login is good for one tenant only: log in to '{0}' itself")]
     BoundToTenant(TenantId),

@@ -121,6 +121,7 @@ impl Identity {
         let mut transaction = self.pool.begin().await?;
         let chosen = match self.choose_tenant(&mut transaction, user.id, tenant).await {
             Err(refused @ (Error::InvalidCredentials | Error::NotAMember(_))) => {
+                drop(transaction);
                 self.notice_failed_login(Some(user.id), tenant, "no membership to use").await?;
                 return Err(refused);
             }
@@ -248,7 +249,13 @@ impl Identity {
     }
 
     /// Replaces a person's password, which ends every other session of that person.
-    pub async fn change_password(&self, by: &Principal, current: Secret<String>, new: Secret<String>) -> Result<(), Error> {
+    /// Guessing the current one is slowed like logging in.
+    pub async fn change_password(
+        &self,
+        by: &Principal,
+        (current, new): (Secret<String>, Secret<String>),
+        from: ClientNetwork,
+    ) -> Result<(), Error> {
         let kept = match by.proof {
             Proof::Session { id, spans_tenants: true } => id,
             Proof::Session { .. } => return Err(Error::BoundToTenant(by.tenant.clone())),
@@ -258,11 +265,16 @@ impl Identity {
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
         }
+        let mut turn = self.throttle.turn(&by.email, from).await?;
+        self.throttle.count(&mut turn, &by.email, true)?;
         let known = store::find_credentials(&mut *self.pool.acquire().await?, &by.email).await?;
         let hash = known.filter(|known| known.user.id == by.id).and_then(|known| known.password_hash);
         if !self.passwords.verify(current, hash).await {
+            let event = Event::by(by, Action::LoginFailed).on("user", by.id);
+            self.audit.notice(event.with("reason", "wrong current password")).await;
             return Err(Error::Invalid(vec![Fault::new("$.currentPassword", "is not your password")]));
         }
+        turn.succeeded();
         let hash = self.passwords.hash(new).await;
         let mut transaction = self.pool.begin().await?;
         store::update_password(&mut transaction, by.id, &hash, kept).await?;

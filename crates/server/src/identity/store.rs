@@ -63,6 +63,14 @@ pub async fn insert_account(connection: &mut PgConnection, user: &User, password
     Ok(())
 }
 
+/// Notes that an administrator of this tenant chose the password of an account.
+pub async fn update_password_maker(connection: &mut PgConnection, user: UserId, tenant: &TenantId) -> sqlx::Result<()> {
+    sqlx::query!("update users set password_made_in = $2 where id = $1", user.as_uuid(), tenant.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Makes a user a member of a tenant. False when it is one already.
 pub async fn insert_membership(
     connection: &mut PgConnection,
@@ -157,8 +165,10 @@ pub async fn find_session_user(
 /// The tenants that somebody is a member of, the one used last first, then the one joined first.
 pub async fn list_memberships(connection: &mut PgConnection, user: UserId) -> sqlx::Result<Vec<Membership>> {
     let rows = sqlx::query!(
-        "select tenants.id, name, memberships.disabled_at is null and tenants.disabled_at is null as \"usable!\"
-         from memberships join tenants on tenants.id = tenant_id
+        "select tenants.id, name,
+             memberships.disabled_at is null and tenants.disabled_at is null
+                 and coalesce(password_made_in, tenants.id) = tenants.id as \"usable!\"
+         from memberships join tenants on tenants.id = tenant_id join users on users.id = user_id
          where user_id = $1 and deleted_at is null
          order by last_login_at desc nulls last, memberships.created_at, tenants.id",
         user.as_uuid(),
@@ -354,9 +364,13 @@ pub async fn update_password(
     password_hash: &str,
     kept: SessionId,
 ) -> sqlx::Result<()> {
-    sqlx::query!("update users set password_hash = $2 where id = $1 and kind = 'user'", id.as_uuid(), password_hash)
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query!(
+        "update users set password_hash = $2, password_made_in = null where id = $1 and kind = 'user'",
+        id.as_uuid(),
+        password_hash,
+    )
+    .execute(&mut *connection)
+    .await?;
     sqlx::query!("delete from sessions where user_id = $1 and id <> $2", id.as_uuid(), kept.as_uuid())
         .execute(connection)
         .await?;

@@ -120,6 +120,7 @@ async fn acting_as_an_account_takes_a_delegation_and_every_permission_of_the_acc
     alice.post(&format!("/api/v1/service-accounts/{}/disable", account.id), json!({})).await.expect(200);
     alice.post(&act_as, json!({ "userId": bob_id })).await.expect(200);
     assert_eq!(obstacles(&bob).await, no_delegation, "nobody acts as an account that is switched off");
+    assert_eq!(why(&bob, "").await.expect(200).value("/delegations/0/holds"), json!(false));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,6 +39,19 @@ fn told(answer: &Answer) -> (u16, Value, Option<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_current_password_is_guessed_no_faster_with_somebodys_token() {
+    let server = server("").await;
+    let alice = server.user("alice").await;
+    let change = |current: &str| json!({ "currentPassword": current, "newPassword": "N3wPassword!" });
+    for _ in 0..5 {
+        alice.put("/api/v1/auth/password", change("wrong")).await.expect(400);
+    }
+    assert_eq!(alice.put("/api/v1/auth/password", change(PASSWORD)).await.expect(429).code(), "rate_limited");
+    server.advance(Duration::seconds(1));
+    alice.put("/api/v1/auth/password", change(PASSWORD)).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_some_failures_each_next_attempt_has_to_wait_and_then_the_right_password_still_fits() {
     let server = server("").await;
     server.user("alice").await;

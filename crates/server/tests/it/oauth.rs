@@ -288,6 +288,18 @@ async fn a_key_is_published_before_it_signs_and_after_it_stopped() {
     assert_eq!(ids, [json!(third), json!(second), json!(first)], "what they signed may still have to be checked");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_withdrawn_before_it_signed_takes_none_with_it() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let account = Account::create(&alice, "ci", &[]).await;
+    alice.post(ROTATE, json!({})).await.expect(200);
+    server.advance(Duration::minutes(1));
+    alice.post(ROTATE, json!({ "revoke": true })).await.expect(200);
+    server.advance(Duration::hours(2));
+    account.login(&server).await.get(ME).await.expect(200);
+}
+
 /// The administrator's access token does not outlive the clock's jumps.
 async fn alice_again(server: &TestServer) -> Api {
     server.login("alice@example.com").await

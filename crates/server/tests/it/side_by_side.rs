@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use futures::StreamExt;
 use reqwest::Method;
 use serde_json::{Value, json};
-use weft_testkit::{Api, TestServer, api::upload};
+use weft_testkit::{Api, TestServer, api::upload, server::PASSWORD};
 
 use crate::{
     fixtures::{eventually, integration, with},
     oauth::Account,
     secrets::set,
+    tenants::change_password,
 };
 
 /// Stands in everything of one tenant that the other must not see: names, addresses, descriptions, log lines, answers.
@@ -221,6 +222,7 @@ async fn the_same_names_are_different_things_in_different_tenants() {
     assert_eq!(theirs.get("/api/v1/platform/secrets").await.expect(200).json, json!(["TOKEN"]));
     // One person in both is two members with roles of their own, and one login.
     theirs.post("/api/v1/users", json!({ "email": "o@example.com", "roles": ["sales"] })).await.expect(201);
+    change_password(&ours, PASSWORD).await;
     let there = server.login_to("theirs", "o@example.com").await;
     assert_eq!(there.get("/api/v1/permissions").await.expect(200).value("/permissions"), json!(["app:b:*"]));
     assert_eq!(ours.get("/api/v1/permissions").await.expect(200).value("/permissions"), json!(["*"]));

@@ -149,11 +149,32 @@ async fn a_member_of_several_tenants_chooses_one_or_gets_the_one_used_last() {
     bob.post("/api/v1/auth/switch", json!({ "tenant": "nowhere" })).await.expect(403);
 }
 
+/// Makes a password one's own that an administrator chose.
+pub async fn change_password(api: &Api, new: &str) {
+    let change = json!({ "currentPassword": PASSWORD, "newPassword": new });
+    api.put("/api/v1/auth/password", change).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_an_administrator_chose_opens_no_other_tenant_until_its_owner_replaces_it() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let bob = server.tenant(&alice, "acme", "bob").await;
+    let carol = server.tenant(&alice, "other", "carol").await;
+    carol.post("/api/v1/users", json!({ "email": "bob@example.com" })).await.expect(201);
+    login(&server, credentials("bob@example.com", "other")).await.expect(403);
+    bob.post("/api/v1/auth/switch", json!({ "tenant": "other" })).await.expect(403);
+    login(&server, credentials("bob@example.com", "acme")).await.expect(200);
+    change_password(&bob, PASSWORD).await;
+    login(&server, credentials("bob@example.com", "other")).await.expect(200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_proved_nothing_to_the_whole_server_stays_in_its_tenant() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.tenant(&alice, "acme", "bob").await;
+    change_password(&bob, PASSWORD).await;
     server.tenant(&alice, "other", "bob").await;
     let mut database = PgConnection::connect(&server.database.url).await.expect("connected");
     // As the single sign-on of the tenant `acme` leaves it.

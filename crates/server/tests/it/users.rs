@@ -3,7 +3,7 @@
 use serde_json::json;
 use weft_testkit::{Api, TestServer, server::url};
 
-use crate::fixtures::eventually;
+use crate::{fixtures::eventually, oauth::Account};
 
 async fn id(user: &Api) -> String {
     user.get("/api/v1/auth/me").await.expect(200).text("/id")
@@ -86,6 +86,10 @@ async fn the_last_administrator_stays_and_a_former_one_may_go() {
     let refused = delete(&alice, &alice_id).await.expect(400);
     assert_eq!(refused.code(), "last_administrator");
     alice.get("/api/v1/auth/me").await.expect(200);
+    let machine = Account::create(&alice, "ci", &[]).await;
+    alice.post("/api/v1/roles/assign", json!({ "userId": machine.id, "role": "admin" })).await.expect(200);
+    assert_eq!(delete(&alice, &alice_id).await.expect(400).code(), "last_administrator", "a machine is nobody to rely on");
+    alice.delete(&format!("/api/v1/service-accounts/{}", machine.id)).await.expect(200);
 
     make_administrator(&alice, &bob).await;
     delete(&alice, &alice_id).await.expect(200);

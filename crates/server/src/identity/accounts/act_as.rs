@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use sqlx::PgConnection;
 use weft_model::{Principal, UserId};
 
 use super::{
@@ -52,13 +53,22 @@ impl Identity {
         if caller.id == target {
             return Ok(Arc::clone(caller));
         }
-        let mut connection = self.pool.acquire().await?;
-        let delegations = store::list_delegations(&mut connection, &caller.tenant, (Some(caller.id), Some(target))).await?;
-        let enabled = users::find_enabled_member(&mut connection, &caller.tenant, target).await?;
+        self.act_as_on(&mut *self.pool.acquire().await?, caller, target).await
+    }
+
+    /// The same for whoever has a connection already: two at once could wait for each other.
+    pub(in crate::identity) async fn act_as_on(
+        &self,
+        connection: &mut PgConnection,
+        caller: &Arc<Principal>,
+        target: UserId,
+    ) -> Result<Arc<Principal>, Error> {
+        let delegations = store::list_delegations(connection, &caller.tenant, (Some(caller.id), Some(target))).await?;
+        let enabled = users::find_enabled_member(connection, &caller.tenant, target).await?;
         let (Some(_), Some((user, kind))) = (delegations.first(), enabled) else {
             return Err(Error::NoDelegation(target));
         };
-        let principal = self.principal(&mut connection, &caller.tenant, (user, &kind), caller.proof).await?;
+        let principal = self.principal(connection, &caller.tenant, (user, &kind), caller.proof).await?;
         match caller.permissions.exceeded_by(&principal.permissions) {
             Some(key) => Err(Error::ActAsExceeds { target, key: key.to_owned() }),
             None => Ok(Arc::new(principal)),

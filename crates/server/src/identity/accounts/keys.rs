@@ -90,6 +90,7 @@ impl Identity {
         let now = self.clock.now();
         let shown = store::find_key(&mut connection, &digest(key.expose()), now).await?;
         let Some(shown) = shown.filter(|shown| client.parse() == Ok(shown.account.id)) else {
+            drop(connection);
             // Neither client nor key is known, and either may be a secret in the wrong place.
             self.audit.notice(Event::new(&TenantId::default_tenant(), Action::TokenRefused)).await;
             return Err(Error::InvalidClient);
@@ -102,6 +103,8 @@ impl Identity {
         if shown.last_used_at.is_none_or(|at| now - at >= USE_NOTED) {
             store::update_last_used(&mut connection, shown.id, now).await?;
         }
+        // Waiting for room among the events must not keep their writer from a connection.
+        drop(connection);
         let issued = Event::new(&shown.tenant, Action::TokenIssued).on("service_account", shown.account.id);
         self.audit.notice(issued.with("credential", shown.id.to_string())).await;
         Ok(token)

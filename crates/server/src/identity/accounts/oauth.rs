@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json as Body,
-    extract::{DefaultBodyLimit, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -27,16 +27,11 @@ use crate::{
     node::Node,
 };
 
-const BODY_LIMIT: usize = 16 * 1024;
 const GRANT: &str = "client_credentials";
 const BASIC: &str = "Basic realm=\"weft\"";
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
-    OpenApiRouter::new()
-        .routes(routes!(oauth_token))
-        .routes(routes!(auth_token))
-        .routes(routes!(metadata))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+    OpenApiRouter::new().routes(routes!(oauth_token)).routes(routes!(auth_token)).routes(routes!(metadata))
 }
 
 #[derive(ToSchema)]
@@ -194,7 +189,7 @@ fn form_decoded(text: &str) -> String {
 }
 
 /// Bytes of a form: its parameters are short.
-const FORM_LIMIT: usize = 64 * 1024;
+const FORM_LIMIT: usize = 16 * 1024;
 
 /// The fields of the form, each of which may come once.
 async fn form(request: Request) -> Result<BTreeMap<String, String>, Problem> {

@@ -51,12 +51,12 @@ pub async fn effective(connection: &mut PgConnection, tenant: &TenantId, user: U
 }
 
 /// Locks the administrator role of a tenant, so that two changes cannot each remove what the other one counts on.
-/// Returns who holds it directly.
+/// Returns the people who hold it directly: a key of a machine expires, and then nobody would be left.
 pub async fn lock_administrators(connection: &mut PgConnection, tenant: &TenantId) -> sqlx::Result<Vec<UserId>> {
     lock_admin_role(connection, tenant).await?;
     let holders = sqlx::query_scalar!(
-        "select user_id from role_assignments join memberships using (tenant_id, user_id)
-         where tenant_id = $1 and role = $2 and disabled_at is null",
+        "select user_id from role_assignments join memberships using (tenant_id, user_id) join users on users.id = user_id
+         where tenant_id = $1 and role = $2 and disabled_at is null and kind = 'user'",
         tenant.as_str(),
         super::ADMIN,
     )

@@ -129,7 +129,10 @@ impl Identity {
             let user = User { id, email, display_name: None, created_at: self.clock.now() };
             Arc::new(self.principal(connection, &by.tenant, (user, &actor.member.kind), by.proof).await?)
         };
-        match self.act_as(&principal, target).await {
+        if principal.id == target {
+            return Ok(None);
+        }
+        match self.act_as_on(connection, &principal, target).await {
             Ok(_) => Ok(None),
             Err(refused @ (AccountError::NoDelegation(_) | AccountError::ActAsExceeds { .. })) => {
                 Ok(Some(Obstacle::ActAs(refused.to_string())))
@@ -154,7 +157,8 @@ async fn delegations(
         let Some(target) = target else { continue };
         let target = Subject::load(connection, by, target, roles).await?;
         let lacks = actor.held.exceeded_by(&target.held).map(str::to_owned);
-        let holds = target.held.allows(permission);
+        // Nobody acts as an account that is switched off, whatever it holds.
+        let holds = !target.member.disabled && target.held.allows(permission);
         let (granted_at, granted_by) = (known.granted_at, known.granted_by);
         found.push(Delegation { target: target.member, granted_at, granted_by, holds, lacks });
     }
