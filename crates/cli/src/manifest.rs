@@ -50,11 +50,6 @@ impl Manifest {
         Ok(Self { document, ..manifest })
     }
 
-    /// Whether it declares data, so that deploying it may change tables.
-    pub fn keeps_data(&self) -> bool {
-        self.document.get("dataContract").and_then(Value::as_array).is_some_and(|entities| !entities.is_empty())
-    }
-
     pub fn is_integration(&self) -> bool {
         self.kind == "integration"
     }

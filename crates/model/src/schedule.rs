@@ -96,6 +96,13 @@ impl Schedule {
             return due + TimeDelta::seconds((now - due).num_seconds() / seconds * seconds).max(TimeDelta::zero());
         }
         let mut latest = due;
+        // From near `now`, because a schedule that fires often was missed many times.
+        let near = [TimeDelta::hours(1), TimeDelta::days(1), TimeDelta::days(32)].map(|back| now - back);
+        if let Some(tick) =
+            near.into_iter().filter(|from| *from > due).find_map(|from| self.next_after(from).filter(|tick| *tick <= now))
+        {
+            latest = tick;
+        }
         for _ in 0..MOST_TICKS {
             match self.next_after(latest).filter(|next| *next <= now) {
                 Some(next) => latest = next,
@@ -252,6 +259,10 @@ mod tests {
         let at = |text: &str| text.parse::<DateTime<Utc>>().expect("a time");
         let daily = Schedule::parse("0 9 * * *", None).expect("a schedule");
         assert_eq!(daily.latest(at("2024-01-01T09:00:00Z"), at("2024-01-05T10:00:00Z")), at("2024-01-05T09:00:00Z"));
+        let always = Schedule::parse("* * * * *", None).expect("a schedule");
+        assert_eq!(always.latest(at("2024-01-01T09:00:00Z"), at("2024-03-15T10:00:30Z")), at("2024-03-15T10:00:00Z"));
+        let yearly = Schedule::parse("0 9 1 1 *", None).expect("a schedule");
+        assert_eq!(yearly.latest(at("2020-01-01T09:00:00Z"), at("2024-03-15T10:00:30Z")), at("2024-01-01T09:00:00Z"));
         let often = Schedule::parse("10 seconds", None).expect("a schedule");
         assert_eq!(often.latest(at("2024-01-01T09:00:00Z"), at("2024-01-01T09:00:59Z")), at("2024-01-01T09:00:50Z"));
         assert_eq!(often.latest(at("2024-01-01T09:00:00Z"), at("2024-01-01T08:00:00Z")), at("2024-01-01T09:00:00Z"));

@@ -101,17 +101,23 @@ async fn claim_keys(
     .fetch_all(&mut *connection)
     .await?;
     let won: HashSet<i64> = won.into_iter().collect();
-    let mut earlier = HashMap::new();
-    for (message, key, id) in keyed.into_iter().filter(|(_, _, id)| !won.contains(id)) {
-        let row = sqlx::query!("select id, digest from queue_keys where lane = $1 and key = $2", &*message.lane, key.name)
-            .fetch_optional(&mut *connection)
-            .await?;
-        // A key that is forgotten between the two statements was a day old: whoever uses it meets nothing.
-        if let Some(row) = row {
-            earlier.insert(id, if row.digest == key.digest { Sent::Again(row.id) } else { Sent::Mismatch(row.id) });
-        }
+    if won.len() == keyed.len() {
+        return Ok(HashMap::new());
     }
-    Ok(earlier)
+    // A key that is forgotten between the two statements was a day old: whoever uses it meets nothing.
+    let known = sqlx::query!(
+        "select given.id as \"wanted!\", known.id, known.digest = given.digest as \"same!\"
+         from unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[]) as given (lane, key, digest, id)
+         join queue_keys as known on known.lane = given.lane and known.key = given.key where known.id <> given.id",
+        &lanes,
+        &names,
+        &digests,
+        &wanted,
+    )
+    .fetch_all(connection)
+    .await?;
+    let earlier = |id, same| if same { Sent::Again(id) } else { Sent::Mismatch(id) };
+    Ok(known.into_iter().map(|row| (row.wanted, earlier(row.id, row.same))).collect())
 }
 
 #[derive(Default)]

@@ -49,9 +49,6 @@ impl Loss {
 
 /// Shows what would change. Whoever has not accepted a loss beforehand is asked when there is one.
 pub async fn review(context: &Context, client: &Client, manifest: &Manifest, loss: Loss) -> Result<Loss> {
-    if !manifest.keeps_data() {
-        return Ok(loss);
-    }
     let answer = client.send(Method::POST, client.api(&["apps", "schema", "verify"]), &manifest.document).await?;
     let planned: Planned = decode(&answer)?;
     let output = &context.output;
@@ -79,7 +76,7 @@ fn lines(changes: &[Change]) -> String {
         let place = if change.column.is_empty() { change.entity.clone() } else { format!("{}.{}", change.entity, change.column) };
         let detail = change.detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
         let loss = change.loss.as_ref().map_or_else(String::new, |loss| format!("\n      LOSES {loss}"));
-        printable(&format!("{} {place}{detail}", change.kind.replace('_', " "))) + &loss
+        printable(&format!("{} {place}{detail}{loss}", change.kind.replace('_', " ")))
     };
     changes.iter().map(|change| format!("  - {}", line(change))).collect::<Vec<_>>().join("\n")
 }

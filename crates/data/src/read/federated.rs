@@ -10,6 +10,7 @@ use crate::{
 /// the text of a field, because the types may differ.
 pub fn federated(sources: &[(Link<'_>, Condition)], query: &Query) -> Sql {
     let mut sql = Sql::new("with found as (");
+    let mut records = String::new();
     for (index, (source, condition)) in sources.iter().enumerate() {
         let entity = source.entity;
         let key = match entity.kind(&query.order.column) {
@@ -17,17 +18,20 @@ pub fn federated(sources: &[(Link<'_>, Condition)], query: &Query) -> Sql {
             None => "null::text".to_owned(),
         };
         sql.push(if index == 0 { "" } else { " union all " });
-        sql.push(&format!("select {key} as sorted, t.id, (select row_to_json(_other) from (select {},", of(entity, "t")));
-        let (app, name) = (literal(&source.app), literal(entity.name()));
-        sql.push(&format!(" json_build_object('app', {app}::text, 'entity', {name}::text) as \"_source\") _other) as record"));
-        sql.push(&format!(" from {} t where ", entity.table));
+        sql.push(&format!("select {key} as sorted, t.id, {index} as source from {} t where ", entity.table));
         condition.write(&mut sql);
         owned(&mut sql, "t", source.owner);
+        // Only what is on the page is shown, so only that is made into JSON.
+        let (app, name, shown) = (literal(&source.app), literal(entity.name()), of(entity, "t"));
+        let source = format!("json_build_object('app', {app}::text, 'entity', {name}::text) as \"_source\"");
+        let one = format!("(select {shown}, {source} from {} t where t.id = page.id) _other", entity.table);
+        records.push_str(&format!(" when {index} then (select row_to_json(_other) from {one})"));
     }
     let direction = if query.order.direction == Direction::Ascending { "asc" } else { "desc" };
     sql.push(&format!(
-        ") select coalesce((select json_agg(page.record) from (select record from found order by sorted {direction}, id \
-         limit {} offset {}) page), '[]')::text as data, (select count(*) from found) as total",
+        ") select coalesce((select json_agg(case page.source{records} end order by page.sorted {direction}, page.id) \
+         from (select * from found order by sorted {direction}, id limit {} offset {}) page), '[]')::text as data, \
+         (select count(*) from found) as total",
         query.limit, query.offset
     ));
     sql

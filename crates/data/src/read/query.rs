@@ -180,12 +180,14 @@ fn known(entity: &Entity, names: &[String], path: &str) -> Result<(), Vec<Fault>
 
 /// Fields that refer to other records.
 pub fn expand(entity: &Entity, value: &Value, path: &str) -> Result<Vec<String>, Vec<Fault>> {
-    let names = names(value, path)?;
+    let mut names = names(value, path)?;
     let is_link = |name: &String| entity.contract.field(name).is_some_and(|field| field.references.is_some());
     let wrong = names.iter().enumerate().filter(|(_, name)| !is_link(name));
     let faults: Vec<_> = wrong
         .map(|(index, name)| Fault::new(format!("{path}[{index}]"), format!("'{name}' refers to no other record")))
         .collect();
+    names.sort_unstable();
+    names.dedup();
     if faults.is_empty() { Ok(names) } else { Err(faults) }
 }
 

@@ -148,9 +148,15 @@ impl Rules<'_> {
         let list = format!("{}.checks", self.path);
         unique(self.faults, &list, "name", entity.checks.iter().filter_map(|check| check.name.as_deref()));
         for (position, check) in entity.checks.iter().enumerate() {
-            let taken = |field: &Field| check.name.as_deref() == Some(&format!("chk_{}_{}", entity.entity_name, field.name));
-            if entity.fields.iter().any(taken) {
-                self.fault(&format!("checks[{position}].name"), "is the name of a check that belongs to a field");
+            let own = |name: &str, field: &Field| {
+                ["chk", "fk"].iter().any(|kind| name == format!("{kind}_{}_{}", entity.entity_name, field.name))
+            };
+            let is_taken = |name: &str| {
+                entity.fields.iter().any(|field| own(name, field))
+                    || entity.indexes.iter().any(|index| index.name.as_deref() == Some(name))
+            };
+            if check.name.as_deref().is_some_and(is_taken) {
+                self.fault(&format!("checks[{position}].name"), "is the name of something else of this entity");
             }
             if let Err(message) = expression::check(&check.expr, |name| entity.kind(name).is_some()) {
                 self.fault(&format!("checks[{position}].expr"), message);
@@ -163,6 +169,9 @@ fn index_faults(entity: &Entity, index: &Index) -> Vec<(String, String)> {
     let mut faults = Vec::new();
     if index.name.as_ref().is_some_and(|name| name.len() > LONGEST_NAME) {
         faults.push(("name".to_owned(), format!("has more than {LONGEST_NAME} characters")));
+    }
+    if index.name.as_ref().is_some_and(|name| ["idx_identity_", "ix_"].iter().any(|own| name.starts_with(own))) {
+        faults.push(("name".to_owned(), "begins like the names that indexes without one get".to_owned()));
     }
     for (position, column) in index.columns.iter().enumerate() {
         if let Some(message) = column_fault(entity, column) {
@@ -203,6 +212,23 @@ mod tests {
     fn contract(entities: &Value) -> Result<Manifest, Vec<String>> {
         let manifest = Manifest::parse(json!({ "appId": "crm", "name": "CRM", "dataContract": entities }));
         manifest.map_err(|faults| faults.into_iter().map(|fault| fault.path).collect())
+    }
+
+    #[test]
+    fn two_things_of_an_entity_have_two_names() {
+        let entity = |index: &str, check: &str| {
+            let fields = json!([{ "name": "company", "type": "entity_link", "references": { "entity": "deals" } }]);
+            let (indexes, checks) =
+                (json!([{ "name": index, "columns": ["company"] }]), json!([{ "name": check, "expr": "company is not null" }]));
+            contract(&json!([{ "entityName": "deals", "fields": fields, "indexes": indexes, "checks": checks }]))
+        };
+        assert!(entity("by_company", "has_company").is_ok());
+        for check in ["by_company", "fk_deals_company", "chk_deals_company"] {
+            assert_eq!(entity("by_company", check).expect_err("taken"), ["$.dataContract[0].checks[0].name"]);
+        }
+        for index in ["ix_deals", "idx_identity_deals_company"] {
+            assert_eq!(entity(index, "has_company").expect_err("taken"), ["$.dataContract[0].indexes[0].name"]);
+        }
     }
 
     #[test]

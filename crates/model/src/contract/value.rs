@@ -67,14 +67,15 @@ impl Kind {
             (_, Value::Null) => Some(Cell::Null),
             (Self::Json, value) => Some(Cell::Json(value.clone())),
             (Self::Text, Value::String(text)) => Some(Cell::Text(storable(text)?)),
-            (Self::Number, Value::Number(number)) => number.as_f64().map(Cell::Number),
+            (Self::Number, Value::Number(number)) => Some(Cell::Number(exact(number)?)),
             (Self::Boolean, Value::Bool(value)) => Some(Cell::Boolean(*value)),
             (Self::TextList, Value::Array(items)) => {
                 let texts = items.iter().map(|item| item.as_str().ok_or_else(wrong).and_then(storable));
                 Some(Cell::TextList(texts.collect::<Result<_, _>>()?))
             }
             (Self::NumberList, Value::Array(items)) => {
-                items.iter().map(Value::as_f64).collect::<Option<_>>().map(Cell::NumberList)
+                let numbers = items.iter().map(|item| item.as_number().ok_or_else(wrong).and_then(exact));
+                Some(Cell::NumberList(numbers.collect::<Result<_, _>>()?))
             }
             // Forms send everything as text.
             (Self::Number | Self::Boolean | Self::Date | Self::Timestamp | Self::Uuid, Value::String(text)) => {
@@ -89,7 +90,10 @@ impl Kind {
     pub fn read_text(self, text: &str) -> Result<Cell, String> {
         let cell = match self {
             Self::Text => Some(Cell::Text(storable(text)?)),
-            Self::Number => text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Cell::Number),
+            Self::Number => match text.parse::<i128>() {
+                Ok(whole) if !is_kept(whole) => return Err(TOO_LONG.to_owned()),
+                _ => text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Cell::Number),
+            },
             Self::Boolean => match text {
                 "true" | "1" => Some(Cell::Boolean(true)),
                 "false" | "0" => Some(Cell::Boolean(false)),
@@ -114,6 +118,22 @@ impl Kind {
     pub const fn is_list(self) -> bool {
         matches!(self, Self::TextList | Self::NumberList)
     }
+}
+
+const TOO_LONG: &str = "has more digits than a number keeps: use a text field";
+
+/// A number, if it is a whole one only if it stays the same.
+fn exact(number: &serde_json::Number) -> Result<f64, String> {
+    if number.as_i128().is_some_and(|whole| !is_kept(whole)) {
+        return Err(TOO_LONG.to_owned());
+    }
+    number.as_f64().ok_or_else(|| TOO_LONG.to_owned())
+}
+
+/// Whether a whole number is the same as a double.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "that is the question")]
+fn is_kept(whole: i128) -> bool {
+    (whole as f64) as i128 == whole
 }
 
 /// Years that JSON can write and databases keep.

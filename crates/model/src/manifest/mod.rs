@@ -192,6 +192,9 @@ impl From<WebhookForm> for Webhook {
     }
 }
 
+/// Bytes that the payload of a job has at most.
+pub const PAYLOAD_LIMIT: usize = 1024 * 1024;
+
 /// Something that is done again and again, by the clock.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]

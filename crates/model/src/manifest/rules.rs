@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Action, AppKind, Content, Cron};
+use super::{Action, AppKind, Content, Cron, PAYLOAD_LIMIT};
 use crate::{Fault, contract, schedule::Schedule, schema::Schema};
 
 /// App ids that would collide with the platform's or the database's own names.
@@ -69,6 +69,8 @@ fn cron_faults(faults: &mut Vec<Fault>, index: usize, cron: &Cron) {
     }
     if cron.payload.as_ref().is_some_and(|payload| !payload.is_object()) {
         faults.push(Fault::new(format!("$.crons[{index}].payload"), "must be an object: the job gets more members in it"));
+    } else if cron.payload.as_ref().is_some_and(|payload| payload.to_string().len() > PAYLOAD_LIMIT) {
+        faults.push(Fault::new(format!("$.crons[{index}].payload"), "has more than 1 MiB: pass a reference instead"));
     }
 }
 

@@ -251,6 +251,12 @@ impl Apps {
             .await
     }
 
+    /// The apps of a tenant; with a kind of identity, those that keep things of that kind.
+    pub async fn list_ids(&self, tenant: &TenantId, identity: Option<&str>) -> Result<Vec<AppId>, Error> {
+        let ids = store::list_ids(&mut *self.pool.acquire().await?, tenant, identity).await?;
+        Ok(ids.into_iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
     /// What `read` makes of each installed app.
     pub async fn list<T: Send>(
         &self,
@@ -285,15 +291,15 @@ impl Apps {
     }
 
     /// Removes an app with its worker, tables, secrets, permissions, roles, webhooks, jobs, crons and files. Removing what is not
-    /// there is no mistake.
-    /// Nobody is named where a whole tenant goes.
+    /// there is no mistake. Nobody is named where a whole tenant goes.
     pub async fn uninstall(&self, tenant: &TenantId, by: Option<&Principal>, id: &AppId) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         webhooks::remove(&mut transaction, &self.vault, (tenant, id)).await?;
-        jobs::remove(&mut transaction, tenant, id).await?;
         if !store::delete(&mut transaction, tenant, id).await? {
             return Ok(());
         }
+        // After its crons have gone: whoever was just firing one has committed its job by now.
+        jobs::remove(&mut transaction, tenant, id).await?;
         for scope in [Scope::App(id.clone()), Scope::Integration(id.clone())] {
             self.vault.delete_scope(&mut transaction, tenant, &scope).await?;
         }
@@ -329,7 +335,7 @@ impl Apps {
 
     /// Tells every node that the apps of a tenant may or may not run from the commit of this transaction on.
     pub async fn announce_all(&self, connection: &mut sqlx::PgConnection, tenant: &TenantId) -> Result<(), Error> {
-        for id in store::list(connection, tenant, None, |app| app.id.parse()).await?.into_iter().flatten() {
+        for id in store::list_ids(connection, tenant, None).await?.into_iter().filter_map(|id| id.parse().ok()) {
             notify::announce(connection, &Change::App(id)).await?;
         }
         Ok(())

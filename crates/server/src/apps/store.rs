@@ -96,6 +96,18 @@ pub async fn list<T>(
     lines.map_ok(read).try_collect().await
 }
 
+/// The apps of a tenant; with a kind of identity, those that keep things of that kind.
+pub async fn list_ids(connection: &mut PgConnection, tenant: &TenantId, identity: Option<&str>) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "select id from apps where tenant_id = $1 and ($2::text is null
+             or manifest->'dataContract' @> jsonb_build_array(jsonb_build_object('identityKind', $2))) order by id",
+        tenant.as_str(),
+        identity,
+    )
+    .fetch_all(connection)
+    .await
+}
+
 /// Apps whose backend runs even when nobody calls it; the rule is that of `Content::keeps_running`.
 pub async fn list_kept(connection: &mut PgConnection) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(

@@ -59,13 +59,12 @@ impl From<sqlx::Error> for Error {
             "23502" => fault(cause.column(), "is required".to_owned()),
             "23514" => fault(None, format!("breaks the check '{}'", cause.constraint().unwrap_or_default())),
             "21000" => Self::Conflict("the same record is there twice in one request".to_owned()),
-            // Undefined column, table, schema; a statement prepared before the change.
-            "42703" | "42P01" | "3F000" | "0A000" => Self::Moved,
-            // Too long for an index.
-            "54000" => fault(None, cause.message().to_owned()),
+            // Undefined column, table, schema, a type or unique index that is another now; a statement prepared before the change.
+            "42703" | "42P01" | "3F000" | "0A000" | "42883" | "42804" | "42P10" => Self::Moved,
             // What cannot be stored has a message of its own.
             "22021" | "22P05" => Self::Database(error),
-            code if code.starts_with("22") => fault(None, cause.message().to_owned()),
+            // Values that do not fit, and more of something than PostgreSQL takes.
+            code if code.starts_with("22") || code.starts_with("54") => fault(None, cause.message().to_owned()),
             _ => Self::Database(error),
         }
     }

@@ -1,5 +1,6 @@
 //! Lists in pages: how many rows a page has, and the opaque cursor to the next one.
 
+use axum::http::HeaderName;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::problem::{Code, Problem};
@@ -7,6 +8,9 @@ use super::problem::{Code, Problem};
 /// Rows per page at most.
 const MAX_LIMIT: i64 = 200;
 const DEFAULT_LIMIT: i64 = 50;
+
+/// Where a list that is a plain array says how it goes on.
+pub const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-weft-next-cursor");
 
 /// One row more than a page has tells whether there is another page.
 pub const ONE_MORE: i64 = 1;

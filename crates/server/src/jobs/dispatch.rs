@@ -28,6 +28,8 @@ const SWEEP: Duration = Duration::from_millis(250);
 const LOOK_AROUND: Duration = Duration::from_secs(15);
 /// How far back a sweep looks behind the one before: transactions take their time, and clocks differ.
 const BEHIND: TimeDelta = TimeDelta::seconds(30);
+/// How long a job that could not be taken keeps its place.
+const REFUSED: Duration = Duration::from_secs(1);
 /// Messages that one statement makes ready.
 const SWEPT: i64 = 1000;
 
@@ -105,7 +107,7 @@ impl Desk {
         }
         let now = node.clock.now();
         // After a jump of the clock, and now and then, everything.
-        let near = self.swept_until <= now && !self.look_around;
+        let near = self.swept_until <= now && !self.look_around && self.looked_around.elapsed() < LOOK_AROUND;
         let since = if near { self.swept_until - BEHIND } else { DateTime::UNIX_EPOCH };
         let mut connection = node.pool.acquire().await?;
         while weft_queue::sweep(&mut connection, since, now, SWEPT).await? >= usize::try_from(SWEPT).unwrap_or(usize::MAX) {}
@@ -174,10 +176,19 @@ fn begin(node: &Arc<Node>, leased: Leased) {
             at: shared.clock.now() + TimeDelta::seconds(60),
             note: "internal: the server failed in the middle".to_owned(),
         });
-        // The place is for work; being written down is not work.
-        shared.jobs.inbox.put(|news| news.ended.push(lane));
+        let refused = matches!(settlement, Settlement::Release { .. });
+        let ended = |lane| shared.jobs.inbox.put(|news| news.ended.push(lane));
+        if !refused {
+            // The place is for work; being written down is not work.
+            ended(Arc::clone(&lane));
+        }
         let token = lease.token;
         shared.jobs.settle(lease, settlement).await;
         shared.jobs.held.remove(&token);
+        if refused {
+            // Who cannot take this one cannot take the next: the backlog is not to be walked through meanwhile.
+            let _ = tokio::time::timeout(REFUSED, shared.stopping.cancelled()).await;
+            ended(lane);
+        }
     });
 }

@@ -17,6 +17,8 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_hours(1);
 /// The pause when the backend could not take the job for reasons that are not the job's.
 const MOMENT: Duration = Duration::from_secs(1);
+/// The same when the backend does not come up.
+const A_WHILE: Duration = Duration::from_secs(30);
 /// The longest reason that is kept, in characters.
 const NOTE: usize = 2000;
 
@@ -31,9 +33,12 @@ pub struct Attempt {
 pub fn after(error: &Error, attempt: Attempt, now: DateTime<Utc>, chance: f64) -> Settlement {
     let failed = error.cause.failed();
     let run = error.run.map_or_else(String::new, |run| format!(" [run {run}]"));
-    let reason = |why: &str| note(&format!("{why}{}: {}{run}", failed.code, failed.message));
+    // The run stays readable however long the message is.
+    let reason = |why: &str| format!("{}{run}", note(&format!("{why}{}: {}", failed.code, failed.message)));
     match &error.cause {
-        cause if was_not_tried(cause) => Settlement::Release { at: later(now, MOMENT, chance), note: Some(reason("")) },
+        cause if was_not_tried(cause) => {
+            Settlement::Release { at: later(now, until_tried(cause), chance), note: Some(reason("")) }
+        }
         // It is asked for what it cannot do, or without a right: the next attempt would end the same way.
         _ if matches!(failed.category, ErrorCategory::Validation | ErrorCategory::Auth) => Settlement::Bury { note: reason("") },
         _ if attempt.number >= attempt.most => {
@@ -50,12 +55,24 @@ pub fn after(error: &Error, attempt: Attempt, now: DateTime<Utc>, chance: f64) -
 fn was_not_tried(cause: &Cause) -> bool {
     match cause {
         Cause::App(apps::Error::Call(error)) => match error {
-            CallError::Busy { .. } | CallError::NotRunning { .. } | CallError::NotReady { .. } => true,
+            CallError::Busy { .. } | CallError::NotRunning { .. } | CallError::NotReady { .. } | CallError::DoesNotStart(_) => {
+                true
+            }
             CallError::Died(death) => death.kind == DeathKind::Stopped,
             _ => false,
         },
-        Cause::App(apps::Error::NotDeployed(_) | apps::Error::Stopped(_) | apps::Error::Database(_)) => true,
+        Cause::App(
+            apps::Error::NotDeployed(_) | apps::Error::Stopped(_) | apps::Error::NotComingUp { .. } | apps::Error::Database(_),
+        ) => true,
         _ => false,
+    }
+}
+
+/// A backend that does not start is not better off for being started every second.
+fn until_tried(cause: &Cause) -> Duration {
+    match cause {
+        Cause::App(apps::Error::NotComingUp { .. } | apps::Error::Call(CallError::DoesNotStart(_))) => A_WHILE,
+        _ => MOMENT,
     }
 }
 
@@ -144,6 +161,23 @@ mod tests {
         for error in [busy, not_running] {
             let settlement = decide(&Cause::App(apps::Error::Call(error)).into(), 5, 0.0);
             assert!(matches!(settlement, Settlement::Release { .. }), "{settlement:?}");
+        }
+        let cause = Box::new(apps::Error::NotDeployed("crm".parse().expect("an app")));
+        let not_coming_up = apps::Error::NotComingUp { app: "crm".parse().expect("an app"), cause };
+        let settlement = decide(&Cause::App(not_coming_up).into(), 5, 0.0);
+        assert!(matches!(settlement, Settlement::Release { .. }) && pause_of(&settlement) > 20.0, "{settlement:?}");
+    }
+
+    #[test]
+    fn a_long_reason_still_names_its_run() {
+        let mut error = failed(Category::Poison, None);
+        if let Cause::Failed(failure) = &mut error.cause {
+            failure.message = "x".repeat(5000);
+        }
+        error.run = Some(weft_model::RunId::generate(DateTime::UNIX_EPOCH));
+        match decide(&error, 1, 0.0) {
+            Settlement::Retry { note, .. } => assert!(note.ends_with(']') && note.contains("[run "), "{note}"),
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -156,7 +156,7 @@ impl Job {
 }
 
 /// What a note says: the reason, and the run at its end.
-fn read_note(note: Option<String>, succeeded: bool) -> (Option<String>, Option<Uuid>) {
+pub fn read_note(note: Option<String>, succeeded: bool) -> (Option<String>, Option<Uuid>) {
     let Some(note) = note else { return (None, None) };
     let found = note.rsplit_once("[run ").and_then(|(reason, run)| {
         let run = run.strip_suffix(']')?.parse().ok()?;

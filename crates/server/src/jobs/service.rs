@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinHandle;
-use weft_model::{AppId, Fault, Principal, Proof, TenantId};
+use weft_model::{AppId, Fault, Principal, Proof, TenantId, manifest::PAYLOAD_LIMIT};
 use weft_queue::{Key, Lease, Message, NewMessage, Sent, Settlement, State, Which};
 
 use super::{
@@ -24,7 +24,6 @@ use crate::{
 };
 
 /// What one payload has at most, in bytes.
-pub const PAYLOAD_LIMIT: usize = 1024 * 1024;
 pub const DEFAULT_PRIORITY: i16 = 5;
 pub const DEFAULT_ATTEMPTS: i32 = 5;
 pub const DEFAULT_TIMEOUT: u32 = 15 * 60;
@@ -244,7 +243,8 @@ fn faults(new: &NewJob) -> Vec<Fault> {
 /// Callers may put anything into a key, so only its digest is stored; and nobody meets the keys of others.
 fn key(who: &OnBehalf, name: &str, new: &NewJob) -> Key {
     let name = format!("{} {}", who.caller.id, hex::encode(Sha256::digest(name.as_bytes())));
-    let what = format!("{} {} {} {}", who.acting_as.id, new.priority, new.max_attempts, new.payload.get());
+    let NewJob { payload, delay, priority, max_attempts, timeout, .. } = new;
+    let what = format!("{} {delay} {priority} {max_attempts} {timeout} {}", who.acting_as.id, payload.get());
     Key { name, digest: Sha256::digest(what.as_bytes()).to_vec() }
 }
 

@@ -4,7 +4,7 @@
 //! time, and whatever an interruption leaves is found by the next round.
 
 use chrono::Duration;
-use weft_model::{AppId, TenantId};
+use weft_model::TenantId;
 
 use super::{
     service::{Error, Tenants},
@@ -35,7 +35,7 @@ impl Tenants {
 
     /// Removes all that belongs to a tenant. Returns how many rows there were.
     async fn erase_rows(&self, id: &TenantId) -> Result<u64, Error> {
-        for app in self.apps.list(id, None, |app| app.id.parse::<AppId>()).await?.into_iter().flatten() {
+        for app in self.apps.list_ids(id, None).await? {
             self.apps.uninstall(id, None, &app).await?;
         }
         let mut connection = self.pool.acquire().await?;

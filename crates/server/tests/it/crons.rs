@@ -201,6 +201,25 @@ async fn crons_of_others_are_found_with_the_permission_only() {
     ann.patch(&path, json!({ "enabled": false })).await.expect(200);
     let behind = ann.get("/api/v1/crons?after=crm/daily&limit=1").await.expect(200);
     assert_eq!(behind.value("/0/name"), "hers");
+
+    // Whoever says what a job does has to be allowed to act for whom it is done.
+    ann.patch(&path, json!({ "payload": { "by": "ann" } })).await.expect(200);
+    let job = ann.post(&format!("{path}/trigger"), json!({})).await.expect(200).value("/msgId").to_string();
+    let dead = eventually("the job is refused", async || {
+        let job = admin.get(&format!("/api/v1/apps/crm/jobs/{job}")).await.expect(200);
+        (job.text("/status") == "dead").then_some(job)
+    });
+    assert!(dead.await.text("/error").contains("refused"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_has_an_end() {
+    let (_server, admin) = started().await;
+    let large = json!({ "name": "large", "schedule": "0 9 * * *", "payload": { "text": "x".repeat(1 << 20) } });
+    let refused = admin.post(PATH, large.clone()).await.expect(400);
+    assert_eq!(fault_paths(&refused), ["$.payload"]);
+    let declared = with(app("large"), json!({ "crons": [large] }));
+    assert_eq!(fault_paths(&admin.post("/api/v1/apps", declared).await.expect(400)), ["$.crons[0].payload"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json as Body,
-    extract::State,
-    http::{HeaderMap, HeaderName},
-    response::IntoResponse,
-};
+use axum::{Json as Body, extract::State, http::HeaderMap, response::IntoResponse};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -20,6 +15,7 @@ use crate::{
     http::{
         Problems,
         extract::{Authorized, Query, rights},
+        page::NEXT_CURSOR,
         problem::{Code, Problem},
     },
     node::Node,
@@ -113,8 +109,8 @@ struct Parameters {
 
 /// List changes of records, newest first
 ///
-/// Every change of every record of every app, whatever made it, with the record before and after. When there may be more, the header
-/// `x-weft-next-cursor` holds the value for `before`, or for `after` when sorted ascending.
+/// Every change of every record of every app, whatever made it, with the record before and after. When there may be more in the order in
+/// which it happened, the header `x-weft-next-cursor` holds the value for `before`, or for `after` when sorted ascending.
 #[utoipa::path(get, path = "/api/v1/audit", tag = "data", params(Parameters), responses((status = 200, body = Vec<RecordChange>), Problems))]
 async fn list(
     State(node): State<Arc<Node>>,
@@ -126,17 +122,20 @@ async fn list(
     let rows = store::list(&mut connection, &caller.tenant, &filter).await?;
     let mut headers = HeaderMap::new();
     let is_full = i64::try_from(rows.len()).is_ok_and(|count| count == filter.limit);
-    if let (true, Some(last)) = (is_full, rows.last()) {
-        headers.insert(HeaderName::from_static("x-weft-next-cursor"), last.id.into());
+    // An id leads on only in the order of ids.
+    if let (true, Column::Id, Some(last)) = (is_full, filter.order, rows.last()) {
+        headers.insert(NEXT_CURSOR, last.id.into());
     }
     Ok((headers, Body(rows.into_iter().map(RecordChange::from).collect::<Vec<_>>())))
 }
 
 fn filter(parameters: &[(String, String)]) -> Result<Filter, Problem> {
-    let mut filter = Filter { conditions: Vec::new(), cursor: None, order: Column::Id, ascending: false, limit: USUAL };
+    let mut filter =
+        Filter { conditions: Vec::new(), before: None, after: None, order: Column::Id, ascending: false, limit: USUAL };
     for (name, value) in parameters {
         match name.as_str() {
-            "before" | "after" => filter.cursor = Some(number(name, value)?),
+            "before" => filter.before = Some(number(name, value)?),
+            "after" => filter.after = Some(number(name, value)?),
             "limit" => filter.limit = number(name, value)?.clamp(1, MOST),
             "order" => {
                 filter.ascending = match value.as_str() {

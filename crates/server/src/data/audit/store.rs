@@ -79,8 +79,10 @@ pub enum Bound {
 #[derive(Debug, Clone)]
 pub struct Filter {
     pub conditions: Vec<Condition>,
-    /// Only older ones than this, or with `ascending` only newer ones.
-    pub cursor: Option<i64>,
+    /// Only those with a smaller id.
+    pub before: Option<i64>,
+    /// Only those with a greater id.
+    pub after: Option<i64>,
     pub order: Column,
     pub ascending: bool,
     pub limit: i64,
@@ -108,8 +110,11 @@ pub async fn list(connection: &mut PgConnection, tenant: &TenantId, filter: &Fil
             (Bound::Time(time), None) => query.push_bind(*time),
         };
     }
-    if let Some(cursor) = filter.cursor {
-        query.push(if filter.ascending { " and id > " } else { " and id < " }).push_bind(cursor);
+    if let Some(id) = filter.before {
+        query.push(" and id < ").push_bind(id);
+    }
+    if let Some(id) = filter.after {
+        query.push(" and id > ").push_bind(id);
     }
     let direction = if filter.ascending { "asc" } else { "desc" };
     query.push(format!(" order by {} {direction}, id {direction} limit ", filter.order.sql())).push_bind(filter.limit);

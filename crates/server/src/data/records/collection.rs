@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
-use sqlx::{Row, postgres::PgRow};
+use serde_json::json;
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 use weft_data::{
     Entity, Sql,
@@ -85,15 +85,7 @@ impl Collection {
     }
 
     async fn row(&self, sql: Sql) -> Result<Option<PgRow>, Error> {
-        let mut connection = self.node.pool.acquire().await?;
-        match store::row(&mut connection, sql).await.map_err(Error::from) {
-            Err(Error::Moved) => {
-                // What is remembered of the app is out of date; the notification may still be on its way.
-                self.node.apps.forget();
-                Err(Error::Moved)
-            }
-            other => other,
-        }
+        row(&self.node, &mut *self.node.pool.acquire().await?, sql).await
     }
 
     async fn text(&self, sql: Sql) -> Result<Option<String>, Error> {
@@ -201,7 +193,7 @@ impl Collection {
         let (count, ids): (_, Vec<_>) = (records.len(), records.iter().map(|_| self.fresh_id()).collect());
         let sql = write::upsert(self.entity()?, records, on, &ids, &self.stamp()?);
         let mut transaction = self.node.pool.begin().await?;
-        let row = store::row(&mut transaction, sql).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let row = row(&self.node, &mut transaction, sql).await?.ok_or(sqlx::Error::RowNotFound)?;
         let (data, created, written): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         if usize::try_from(written).ok() != Some(count) {
             return Err(Error::Conflict("a record with these values belongs to somebody else".to_owned()));
@@ -241,12 +233,7 @@ impl Shapes {
 pub async fn of_kind(node: &Arc<Node>, caller: &Principal, kind: &str) -> Result<Vec<(Arc<App>, String)>, Error> {
     let boxed = |error| Error::App(Box::new(error));
     let mut found = Vec::new();
-    let keeps = |listed: apps::Listed| {
-        let mut entities = listed.manifest.get("dataContract").and_then(Value::as_array).into_iter().flatten();
-        let is_kind = entities.any(|entity| entity.get("identityKind").and_then(Value::as_str) == Some(kind));
-        is_kind.then(|| listed.id.parse::<AppId>().ok()).flatten()
-    };
-    for id in node.apps.list(&caller.tenant, None, keeps).await.map_err(boxed)?.into_iter().flatten() {
+    for id in node.apps.list_ids(&caller.tenant, Some(kind)).await.map_err(boxed)? {
         let app = match node.apps.get(&caller.tenant, &id).await {
             Ok(app) => app,
             Err(apps::Error::Unknown(_)) => continue,
@@ -261,6 +248,16 @@ pub async fn of_kind(node: &Arc<Node>, caller: &Principal, kind: &str) -> Result
     }
     found.sort_by(|left, right| (&left.0.id, &left.1).cmp(&(&right.0.id, &right.1)));
     Ok(found)
+}
+
+/// The only row of a statement's answer, if it has one. Where the tables are not as this server remembers them, it forgets.
+pub async fn row(node: &Node, connection: &mut PgConnection, sql: Sql) -> Result<Option<PgRow>, Error> {
+    let row = store::row(connection, sql).await.map_err(Error::from);
+    if matches!(row, Err(Error::Moved)) {
+        // The notification may still be on its way.
+        node.apps.forget();
+    }
+    row
 }
 
 /// Whose records alone a caller sees of an entity, where that is restricted.

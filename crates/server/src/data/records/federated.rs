@@ -13,11 +13,11 @@ use weft_data::{
 use weft_model::{Fault, contract::Kind};
 
 use super::{
-    collection::{of_kind, owner_of},
+    collection::{of_kind, owner_of, row},
     query::{Found, QueryOptions},
 };
 use crate::{
-    data::{Error, store},
+    data::Error,
     http::{
         Problems,
         extract::{Caller, Json, Path},
@@ -56,7 +56,7 @@ async fn federated(
         return Ok(Found::response("[]".to_owned(), Some(0), None)?);
     }
     let mut connection = node.pool.acquire().await?;
-    let row = store::row(&mut connection, read::federated(&sources, &query)).await.map_err(Error::from)?;
+    let row = row(&node, &mut connection, read::federated(&sources, &query)).await?;
     let row = row.ok_or(sqlx::Error::RowNotFound)?;
     Ok(Found::response(row.try_get(0)?, Some(row.try_get(1)?), None)?)
 }

@@ -92,7 +92,9 @@ fn linked(text: &str) -> Option<Vec<String>> {
 }
 
 fn chosen(entity: &Entity, text: &str, fits: impl Fn(&str) -> bool) -> Result<Vec<String>, String> {
-    let names: Vec<_> = text.split(',').map(str::to_owned).collect();
+    let mut names: Vec<_> = text.split(',').map(str::to_owned).collect();
+    names.sort_unstable();
+    names.dedup();
     match names.iter().find(|name| !fits(name)) {
         Some(name) => Err(format!("'{name}' is none of the fields of '{}' that it can name", entity.name())),
         None => Ok(names),

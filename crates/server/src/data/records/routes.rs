@@ -23,6 +23,7 @@ use crate::{
     http::{
         Message, Problems,
         extract::{Authorized, Json, Path, Query, rights},
+        page,
         problem::{Code, Problem},
     },
     node::Node,
@@ -31,9 +32,6 @@ use crate::{
 pub fn router() -> OpenApiRouter<Arc<Node>> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get_record, update, delete))
 }
-
-/// Names the next page of a list.
-pub const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-weft-next-cursor");
 
 /// For the document: every field of the entity is a parameter besides.
 #[derive(utoipa::IntoParams)]
@@ -93,7 +91,7 @@ async fn list(
     let page = collection.page(query, &shapes).await?;
     let mut response = json(StatusCode::OK, page.data);
     if let Some(value) = page.next.as_deref().and_then(|next| HeaderValue::from_str(next).ok()) {
-        response.headers_mut().insert(NEXT_CURSOR, value);
+        response.headers_mut().insert(page::NEXT_CURSOR, value);
     }
     Ok(response)
 }

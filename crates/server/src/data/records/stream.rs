@@ -52,7 +52,9 @@ pub async fn array(collection: Collection, query: Query, shapes: Shapes) -> Resu
     let (first, rest) = pages.first().await?;
     let Some(rest) = rest else { return Ok(json(StatusCode::OK, format!("[{}]", first.replace('\n', ",")))) };
     let begin = stream::once(std::future::ready(Ok(Bytes::from(format!("[{}", first.replace('\n', ","))))));
-    let middle = rest.chunks().map(|page| page.map(|page| Bytes::from(format!(",{}", page.replace('\n', ",")))));
+    // What was behind a cursor may be gone by now.
+    let more = |page: String| if page.is_empty() { Bytes::new() } else { Bytes::from(format!(",{}", page.replace('\n', ","))) };
+    let middle = rest.chunks().map(move |page| page.map(more));
     let end = stream::once(std::future::ready(Ok(Bytes::from_static(b"]"))));
     let body = RawBody::from_stream(begin.chain(middle).chain(end));
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
@@ -70,7 +72,9 @@ impl Pages {
     async fn first(mut self) -> Result<(String, Option<Self>), Error> {
         let page = self.collection.page(self.query.clone(), &self.shapes).await?;
         self.query.offset = 0;
-        self.query.after = page.next.as_deref().and_then(|next| parse_cursor(&self.query.order, next));
+        let unreadable = || sqlx::Error::Decode("a value of the order cannot be read".into());
+        let after = page.next.as_deref().map(|next| parse_cursor(&self.query.order, next).ok_or_else(unreadable));
+        self.query.after = after.transpose()?;
         let rest = self.query.after.is_some().then_some(self);
         Ok((page.data, rest))
     }
@@ -113,7 +117,7 @@ async fn export(
 #[serde(deny_unknown_fields)]
 struct ImportOptions {
     /// Fields of a unique field or index, separated by commas: records that are there already are changed. Importing the same
-    /// again then changes nothing.
+    /// again then makes no second ones.
     on: Option<String>,
 }
 
@@ -205,10 +209,10 @@ impl Import {
         }
         let count = i64::try_from(batch.len()).unwrap_or(i64::MAX);
         let stored = match &self.on {
-            Some(on) => {
-                let on = unique(self.collection.entity()?, on, &batch)?;
-                self.collection.upsert(batch, &on).await.map(|(_, created, updated)| (created, updated))
-            }
+            Some(on) => match unique(self.collection.entity()?, on, &batch) {
+                Ok(on) => self.collection.upsert(batch, &on).await.map(|(_, created, updated)| (created, updated)),
+                Err(error) => Err(error),
+            },
             None => self.collection.create_all(batch).await.map(|_| (count, 0)),
         };
         let (created, updated) = stored.map_err(|error| self.within(error))?;
@@ -220,7 +224,8 @@ impl Import {
 
     /// What the database refuses is somewhere in the batch.
     fn within(&self, error: Error) -> Error {
-        let place = format!("lines {} to {}", self.begun, self.line);
+        let stored = self.done.created + self.done.updated;
+        let place = format!("lines {} to {} ({stored} records before them are stored)", self.begun, self.line);
         match error {
             Error::Conflict(message) => Error::Conflict(format!("{place}: {message}")),
             Error::Invalid(faults) => Error::Invalid(faults.into_iter().map(|fault| Fault::new(&place, fault.message)).collect()),

@@ -23,7 +23,7 @@ use crate::{
         page,
         problem::{Code, Problem},
     },
-    jobs::service::OnBehalf,
+    jobs::{routes::read_note, service::OnBehalf},
     node::Node,
 };
 
@@ -176,7 +176,7 @@ impl CronRun {
         };
         let (ended_at, said) = match job {
             Some(job) if job.state == JobState::Completed => (job.ended_at, job.result),
-            Some(job) => (job.ended_at, job.note),
+            Some(job) => (job.ended_at, read_note(job.note, false).0),
             None => (Some(fired.at), None),
         };
         Self {
@@ -217,8 +217,8 @@ async fn list_all(
     Caller(caller): Caller,
     Query(filter): Query<ListFilter>,
 ) -> Result<Body<Vec<Cron>>, Problem> {
-    let mut apps = node.apps.list(&caller.tenant, None, |listed| listed.id).await?;
-    apps.retain(|app| caller.permissions.allows(&format!("app:{app}:cron.read")));
+    let apps = node.apps.list_ids(&caller.tenant, None).await?.into_iter().map(String::from);
+    let apps = apps.filter(|app| caller.permissions.allows(&format!("app:{app}:cron.read"))).collect();
     let after = filter.after.as_deref().unwrap_or_default();
     listed(&node, &caller, apps, after.split_once('/').unwrap_or((after, "")), filter.limit).await
 }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use weft_model::{
-    AppId, CronId, Fault, Principal, Proof, UserId,
-    manifest::{self, OverlapPolicy},
+    AppId, CronId, Fault, PermissionSet, Principal, Proof, UserId,
+    manifest::{self, OverlapPolicy, PAYLOAD_LIMIT},
     schedule::Schedule,
 };
 use weft_queue::{Message, NewMessage, Sent};
@@ -109,6 +109,9 @@ impl Crons {
         let mut transaction = self.pool.begin().await?;
         let mut cron = own(&mut transaction, caller, app, id).await?;
         let Changes { schedule, timezone, payload, overlap_policy, enabled } = changes;
+        if payload.is_some() {
+            answer_for(&mut cron, caller);
+        }
         cron.schedule = schedule.unwrap_or(cron.schedule);
         cron.timezone = timezone.map_or(cron.timezone, |Zone(name)| name);
         cron.payload = payload.unwrap_or(cron.payload);
@@ -179,9 +182,23 @@ impl Crons {
 fn checked(text: &str, zone: Option<&str>, payload: &Value, faults: &mut Vec<Fault>) -> Option<Schedule> {
     if !payload.is_object() {
         faults.push(Fault::new("$.payload", "must be an object: the job gets more members in it"));
+    } else if payload.to_string().len() > PAYLOAD_LIMIT {
+        faults.push(Fault::new("$.payload", "has more than 1 MiB: pass a reference instead"));
     }
     let schedule = Schedule::parse(text, zone);
     schedule.map_err(|error| faults.push(Fault::new(format!("$.{}", error.key()), error.to_string()))).ok()
+}
+
+/// Whoever says what the jobs of a cron do answers for them: has to be allowed to act for its owner, and cannot do more with them than
+/// the token at hand allows.
+fn answer_for(cron: &mut Cron, caller: &Principal) {
+    let me = caller.id.as_uuid();
+    cron.set_up_by = (cron.created_by != Some(me)).then_some(me);
+    if matches!(caller.proof, Proof::Credential(_)) {
+        let before = cron.only_permissions.take().map(|keys| keys.into_iter().collect::<PermissionSet>());
+        let only = before.map_or_else(|| caller.permissions.clone(), |before| before.intersection(&caller.permissions));
+        cron.only_permissions = Some(only.iter().map(str::to_owned).collect());
+    }
 }
 
 /// A cron that `caller` may see and change: its own, and others' with the permission.

@@ -197,7 +197,7 @@ pub async fn update(connection: &mut PgConnection, cron: &Cron, now: DateTime<Ut
     sqlx::query_as!(
         Cron,
         "update crons set schedule = $2, timezone = $3, payload = $4, overlap_policy = $5, enabled = $6, next_tick = $7,
-             number = case when $6 then nextval('cron_numbers') end, updated_at = $8
+             number = case when $6 then nextval('cron_numbers') end, updated_at = $8, set_up_by = $9, only_permissions = $10
          where id = $1
          returning id, tenant_id, app_id, name, schedule, timezone, payload, overlap_policy, enabled, declared, created_by,
              set_up_by, only_permissions, number, next_tick, created_at, updated_at",
@@ -209,6 +209,8 @@ pub async fn update(connection: &mut PgConnection, cron: &Cron, now: DateTime<Ut
         cron.enabled,
         cron.next_tick,
         now,
+        cron.set_up_by,
+        cron.only_permissions.as_deref(),
     )
     .fetch_optional(connection)
     .await
