@@ -1,5 +1,7 @@
 //! Records of one kind of identity from every app that keeps such records.
 
+use std::fmt::Write as _;
+
 use super::{Direction, Link, Query, of, owned};
 use crate::{
     Condition, Sql,
@@ -25,7 +27,7 @@ pub fn federated(sources: &[(Link<'_>, Condition)], query: &Query) -> Sql {
         let (app, name, shown) = (literal(&source.app), literal(entity.name()), of(entity, "t"));
         let source = format!("json_build_object('app', {app}::text, 'entity', {name}::text) as \"_source\"");
         let one = format!("(select {shown}, {source} from {} t where t.id = page.id) _other", entity.table);
-        records.push_str(&format!(" when {index} then (select row_to_json(_other) from {one})"));
+        let _ = write!(records, " when {index} then (select row_to_json(_other) from {one})");
     }
     let direction = if query.order.direction == Direction::Ascending { "asc" } else { "desc" };
     sql.push(&format!(
