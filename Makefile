@@ -18,7 +18,7 @@ BUN_PROJECTS := $(patsubst %/bun.lock,%,$(wildcard integrations/*/bun.lock crate
 RUNTIME_READY := runtime/node_modules/.installed
 JS_READY := js/node_modules/.installed crates/testkit/sign-on/node_modules/.installed $(BUN_PROJECTS:%=%/node_modules/.installed)
 
-.PHONY: help up demo test check bench chaos runtime js require
+.PHONY: help up demo test check bench chaos conformance runtime js require
 
 help: ## List the targets
 	@echo "usage: make <target>"
@@ -58,6 +58,9 @@ chaos: require runtime ## Kill and stop what runs, 260 times in mid-traffic, and
 	cargo build --package weft-chaos
 	$$(scripts/target-dir.sh)/debug/weft-chaos --rounds 200 --seed $(SEED)
 	$$(scripts/target-dir.sh)/debug/weft-chaos --rounds 60 --seed $(SEED) --site pair
+
+conformance: require runtime ## Send what the OpenAPI document allows, and what it does not, and compare the answers (needs python3)
+	@scripts/conformance/run.sh
 
 runtime: $(RUNTIME_READY) ## Install Bun and PostgreSQL into runtime/
 js: $(JS_READY) ## Install the packages for TypeScript

@@ -120,10 +120,23 @@ pub struct Problems;
 
 impl IntoResponses for Problems {
     fn responses() -> BTreeMap<String, RefOr<Documented>> {
-        let schema = RefOr::Ref(utoipa::openapi::Ref::from_schema_name(ProblemBody::name()));
-        debug_assert!(matches!(ProblemBody::schema(), RefOr::T(_)));
-        let content = ContentBuilder::new().schema(Some(schema)).build();
-        let response = ResponseBuilder::new().description("A problem").content("application/problem+json", content).build();
-        BTreeMap::from([("default".to_owned(), RefOr::T(response))])
+        problems("application/problem+json")
     }
+}
+
+/// The same at the token endpoints, whose clients know no other type than JSON.
+pub struct OauthProblems;
+
+impl IntoResponses for OauthProblems {
+    fn responses() -> BTreeMap<String, RefOr<Documented>> {
+        problems("application/json")
+    }
+}
+
+fn problems(content_type: &str) -> BTreeMap<String, RefOr<Documented>> {
+    let schema = RefOr::Ref(utoipa::openapi::Ref::from_schema_name(ProblemBody::name()));
+    debug_assert!(matches!(ProblemBody::schema(), RefOr::T(_)));
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let response = ResponseBuilder::new().description("A problem").content(content_type, content).build();
+    BTreeMap::from([("default".to_owned(), RefOr::T(response))])
 }

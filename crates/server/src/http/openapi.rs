@@ -15,6 +15,7 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
+use weft_model::CronId;
 
 use super::problem::{Code, Problem, ProblemBody};
 use crate::{
@@ -28,7 +29,8 @@ use crate::{
         description = "One governed door between a company's software and everything outside it.\n\nEvery error has the same body (`ProblemBody`); its `code` is explained at `/docs/errors/{code}`.",
     ),
     security(("bearer" = [])),
-    components(schemas(ProblemBody)),
+    // What is only part of paths has to be named here.
+    components(schemas(ProblemBody, CronId)),
     modifiers(&Bearer),
 )]
 struct Document;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chrono::Duration;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -273,6 +273,22 @@ async fn the_document_describes_bearer_tokens_and_problems() {
             assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}");
             assert!(operation["responses"].as_object().is_some_and(|responses| !responses.is_empty()), "{method} {path}");
         }
+    }
+    let schemas = answer.value("/components/schemas");
+    for name in referred(&answer.json) {
+        assert!(schemas.get(&name).is_some(), "the document refers to {name}, which it does not have");
+    }
+}
+
+/// The names of the schemas that a document refers to.
+fn referred(value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(members) => {
+            let own = members.get("$ref").and_then(Value::as_str).and_then(|text| text.strip_prefix("#/components/schemas/"));
+            own.map(str::to_owned).into_iter().chain(members.values().flat_map(referred)).collect()
+        }
+        Value::Array(values) => values.iter().flat_map(referred).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -20,7 +20,7 @@ use weft_model::{Secret, scope};
 use super::{service::Error, token::MachineToken};
 use crate::{
     http::{
-        Problems,
+        OauthProblems,
         extract::body_bytes,
         problem::{Code, Problem},
     },
@@ -77,7 +77,7 @@ struct Metadata {
 /// OAuth 2.0, grant `client_credentials`. The token is a JWT that other services can check with `/.well-known/jwks.json`.
 #[utoipa::path(post, path = "/oauth/token", tag = "auth", security(()),
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, body = TokenAnswer), Problems))]
+    responses((status = 200, body = TokenAnswer), OauthProblems))]
 async fn oauth_token(State(node): State<Arc<Node>>, request: Request) -> Response {
     answer(&node, request).await
 }
@@ -87,7 +87,7 @@ async fn oauth_token(State(node): State<Arc<Node>>, request: Request) -> Respons
 /// The same as `/oauth/token`.
 #[utoipa::path(post, path = "/api/v1/auth/token", tag = "auth", security(()),
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, body = TokenAnswer), Problems))]
+    responses((status = 200, body = TokenAnswer), OauthProblems))]
 async fn auth_token(State(node): State<Arc<Node>>, request: Request) -> Response {
     answer(&node, request).await
 }
