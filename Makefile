@@ -13,7 +13,7 @@ DATA ?= $(CURDIR)/.weft
 LISTEN ?= 127.0.0.1:9100
 SEED ?= 1
 
-BUN_PROJECTS := $(patsubst %/bun.lock,%,$(wildcard integrations/*/bun.lock crates/*/tests/*/bun.lock))
+BUN_PROJECTS := $(patsubst %/bun.lock,%,$(wildcard integrations/*/bun.lock js/*/bun.lock crates/*/tests/*/bun.lock))
 # Inside node_modules, so that whoever deletes the packages deletes the stamp too.
 RUNTIME_READY := runtime/node_modules/.installed
 JS_READY := js/node_modules/.installed crates/testkit/sign-on/node_modules/.installed $(BUN_PROJECTS:%=%/node_modules/.installed)

@@ -36,7 +36,7 @@ pub struct FakeRegistry {
     server: JoinHandle<io::Result<()>>,
 }
 
-/// A version about to be published. What it exports is its name and version as one text.
+/// A version about to be published. What it exports is its name and version as one text, unless it is given code.
 #[derive(Debug, Clone)]
 pub struct Release {
     name: String,
@@ -44,6 +44,7 @@ pub struct Release {
     age: Duration,
     manifest: Map<String, Value>,
     tarballs: Option<String>,
+    code: String,
 }
 
 #[derive(Debug, Default)]
@@ -66,8 +67,9 @@ type Shared = Arc<Mutex<Shelf>>;
 impl Release {
     /// A version that has been out for years.
     pub fn new(name: &str, version: &str) -> Self {
+        let code = format!("module.exports = {};", json!(format!("{name}@{version}")));
         let (name, version, age) = (name.to_owned(), version.to_owned(), Duration::days(1000));
-        Self { name, version, age, manifest: Map::new(), tarballs: None }
+        Self { name, version, age, manifest: Map::new(), tarballs: None, code }
     }
 
     #[must_use]
@@ -80,6 +82,11 @@ impl Release {
     pub fn with(mut self, member: &str, value: Value) -> Self {
         self.manifest.insert(member.to_owned(), value);
         self
+    }
+
+    #[must_use]
+    pub fn with_code(self, code: &str) -> Self {
+        Self { code: code.to_owned(), ..self }
     }
 
     /// Has the packument say that the tarball lies on another host.
@@ -110,8 +117,7 @@ impl FakeRegistry {
 
     pub fn publish(&self, release: &Release) {
         let manifest = release.package_json(&self.url());
-        let code = format!("module.exports = {};", json!(format!("{}@{}", release.name, release.version)));
-        let tarball = archive(&[("package/package.json", &manifest.to_string()), ("package/index.js", &code)]);
+        let tarball = archive(&[("package/package.json", &manifest.to_string()), ("package/index.js", &release.code)]);
         let since = Clock::default().now() - release.age;
         let published = Published { version: release.version.clone(), since, manifest, tarball };
         lock(&self.shared).packages.entry(release.name.clone()).or_default().push(published);

@@ -58,8 +58,8 @@ impl Kind {
     }
 }
 
-const COMMON_FILES: [(&str, &str); 4] = [
-    ("package.json", include_str!("../../templates/common/package.json")),
+const PACKAGE: (&str, &str) = ("package.json", include_str!("../../templates/common/package.json"));
+const COMMON_FILES: [(&str, &str); 3] = [
     ("tsconfig.json", include_str!("../../templates/common/tsconfig.json")),
     (".gitignore", include_str!("../../templates/common/gitignore")),
     ("backend/weft.d.ts", GLOBALS),
@@ -70,7 +70,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     check_name(name)?;
     let folder = Path::new(name);
     refuse_occupied(folder)?;
-    let files: Vec<_> = arguments.kind.files().iter().chain(&COMMON_FILES).copied().collect();
+    let files: Vec<_> = arguments.kind.files().iter().chain([&PACKAGE]).chain(&COMMON_FILES).copied().collect();
     for (path, template) in &files {
         write(&folder.join(path), &fill(template, name))?;
     }
@@ -87,7 +87,12 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn check_name(name: &str) -> Result<()> {
+/// Writes what every project has but its package.json.
+pub(super) fn write_common(folder: &Path) -> Result<()> {
+    COMMON_FILES.iter().try_for_each(|(path, text)| write(&folder.join(path), text))
+}
+
+pub(super) fn check_name(name: &str) -> Result<()> {
     let starts_well = name.starts_with(|c: char| c.is_ascii_lowercase());
     let rest_is_fine = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if starts_well && rest_is_fine && name.len() <= LONGEST_NAME {
@@ -97,7 +102,7 @@ fn check_name(name: &str) -> Result<()> {
     Err(CliError::usage(format!("{name:?} cannot be a project name")).with_hint(rule))
 }
 
-fn refuse_occupied(folder: &Path) -> Result<()> {
+pub(super) fn refuse_occupied(folder: &Path) -> Result<()> {
     let shown = folder.display();
     if folder.is_file() {
         return Err(CliError::usage(format!("{shown} is a file")).with_hint("choose another name"));
@@ -111,7 +116,7 @@ fn refuse_occupied(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn write(path: &Path, content: &str) -> Result<()> {
+pub(super) fn write(path: &Path, content: &str) -> Result<()> {
     let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, content));
     written.map_err(|error| CliError::failed(format!("cannot write {}: {error}", path.display())))
 }

@@ -1,6 +1,7 @@
 //! One module per verb; here only the list of them and what they share: the global options and how a client is made.
 
 mod accounts;
+mod add;
 mod apps;
 mod audit;
 mod call;
@@ -67,6 +68,8 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Make a new project folder
     Init(init::Arguments),
+    /// Make a project of something that exists
+    Add(add::Arguments),
     /// Log in to a server; the first login on a new one creates its administrator
     Login(login::LoginArguments),
     /// Forget the stored login
@@ -134,6 +137,7 @@ impl Command {
         match self {
             Self::Serve(arguments) => serve::serve(arguments).await,
             Self::Init(arguments) => init::run(context, &arguments),
+            Self::Add(arguments) => add::run(context, arguments).await,
             Self::Login(arguments) => login::login(context, &arguments).await,
             Self::Logout => login::logout(context).await,
             Self::Whoami => login::whoami(context).await,

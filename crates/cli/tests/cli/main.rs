@@ -1,5 +1,6 @@
 //! The built `weft` binary against a fake server: what people see, what reaches the server, what stays on disk.
 
+mod add;
 mod archive;
 mod audit;
 mod call;

@@ -44,6 +44,6 @@ async fn types_follow_the_manifest() {
 }
 
 /// Where Bun is, as for the tests of the server.
-fn runtime() -> String {
+pub fn runtime() -> String {
     option_env!("WEFT_RUNTIME_DIR").unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../../runtime")).to_owned()
 }
