@@ -23,11 +23,19 @@ use crate::machine;
 /// Requests per measurement at most.
 const MAX_REQUESTS: usize = 2_000_000;
 
+/// How a request begins.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum Method {
+    Get,
+    Post,
+}
+
 /// What to send, where and for how long.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// Address and port.
     pub address: String,
+    pub method: Method,
     pub path: String,
     pub token: String,
     pub body: String,
@@ -144,8 +152,12 @@ fn pace(rate: u32, callers: usize) -> tokio::time::Interval {
 
 fn request(plan: &Plan) -> String {
     let authorization = if plan.token.is_empty() { String::new() } else { format!("authorization: Bearer {}\r\n", plan.token) };
+    let method = match plan.method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+    };
     format!(
-        "POST {} HTTP/1.1\r\nhost: {}\r\n{authorization}content-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
+        "{method} {} HTTP/1.1\r\nhost: {}\r\n{authorization}content-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
         plan.path,
         plan.address,
         plan.body.len(),
@@ -153,7 +165,7 @@ fn request(plan: &Plan) -> String {
     )
 }
 
-/// Reads one answer; whether its status is 200.
+/// Reads one answer; whether it is a success.
 async fn answered(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<bool> {
     buffer.clear();
     loop {
@@ -163,7 +175,7 @@ async fn answered(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Resul
         if let Some(length) = whole_length(buffer)?
             && buffer.len() >= length
         {
-            return Ok(buffer.starts_with(b"HTTP/1.1 200"));
+            return Ok(buffer.starts_with(b"HTTP/1.1 2"));
         }
     }
 }

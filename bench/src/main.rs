@@ -8,6 +8,7 @@ mod machine;
 mod neighbours;
 mod peers;
 mod queue;
+mod records;
 mod report;
 mod sizes;
 mod starts;

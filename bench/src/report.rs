@@ -6,24 +6,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{machine, neighbours, sizes, starts, throughput, throughput::Effort};
+use crate::{machine, neighbours, records, sizes, starts, throughput, throughput::Effort};
 
 /// What can be measured by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Part {
     Throughput,
     Neighbours,
+    Records,
     Starts,
     Sizes,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Throughput, Self::Neighbours, Self::Starts, Self::Sizes];
+    const ALL: [Self; 5] = [Self::Throughput, Self::Neighbours, Self::Records, Self::Starts, Self::Sizes];
 
     fn title(self) -> &'static str {
         match self {
             Self::Throughput => "Warm calls",
             Self::Neighbours => "Noisy neighbours",
+            Self::Records => "Records",
             Self::Starts => "Starts",
             Self::Sizes => "Memory",
         }
@@ -37,6 +39,10 @@ impl Part {
                  history, metrics, the default log. Aim: 15,000 calls/s at 32 callers, p50 of 400 µs at one."
             }
             Self::Neighbours => "Aim: less than 2.",
+            Self::Records => {
+                "Through the API, rights and audit included, against the same statement sent by pgbench. Aim: 0.5, and lists that do not \
+                 depend on the table's size."
+            }
             Self::Starts => "A sleeping app has its files unpacked and no process.",
             Self::Sizes => "Resident memory of the process, shared pages of its program included; PostgreSQL is apart.",
         }
@@ -46,6 +52,7 @@ impl Part {
         match self {
             Self::Throughput => throughput::report(effort).await,
             Self::Neighbours => neighbours::report(effort).await,
+            Self::Records => records::report(effort).await,
             Self::Starts => starts::report().await,
             Self::Sizes => sizes::report().await,
         }

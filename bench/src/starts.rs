@@ -72,7 +72,7 @@ async fn restarts(subject: &mut Subject) -> anyhow::Result<Vec<Duration>> {
 }
 
 /// A PostgreSQL of its own, with the settings of the embedded one.
-async fn database(folder: &Path) -> anyhow::Result<Cluster> {
+pub async fn database(folder: &Path) -> anyhow::Result<Cluster> {
     let binaries = Binaries::find(&[repository().join("runtime")]).context("run `make runtime`")?;
     Ok(Cluster::start(Settings::new(folder.to_owned(), binaries)).await?)
 }

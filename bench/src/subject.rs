@@ -160,7 +160,7 @@ impl Subject {
         read(path, self.client.get(self.url(path)).bearer_auth(&self.token)).await
     }
 
-    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         read(path, self.client.post(self.url(path)).bearer_auth(&self.token).json(body)).await
     }
 }

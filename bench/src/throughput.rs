@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use crate::{
-    load::{self, Measured, Plan},
+    load::{self, Measured, Method, Plan},
     peers::{self, Pinged},
     subject::{INPUT, Launch, Subject},
 };
@@ -65,6 +65,7 @@ pub async fn report(effort: Effort) -> anyhow::Result<String> {
 pub fn plan(subject: &Subject, integration: &str, action: &str) -> Plan {
     Plan {
         address: subject.address.clone(),
+        method: Method::Post,
         path: format!("/api/v1/integrations/{integration}/actions/{action}"),
         token: subject.token.clone(),
         body: INPUT.to_owned(),
