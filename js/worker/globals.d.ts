@@ -145,6 +145,7 @@ interface AuthCallbackResult<Credentials = Json> {
   credentials: Credentials;
   email?: string;
   account?: string;
+  /** What the connection is called; the same label means the same connection. */
   label?: string;
 }
 
@@ -160,6 +161,10 @@ interface IntegrationContext<Config = Json, Credentials = Json> extends Context 
   readonly userCredentials: Credentials | null;
   readonly userId: string | null;
   readonly connectionId: string | null;
+  /** What the connection holds now: in a long call the token may have been renewed. */
+  currentCredentials(): Promise<Credentials>;
+  /** Keeps other values in the connection, for example a token that the backend renewed. Those not given stay. */
+  updateCredentials(values: Json): Promise<Credentials>;
 }
 
 /**

@@ -3,6 +3,7 @@
 //! Nothing here does IO, reads a clock or draws a random number by itself: time comes in as a parameter. Nothing here knows
 //! HTTP, SQL or the file system. Every other crate may import this one; this one imports none of them.
 
+pub mod connection;
 pub mod contract;
 pub mod fault;
 pub mod id;
@@ -17,8 +18,8 @@ pub mod secret;
 
 pub use fault::Fault;
 pub use id::{
-    AppId, CredentialId, CronId, DeliveryId, DepartmentId, DeploymentId, EndpointId, NamespaceId, RunId, SessionId, TenantId,
-    UserId,
+    AppId, ConnectionId, CredentialId, CronId, DeliveryId, DepartmentId, DeploymentId, EndpointId, NamespaceId, RunId, SessionId,
+    TenantId, UserId,
 };
 pub use manifest::Manifest;
 pub use permission::{PermissionKey, PermissionSet};

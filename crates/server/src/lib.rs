@@ -10,6 +10,7 @@ mod authority;
 mod background;
 mod clock;
 mod config;
+mod connections;
 mod data;
 mod db;
 mod host;

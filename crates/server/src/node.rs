@@ -15,6 +15,7 @@ use crate::{
     authority::Authority,
     clock::Clock,
     config::Settings,
+    connections::Connections,
     db::notify::Change,
     host::{Accounts, Keys},
     identity::{Identity, Oidc},
@@ -48,7 +49,8 @@ pub struct Node {
     pub apps: Arc<Apps>,
     pub tenants: Tenants,
     pub namespaces: Namespaces,
-    pub integrations: Integrations,
+    pub integrations: Arc<Integrations>,
+    pub connections: Arc<Connections>,
     pub runs: Runs,
     pub jobs: Jobs,
     pub crons: Crons,
@@ -69,6 +71,8 @@ impl Node {
             // Of interest to jobs only.
             Change::Ready(_) => {}
             Change::Identity => self.identity.forget(),
+            Change::Connection(id) => self.connections.forget(*id),
+            Change::Connections(tenant) => self.connections.forget_choices(tenant),
             Change::Secrets => self.integrations.forget(),
             Change::Vault => {
                 self.integrations.forget();
@@ -85,6 +89,7 @@ impl Node {
             }
             Change::Everything => {
                 self.identity.forget();
+                self.connections.forget_all();
                 self.forget_apps();
                 self.follow_vault();
                 self.apps.follow_all();

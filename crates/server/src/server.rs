@@ -26,6 +26,7 @@ use crate::{
     authority::Authority,
     clock::Clock,
     config::{DEFAULT, Jail, ServeArgs, Settings},
+    connections::Connections,
     data,
     db::{self, embedded::Embedded, notify},
     host::{Accounts, DataDir, Keys, Runtime},
@@ -118,10 +119,14 @@ impl Server {
         let identity = Arc::new(Identity::new(shared(), keys.signing(&settings)?, named, policy));
         let outbound = Arc::new(Outbound::new(Arc::clone(&settings.egress_allow), SystemResolver)?);
         let public_url = settings.public_url.clone().context("the public URL follows from the address")?;
+        let integrations = Arc::new(Integrations::new(shared(), Arc::clone(&vault), Arc::clone(&apps)));
+        let outside = (Arc::clone(&outbound), public_url.clone());
+        let connections = Connections::new(shared(), Arc::clone(&vault), Arc::clone(&integrations), outside, background.clone());
         let node = Arc::new(Node {
             oidc: Oidc::new(Arc::clone(&identity), Arc::clone(&vault), (outbound, clock.clone()), public_url),
             identity,
-            integrations: Integrations::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
+            integrations,
+            connections: Arc::new(connections),
             crons: Crons::new(pool.clone(), clock.clone()),
             tenants: Tenants::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
             namespaces: Namespaces::new(shared()),
@@ -253,6 +258,9 @@ async fn tidy(node: Arc<Node>) {
         }
         if let Err(error) = node.webhooks.tidy(node.settings.deliveries_kept).await {
             tracing::warn!(%error, "cannot tidy up webhook deliveries");
+        }
+        if let Err(error) = node.connections.tidy().await {
+            tracing::warn!(%error, "cannot tidy up connections");
         }
         if let Err(error) = node.jobs.tidy(node.settings.runs_kept).await {
             tracing::warn!(%error, "cannot tidy up jobs");

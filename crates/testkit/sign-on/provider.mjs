@@ -47,7 +47,17 @@ async function newKey() {
 
 function newProvider() {
   const provider = new Provider(issuer, {
-    clients: [{ client_id: CLIENT.id, client_secret: CLIENT.secret, redirect_uris: [redirectUri] }],
+    clients: [
+      {
+        client_id: CLIENT.id,
+        client_secret: CLIENT.secret,
+        redirect_uris: [redirectUri, new URL("/api/v1/integrations/auth/callback", redirectUri).href],
+        grant_types: ["authorization_code", "refresh_token"],
+      },
+    ],
+    // Good once, whatever scopes were asked for.
+    issueRefreshToken: () => true,
+    rotateRefreshToken: true,
     jwks: { keys: [key] },
     cookies: { keys: ["a test has no secrets"] },
     claims: {
@@ -56,7 +66,7 @@ function newProvider() {
       profile: ["name", "preferred_username", "groups", "role"],
     },
     conformIdTokenClaims: plain,
-    features: { devInteractions: { enabled: false } },
+    features: { devInteractions: { enabled: false }, revocation: { enabled: true } },
     interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
     findAccount: (_, id) => accounts.has(id) && { accountId: id, claims: () => accounts.get(id) },
     // Whoever logs in has agreed.

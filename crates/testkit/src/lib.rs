@@ -9,6 +9,7 @@ pub mod proxy;
 pub mod server;
 pub mod sign_on;
 pub mod slack;
+pub mod vendor;
 
 pub use api::{Answer, Api};
 pub use server::TestServer;

@@ -4,7 +4,8 @@ import { started } from "./running.ts";
 const SOURCE = `defineIntegration({
   actions: { greet: (input, ctx) => ({ hello: input.name, token: ctx.config.token, user: ctx.userId,
     own: ctx.userCredentials, connection: ctx.connectionId, by: ctx.caller?.userId, app: ctx.appId }),
-    relay: (input, ctx) => ctx.callIntegration("other", "act", input) },
+    relay: (input, ctx) => ctx.callIntegration("other", "act", input),
+    keep: (input, ctx) => ctx.updateCredentials(input) },
   webhooks: { message: (call, ctx) => ({ got: call.body, text: atob(call.rawBody), secret: ctx.config.secret }) },
   bind: (call) => ({ mergeConfig: { seen: call.config.token } }),
   authStart: (call) => ({ redirectUrl: "https://login.example/?state=" + call.state }),
@@ -39,10 +40,21 @@ test("an action calls others in the name of its own call", async () => {
   expect((await backend.next("self_action")).call).toBe(id);
 });
 
+test("an action hands renewed credentials to the host, for the connection of its own call", async () => {
+  const backend = await started(SOURCE);
+  const id = backend.begin("__integration", { action: "keep", input: { token: "new" }, ...CALL });
+  const asked = await backend.next("self_action");
+  expect([asked.call, asked.action, asked.params]).toEqual([
+    id,
+    "update_credentials",
+    { credentials: { token: "new" } },
+  ]);
+});
+
 test("unknown actions and webhooks are refused and the known ones named", async () => {
   const backend = await started(SOURCE);
   expect((await backend.call("__integration", { action: "toString", ...CALL })).error).toEqual({
-    message: "unknown action: toString (this integration has: greet, relay)",
+    message: "unknown action: toString (this integration has: greet, relay, keep)",
     code: "unknown_action",
     category: "Validation",
   });

@@ -5,6 +5,7 @@
 
 mod egress;
 mod rules;
+pub mod user_auth;
 
 use std::sync::LazyLock;
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 use crate::{AppId, Fault, PermissionKey, contract::Entity, schema::Schema};
 
 pub use egress::HostPattern;
+pub use user_auth::UserAuth;
 
 /// The JSON Schema of a manifest, as text.
 pub const SCHEMA: &str = include_str!("manifest.schema.json");
@@ -67,7 +69,8 @@ pub struct Content {
     #[serde(default)]
     pub permissions: CustomPermissions,
     pub config_schema: Option<Value>,
-    pub user_auth: Option<Value>,
+    /// How people connect it with their own accounts; absent: it knows the configuration only.
+    pub user_auth: Option<UserAuth>,
     #[serde(default)]
     pub actions: Vec<Action>,
     #[serde(default)]

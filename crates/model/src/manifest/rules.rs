@@ -21,6 +21,9 @@ pub fn faults(content: &Content) -> Vec<Fault> {
     if content.kind != AppKind::Integration && content.user_auth.is_some() {
         faults.push(Fault::new("$.userAuth", "only a manifest of type \"integration\" has user authentication"));
     }
+    if let Some(user_auth) = &content.user_auth {
+        faults.extend(user_auth.faults(&content.config_fields()));
+    }
     unique(&mut faults, "actions", "id", content.actions.iter().map(|action| action.id.as_str()));
     unique(&mut faults, "webhooks", "name", content.webhooks.iter().map(|webhook| webhook.name.as_str()));
     unique(&mut faults, "crons", "name", content.crons.iter().map(|cron| cron.name.as_str()));

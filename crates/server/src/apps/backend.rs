@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
-use weft_model::{AppId, Principal, RunId};
+use serde_json::{Map, Value, value::RawValue};
+use weft_model::{AppId, ConnectionId, Principal, RunId};
 use weft_workers::{CallError, Category, Failure, LogLine, Platform};
 
 use super::dev;
 use crate::{
+    connections::{self, Chosen},
     http::trace::TraceId,
-    node::NodeHandle,
+    node::{Node, NodeHandle},
     runs::{self, Contacts, Invocation},
 };
 
@@ -26,6 +27,15 @@ pub struct CallContext {
     pub trace: TraceId,
     pub depth: u8,
     pub contacts: Contacts,
+    /// The connection that the call is made with. Calls of the same integration within it use the same.
+    pub connection: Option<Pinned>,
+}
+
+/// A connection of an integration.
+#[derive(Debug, Clone)]
+pub struct Pinned {
+    pub integration: AppId,
+    pub connection: ConnectionId,
 }
 
 /// The platform as backends reach it.
@@ -51,6 +61,11 @@ struct OwnActionRequest<'a> {
     input: Option<&'a RawValue>,
 }
 
+#[derive(Deserialize)]
+struct UpdateRequest {
+    credentials: Map<String, Value>,
+}
+
 impl Platform for Backend {
     type Context = CallContext;
 
@@ -61,17 +76,22 @@ impl Platform for Backend {
         action: String,
         params: Box<RawValue>,
     ) -> Result<Box<RawValue>, CallError> {
-        let (provider, action, input) = requested(&app, &action, &params)?;
         let Some(node) = self.node.get() else { return Err(refused("stopping", "the server is shutting down")) };
+        if let Some(pinned) = context.connection.as_ref().filter(|_| CREDENTIALS.contains(&action.as_str())) {
+            return of_connection(&node, &context, pinned, &action, &params).await;
+        }
+        let (provider, action, input) = requested(&app, &action, &params)?;
         let Some(principal) = context.principal.clone() else {
             return Err(refused("no_caller", "this call has no user behind it, so it cannot call actions"));
         };
         if context.depth >= MAX_DEPTH {
             return Err(refused("too_deep", "actions call each other too deeply: is there a loop?"));
         }
+        let provider: AppId = provider.parse().map_err(|error| refused("unknown_integration", &format!("{error}")))?;
         let invocation = Invocation {
             principal,
-            provider: provider.parse().map_err(|error| refused("unknown_integration", &format!("{error}")))?,
+            connection: context.connection.as_ref().filter(|pinned| pinned.integration == provider).map(Pinned::inherited),
+            provider,
             action,
             input,
             calling_app: Some(app.to_string().parse::<AppId>().map_err(|error| refused("unknown_app", &error.to_string()))?),
@@ -101,6 +121,34 @@ impl Platform for Backend {
     }
 }
 
+impl Pinned {
+    fn inherited(&self) -> Chosen {
+        Chosen::Inherited(self.connection)
+    }
+}
+
+/// What a backend may ask about the connection that its call is made with: what it holds now, and to keep something else in it.
+const CREDENTIALS: [&str; 2] = ["user_credentials", "update_credentials"];
+
+async fn of_connection(
+    node: &Arc<Node>,
+    context: &CallContext,
+    pinned: &Pinned,
+    action: &str,
+    params: &RawValue,
+) -> Result<Box<RawValue>, CallError> {
+    let failed = |error: connections::Error| CallError::from(runs::Error::from(runs::Cause::from(error)).into_failure());
+    let Some(principal) = &context.principal else { return Err(refused("no_caller", "this call has no user behind it")) };
+    let app = node.integrations.get(&principal.tenant, &pinned.integration).await.map_err(|error| failed(error.into()))?;
+    if action == "update_credentials" {
+        let request: UpdateRequest =
+            serde_json::from_str(params.get()).map_err(|_| refused("invalid_params", "credentials must be an object"))?;
+        node.connections.update(&app, pinned.connection, request.credentials).await.map_err(failed)?;
+    }
+    let credential = node.connections.current(&app, pinned.connection).await.map_err(failed)?;
+    Ok(credential.json().to_owned())
+}
+
 /// Which integration, action and input a request of a backend is about.
 fn requested(app: &str, action: &str, params: &RawValue) -> Result<(String, String, Box<RawValue>), CallError> {
     let invalid = |error: serde_json::Error| refused("invalid_params", &format!("{action}: {error}"));
@@ -116,6 +164,7 @@ fn requested(app: &str, action: &str, params: &RawValue) -> Result<(String, Stri
             let request: OwnActionRequest<'_> = serde_json::from_str(params.get()).map_err(invalid)?;
             Ok((app.to_owned(), request.action_name, owned(request.input)?))
         }
+        name if CREDENTIALS.contains(&name) => Err(refused("no_connection", "this call is made with no connection")),
         other => Err(refused("unknown_self_action", &format!("unknown self_action: {other}"))),
     }
 }

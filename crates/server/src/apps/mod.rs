@@ -17,7 +17,7 @@ mod store;
 mod versions;
 mod workers;
 
-pub use backend::{Backend, CallContext};
+pub use backend::{Backend, CallContext, Pinned};
 pub use dependencies::{Installer, is_confined as installing_is_confined};
 pub use routes::{raw_json, router};
 pub use service::{Action, App, Apps, CallRequest, Error, Machine};

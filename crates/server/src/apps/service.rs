@@ -284,6 +284,9 @@ impl Apps {
         }
         let webhooks = app.manifest.content.webhooks.iter();
         parts.extend(webhooks.map(|webhook| format!("the address of the webhook '{}'", webhook.name)));
+        if app.manifest.content.user_auth.is_some() {
+            parts.push("the connections to it, with their credentials".to_owned());
+        }
         parts.push("its jobs and crons".to_owned());
         parts.push("its secrets and configuration".to_owned());
         parts.push("its permission keys and roles".to_owned());

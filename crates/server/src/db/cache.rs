@@ -37,6 +37,12 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static, V: Clone + Send + Sync + 'sta
         Ok(value)
     }
 
+    /// Forgets one value.
+    pub fn remove(&self, key: &K) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.entries.invalidate(key);
+    }
+
     pub fn clear(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.entries.invalidate_all();

@@ -14,7 +14,7 @@ use sqlx::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use weft_model::AppId;
+use weft_model::{AppId, ConnectionId, TenantId};
 use weft_queue::Ready;
 
 const CHANNEL: &str = "weft_changes";
@@ -28,6 +28,10 @@ pub enum Change {
     Identity,
     /// An app's manifest, deployment or worker, or an integration's configuration.
     App(AppId),
+    /// The credentials or the status of a connection.
+    Connection(ConnectionId),
+    /// Which connections there are in a tenant, or what is bound to them.
+    Connections(TenantId),
     /// Platform secrets.
     Secrets,
     /// The secrets of an app, which its worker gets when it starts.
@@ -47,6 +51,8 @@ impl fmt::Display for Change {
         match self {
             Self::Identity => formatter.write_str("identity"),
             Self::App(app) => write!(formatter, "app {app}"),
+            Self::Connection(id) => write!(formatter, "connection {id}"),
+            Self::Connections(tenant) => write!(formatter, "connections {tenant}"),
             Self::Secrets => formatter.write_str("secrets"),
             Self::AppSecrets(app) => write!(formatter, "secrets {app}"),
             Self::Vault => formatter.write_str("vault"),
@@ -66,6 +72,8 @@ impl FromStr for Change {
             None if text == "secrets" => Self::Secrets,
             None if text == "vault" => Self::Vault,
             None if text == "signing-keys" => Self::SigningKeys,
+            Some(("connection", id)) => id.parse().map_or(Self::Everything, Self::Connection),
+            Some(("connections", tenant)) => tenant.parse().map_or(Self::Everything, Self::Connections),
             Some(("app", id)) => id.parse().map_or(Self::Everything, Self::App),
             Some(("secrets", id)) => id.parse().map_or(Self::Everything, Self::AppSecrets),
             _ => Self::Everything,
@@ -159,7 +167,10 @@ mod tests {
     fn changes_survive_the_wire_and_the_unknown_drops_everything() {
         let app = || "slack".parse().expect("a name");
         let plain = [Change::Identity, Change::Secrets, Change::Vault, Change::SigningKeys];
-        for change in plain.into_iter().chain([Change::App(app()), Change::AppSecrets(app())]) {
+        let tenant = TenantId::default_tenant();
+        let connections = [Change::Connection(ConnectionId::from_uuid(Uuid::nil())), Change::Connections(tenant)];
+        let named = [Change::App(app()), Change::AppSecrets(app())].into_iter().chain(connections);
+        for change in plain.into_iter().chain(named) {
             assert_eq!(change.to_string().parse(), Ok(change));
         }
         assert_eq!("something newer".parse(), Ok(Change::Everything));

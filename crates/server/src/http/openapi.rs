@@ -19,7 +19,8 @@ use weft_model::CronId;
 
 use super::problem::{Code, Problem, ProblemBody};
 use crate::{
-    apps, audit, authority, data, identity, integrations, jobs, namespaces, node::Node, runs, secrets, tenants, webhooks,
+    apps, audit, authority, connections, data, identity, integrations, jobs, namespaces, node::Node, runs, secrets, tenants,
+    webhooks,
 };
 
 #[derive(OpenApi)]
@@ -57,6 +58,7 @@ pub fn routes() -> OpenApiRouter<Arc<Node>> {
         .merge(apps::router())
         .merge(data::router())
         .merge(integrations::router())
+        .merge(connections::router())
         .merge(jobs::router())
         .merge(runs::router())
         .merge(webhooks::router())

@@ -63,6 +63,7 @@ codes! {
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The path does not take this method",
     Conflict "conflict" CONFLICT "The state of things does not allow it",
     NotConfigured "not_configured" CONFLICT "The integration is not configured yet",
+    NotConnected "not_connected" CONFLICT "The caller is not connected to the integration",
     NotDeployed "not_deployed" CONFLICT "The app has no backend yet",
     DataLoss "data_loss" CONFLICT "Data would be lost",
     IdempotencyInProgress "idempotency_in_progress" CONFLICT "The same request is still running",
@@ -73,6 +74,8 @@ codes! {
     ActionRejected "action_rejected" UNPROCESSABLE_ENTITY "The vendor refuses the request",
     DeployFailed "deploy_failed" UNPROCESSABLE_ENTITY "The new version does not start",
     VendorAuth "vendor_auth" FAILED_DEPENDENCY "The vendor refuses the credential",
+    ReconnectRequired "reconnect_required" FAILED_DEPENDENCY "The connection does not work any more",
+    ConnectFailed "connect_failed" FAILED_DEPENDENCY "The vendor did not let the connection be made",
     RateLimited "rate_limited" TOO_MANY_REQUESTS "Too many requests",
     Internal "internal" INTERNAL_SERVER_ERROR "A fault in the server",
     ActionFailed "action_failed" BAD_GATEWAY "The backend failed",
@@ -98,11 +101,12 @@ pub struct Problem {
     access: Option<Box<Access>>,
 }
 
-/// What problems about who is calling say besides.
+/// What problems about who is calling, and with what, say besides.
 #[derive(Debug, Default)]
 struct Access {
     requires: Vec<String>,
     oauth: Option<&'static str>,
+    reconnect_url: Option<String>,
     challenge: Option<&'static str>,
 }
 
@@ -130,6 +134,9 @@ pub struct ProblemBody {
     /// The permission keys of which one would have been enough, when that is the problem.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
+    /// Where to begin to connect, with POST, when that would help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconnect_url: Option<String>,
     /// Where the code is explained.
     #[serde(rename = "type")]
     pub kind: String,
@@ -210,6 +217,13 @@ impl Problem {
         self
     }
 
+    /// Where connecting begins, which would help.
+    #[must_use]
+    pub fn with_reconnect_url(mut self, url: String) -> Self {
+        self.access.get_or_insert_default().reconnect_url = Some(url);
+        self
+    }
+
     /// Gives the body the fields of RFC 6749 too.
     #[must_use]
     pub fn with_oauth(mut self, code: &'static str) -> Self {
@@ -255,6 +269,7 @@ impl IntoResponse for Problem {
             run_id: self.run,
             vendor_code: self.vendor_code,
             requires: access.requires,
+            reconnect_url: access.reconnect_url,
             kind: format!("/docs/errors/{}", self.code.as_str()),
             title: self.code.title(),
             status: status.as_u16(),

@@ -4,7 +4,7 @@
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 
@@ -51,6 +51,12 @@ impl Visit {
         if self.wants_page { page(&problem) } else { problem.into_response() }
     }
 
+    /// The answer when something came of the visit: a page that says what.
+    #[expect(clippy::unused_self, reason = "only a visit is answered with a page")]
+    pub fn inform(self, title: &str, lines: &[String]) -> Response {
+        document(StatusCode::OK, title, lines, "")
+    }
+
     /// Whether a person who comes from elsewhere is to be sent on with what went wrong.
     pub fn goes_on(self) -> bool {
         self.wants_page
@@ -58,12 +64,19 @@ impl Visit {
 }
 
 fn page(problem: &Problem) -> Response {
-    let (title, message, trace) = (problem.code().title(), escape(problem.message()), trace::current());
+    let note = format!("trace {}", trace::current());
+    document(problem.code().status(), problem.code().title(), &[problem.message().to_owned()], &note)
+}
+
+/// A page that says something. All of it is escaped.
+fn document(status: StatusCode, title: &str, lines: &[String], note: &str) -> Response {
+    let (title, note) = (escape(title), escape(note));
+    let lines = lines.iter().fold(String::new(), |lines, line| lines + "<p>" + &escape(line) + "</p>");
     let body = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36rem;margin:4rem auto;padding:0 1rem}}\
          small{{opacity:.6}}@media(prefers-color-scheme:dark){{body{{background:#111;color:#eee}}}}</style></head>\
-         <body><h1>{title}</h1><p>{message}</p><p><small>trace {trace}</small></p></body></html>\n"
+         <body><h1>{title}</h1>{lines}<p><small>{note}</small></p></body></html>\n"
     );
     let headers: HeaderMap = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -74,7 +87,7 @@ fn page(problem: &Problem) -> Response {
     .into_iter()
     .map(|(name, value)| (name, HeaderValue::from_static(value)))
     .collect();
-    (problem.code().status(), headers, body).into_response()
+    (status, headers, body).into_response()
 }
 
 fn escape(text: &str) -> String {

@@ -17,7 +17,7 @@ mod service;
 mod sessions;
 pub(crate) mod store;
 mod throttle;
-mod ticket;
+pub(crate) mod ticket;
 mod token;
 
 pub use members::{Added, NewMember};

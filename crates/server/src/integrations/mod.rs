@@ -8,4 +8,4 @@ mod service;
 mod store;
 
 pub use routes::router;
-pub use service::{Error, Integrations};
+pub use service::{Config, Error, Integrations};

@@ -7,11 +7,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
-use weft_model::{AppId, manifest::Action};
+use weft_model::{AppId, ConnectionId, manifest::Action};
 
 use super::service::{Error, Listed};
 use crate::{
     apps,
+    connections::Chosen,
     http::{
         Problems,
         extract::{self, Authorized, Caller, Json, JsonBytes, Path, rights},
@@ -59,7 +60,7 @@ impl From<Listed> for Integration {
             description: content.description,
             actions: content.actions,
             config_schema: content.config_schema,
-            user_auth: content.user_auth,
+            user_auth: content.user_auth.and_then(|auth| serde_json::to_value(auth).ok()),
             webhooks: content.webhooks.into_iter().map(|webhook| webhook.name).collect(),
             instructions: content.instructions,
             configured: missing.is_empty(),
@@ -112,6 +113,7 @@ async fn save_config(
         ("integration_id" = AppId, Path),
         ("action_id" = String, Path),
         ("x-app-id" = Option<AppId>, Header, description = "The app on whose behalf the call is made"),
+        ("x-connection-id" = Option<ConnectionId>, Header, description = "Which of one's connections to use"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters, kept for 24 hours"),
     ),
     request_body(content = Object, description = "The input, as the action's inputSchema says"),
@@ -136,6 +138,11 @@ async fn call_action(
         trace: trace::current(),
         parent: None,
         depth: 0,
+        connection: extract::header(&headers, "x-connection-id")?
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| Problem::new(Code::InvalidRequest, format!("x-connection-id: {error}")))?
+            .map(Chosen::Asked),
     };
     Ok(apps::raw_json(runs::invoke(&node, invocation).await?))
 }

@@ -114,6 +114,11 @@ impl Integrations {
         Self { pool, clock, vault, apps, remembered: Cache::new(REMEMBERED) }
     }
 
+    /// The apps among which the integrations are.
+    pub fn apps(&self) -> &Apps {
+        &self.apps
+    }
+
     pub fn forget(&self) {
         self.remembered.clear();
     }
@@ -256,6 +261,7 @@ impl Integrations {
                 trace: trace::current(),
                 depth: 0,
                 contacts: runs::Contacts::default(),
+                connection: None,
             },
             timeout: BIND_TIMEOUT,
         };

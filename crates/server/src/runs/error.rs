@@ -5,7 +5,7 @@ use weft_workers::{CallError, Failure};
 
 use super::record::Failed;
 use crate::{
-    apps,
+    apps, connections,
     db::group::NotWritten,
     integrations,
     secrets::{self, Masks},
@@ -52,6 +52,8 @@ pub enum Cause {
     #[error(transparent)]
     App(#[from] apps::Error),
     #[error(transparent)]
+    Connection(#[from] connections::Error),
+    #[error(transparent)]
     Integration(#[from] integrations::Error),
     #[error(transparent)]
     Secrets(#[from] secrets::Error),
@@ -83,9 +85,11 @@ impl Error {
                     ErrorCategory::Poison => weft_workers::Category::Poison,
                 };
                 let mut failure = Failure::new(failed.message).with_code(failed.code).with_category(category);
-                if let Cause::InvalidInput(faults) | Cause::InvalidOutput(faults) = cause {
-                    failure.details = serde_json::to_value(faults).ok();
-                }
+                failure.details = match cause {
+                    Cause::InvalidInput(faults) | Cause::InvalidOutput(faults) => serde_json::to_value(faults).ok(),
+                    Cause::Connection(error) => error.reconnect_url().map(|url| serde_json::json!({ "reconnectUrl": url })),
+                    _ => None,
+                };
                 failure
             }
         }
@@ -101,6 +105,7 @@ impl Cause {
             Self::InvalidInput(_) => ("invalid_input", ErrorCategory::Validation),
             Self::InvalidOutput(_) => ("invalid_output", ErrorCategory::Poison),
             Self::NotConfigured(_) => ("not_configured", ErrorCategory::Auth),
+            Self::Connection(error) => error.in_runs(),
             Self::Denied(_) => ("denied", ErrorCategory::Validation),
             Self::UnknownIntegration(_) => ("unknown_integration", ErrorCategory::Validation),
             Self::UnknownAction { .. } => ("unknown_action", ErrorCategory::Validation),
@@ -118,6 +123,7 @@ impl Cause {
         };
         // What may hold the database's own words stays out of the record.
         let message = match self {
+            Self::Connection(error) if error.is_internal() => "the server could not carry it out".to_owned(),
             Self::Integration(_) | Self::Secrets(_) | Self::Internal(_) => "the server could not carry it out".to_owned(),
             other => other.to_string(),
         };

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 use weft_model::{AppId, Principal, RunId, manifest::AppKind, run::RunKind};
 use weft_workers::{CallError, Job};
@@ -13,12 +12,15 @@ use weft_workers::{CallError, Job};
 use super::{
     error::{Cause, Error},
     once::run_once,
+    prepared::{Prepared, caller},
     record::{Contacts, Record},
 };
 use crate::{
     apps::{self, Action, App, CallContext, CallRequest},
     background::outlive,
+    connections::{Chosen, Credential, Wish},
     http::trace::TraceId,
+    integrations::Config,
     node::Node,
 };
 
@@ -40,6 +42,8 @@ pub struct Invocation {
     /// The run that this call is part of.
     pub parent: Option<RunId>,
     pub depth: u8,
+    /// The connection that was named, if one was.
+    pub connection: Option<Chosen>,
 }
 
 /// A call of a method of an app's own backend.
@@ -93,23 +97,16 @@ async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome,
     if !invocation.principal.permissions.allows(&action.permission) {
         return Err(Cause::Denied(action.permission.clone()).into());
     }
-    let record = begin(node, &app, &invocation);
-    let started = async {
-        check_input(action, &invocation.input)?;
-        let config = node.integrations.config(&app).await?;
-        if !config.missing.is_empty() {
-            return Err(Cause::NotConfigured(config.missing.clone()));
-        }
-        Ok(config)
-    };
-    let config = match started.await {
-        Ok(config) => config,
+    let mut record = begin(node, &app, &invocation);
+    let (config, credential) = match ready(node, &app, action, &invocation).await {
+        Ok(ready) => ready,
         Err(cause) => return finish(node, record, Err(cause)).await,
     };
-    let request = action_request(&invocation, &record, action, config.json())?;
-    if let Some(key) = &invocation.idempotency_key {
+    record.connection = credential.as_ref().map(|credential| credential.connection);
+    let call = Prepared::new(invocation, config, credential, &record);
+    if call.invocation.idempotency_key.is_some() {
         // Boxed, like all that is rare: the future of every call would have room for it.
-        return Box::pin(run_once(node, key, (&app, action), &invocation.input, (record, request))).await;
+        return Box::pin(run_once(node, (&app, action), record, call)).await;
     }
     if action.destructive
         && let Err(not_written) = node.runs.record_start(record.clone()).await
@@ -117,8 +114,31 @@ async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome,
         // It may be on disk all the same, when only the word of it was lost: then it gets its end.
         return finish(node, record, Err(not_written.into())).await;
     }
-    let result = execute(node, &app, Some(action), request).await;
+    let result = call.execute(node, &app, action).await;
     finish(node, record, result).await
+}
+
+/// What a call has to have before it can be executed: an input that fits, a complete configuration, and whose account is used.
+async fn ready(
+    node: &Node,
+    app: &App,
+    action: &Action,
+    invocation: &Invocation,
+) -> Result<(Arc<Config>, Option<Arc<Credential>>), Cause> {
+    check_input(action, &invocation.input)?;
+    let config = node.integrations.config(app).await?;
+    if !config.missing.is_empty() {
+        return Err(Cause::NotConfigured(config.missing.clone()));
+    }
+    let wish = Wish {
+        principal: &invocation.principal,
+        app,
+        action: &invocation.action,
+        calling_app: invocation.calling_app.as_ref(),
+        attested: invocation.parent.is_some(),
+        chosen: invocation.connection,
+    };
+    Ok((config, node.connections.for_call(&wish).await?))
 }
 
 async fn resolve(node: &Node, invocation: &Invocation) -> Result<Arc<App>, Cause> {
@@ -153,6 +173,7 @@ fn begin(node: &Node, app: &App, invocation: &Invocation) -> Record {
         input_bytes: invocation.input.get().len(),
         attempts: 1,
         contacts: Contacts::default(),
+        connection: None,
         end: None,
     }
 }
@@ -164,50 +185,9 @@ fn check_input(action: &Action, input: &RawValue) -> Result<(), Cause> {
     if faults.is_empty() { Ok(()) } else { Err(Cause::InvalidInput(faults)) }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ActionParams<'a> {
-    action: &'a str,
-    input: &'a RawValue,
-    config: &'a RawValue,
-    user_credentials: Option<()>,
-    user_id: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CallerParams<'a> {
-    user_id: String,
-    email: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    app_id: Option<&'a AppId>,
-}
-
-fn action_request(invocation: &Invocation, record: &Record, action: &Action, config: &RawValue) -> Result<CallRequest, Cause> {
-    let user_id = invocation.principal.id.to_string();
-    let params =
-        raw(&ActionParams { action: &invocation.action, input: &invocation.input, config, user_credentials: None, user_id })?;
-    Ok(CallRequest {
-        method: "__integration".to_owned(),
-        job: None,
-        params,
-        caller: Some(caller(&invocation.principal, invocation.calling_app.as_ref())?),
-        context: context(Some(&invocation.principal), record, invocation.depth),
-        timeout: action.timeout,
-    })
-}
-
-fn caller(principal: &Principal, app_id: Option<&AppId>) -> Result<Box<RawValue>, Cause> {
-    raw(&CallerParams { user_id: principal.id.to_string(), email: &principal.email, app_id })
-}
-
 fn context(principal: Option<&Arc<Principal>>, record: &Record, depth: u8) -> CallContext {
     let (principal, contacts) = (principal.map(Arc::clone), record.contacts.clone());
-    CallContext { principal, run: record.id, trace: record.trace, depth, contacts }
-}
-
-fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Cause> {
-    serde_json::value::to_raw_value(value).map_err(|error| Cause::Internal(error.to_string()))
+    CallContext { principal, run: record.id, trace: record.trace, depth, contacts, connection: None }
 }
 
 /// Executes on the app's worker and checks what comes back.
@@ -265,13 +245,14 @@ pub async fn call_rpc(node: &Arc<Node>, call: RpcCall) -> Result<Outcome, Error>
             input_bytes: call.params.get().len(),
             attempts: 1,
             contacts: Contacts::default(),
+            connection: None,
             end: None,
         };
         let request = CallRequest {
             method: call.method,
             job: None,
             params: call.params,
-            caller: Some(caller(&call.principal, None)?),
+            caller: Some(caller(&call.principal, None, None)?),
             context: context(Some(&call.principal), &record, 0),
             timeout: call.timeout,
         };
@@ -308,13 +289,14 @@ pub async fn call_job(node: &Node, call: JobCall) -> Result<Outcome, Error> {
         input_bytes: call.payload.get().len(),
         attempts: call.job.attempt,
         contacts: Contacts::default(),
+        connection: None,
         end: None,
     };
     let request = CallRequest {
         method: ON_JOB.to_owned(),
         job: Some(call.job),
         params: call.payload,
-        caller: Some(caller(&call.principal, None)?),
+        caller: Some(caller(&call.principal, None, None)?),
         context: context(Some(&call.principal), &record, 0),
         timeout: call.timeout,
     };

@@ -9,6 +9,7 @@ mod error;
 mod idempotency;
 mod invoke;
 mod once;
+mod prepared;
 mod record;
 mod routes;
 mod service;

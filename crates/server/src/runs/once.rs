@@ -10,11 +10,12 @@ use weft_workers::{CallError, Failure};
 use super::{
     error::{Cause, Error},
     idempotency::{Answer, Answered, Claim, Claimed, Earlier, KeyName},
-    invoke::{Outcome, execute, finish},
+    invoke::{Outcome, finish},
+    prepared::Prepared,
     record::Record,
 };
 use crate::{
-    apps::{self, Action, App, CallRequest},
+    apps::{self, Action, App},
     node::Node,
     secrets,
 };
@@ -22,11 +23,11 @@ use crate::{
 /// Executes unless the key was used before; then answers as it was answered.
 pub async fn run_once(
     node: &Node,
-    key: &str,
     (app, action): (&Arc<App>, &Action),
-    input: &RawValue,
-    (record, request): (Record, CallRequest),
+    record: Record,
+    call: Prepared,
 ) -> Result<Outcome, Error> {
+    let key = call.invocation.idempotency_key.as_deref().unwrap_or_default();
     if key.is_empty() || key.len() > 255 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Cause::InvalidKey.into());
     }
@@ -34,12 +35,12 @@ pub async fn run_once(
         return Err(Cause::Internal("an idempotency key needs a caller".to_owned()).into());
     };
     let name = KeyName { tenant: app.tenant.clone(), principal, operation: record.operation(), key: key.to_owned() };
-    let digest = Sha256::digest(input.get().as_bytes()).to_vec();
+    let digest = Sha256::digest(call.invocation.input.get().as_bytes()).to_vec();
     let claim = Claim { name: name.clone(), digest: digest.clone(), record: record.clone() };
     match node.runs.claims.write(claim).await {
         Ok(Claimed::Lost(earlier)) => replay(node, &name, &digest, &earlier),
         Ok(Claimed::Won) => {
-            let result = execute(node, app, Some(action), request).await;
+            let result = call.execute(node, app, action).await;
             if let Err(error) = keep_answer(node, name, record.id, &result).await {
                 // The caller gets its answer all the same; the key then says that the first request broke off.
                 tracing::error!(run.id = %record.id, %error, "the answer for an idempotency key is not kept");

@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use weft_model::{
-    AppId, Principal, RunId, TenantId,
+    AppId, ConnectionId, Principal, RunId, TenantId,
     run::{ErrorCategory, RunKind, RunStatus},
 };
 use weft_workers::{Category, Failure};
@@ -32,6 +32,8 @@ pub struct Record {
     pub input_bytes: usize,
     pub attempts: i32,
     pub contacts: Contacts,
+    /// The account at the vendor that it was made with.
+    pub connection: Option<ConnectionId>,
     pub end: Option<End>,
 }
 

@@ -214,6 +214,7 @@ impl From<Cause> for Problem {
             Cause::Failed(failure) => (*failure).into(),
             Cause::App(apps::Error::Call(error)) => error.into(),
             Cause::App(error) => error.into(),
+            Cause::Connection(error) => error.into(),
             Cause::Integration(error) => error.into(),
             Cause::Secrets(error) => error.into(),
             Cause::NotWritten(_) => {

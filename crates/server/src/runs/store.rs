@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
-use weft_model::{RunId, TenantId, UserId};
+use weft_model::{ConnectionId, RunId, TenantId, UserId};
 
 use super::record::{End, Record};
 
@@ -74,21 +74,35 @@ pub async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[Record
     let Columns {
         id, tenant, kind, operation, provider, action, app, principal, principal_kind, principal_email, parent, ..
     } = &columns;
-    let Columns { status, attempts, started, completed, duration, input, output, code, category, message, trace, hosts, .. } =
-        &columns;
+    let Columns {
+        status,
+        attempts,
+        started,
+        completed,
+        duration,
+        input,
+        output,
+        code,
+        category,
+        message,
+        trace,
+        hosts,
+        connection: connections,
+        ..
+    } = &columns;
     sqlx::query!(
         "insert into runs (id, tenant_id, node_id, kind, operation, provider, action, app_id, principal_id, principal_kind,
-             principal_email, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes, output_bytes,
-             error_code, error_category, error_message, trace_id, hosts)
+             principal_email, connection_id, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes,
+             output_bytes, error_code, error_category, error_message, trace_id, hosts)
          select id, tenant_id, $1, kind, operation, provider, action, app_id, principal_id, principal_kind,
-             principal_email, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes, output_bytes,
-             error_code, error_category, error_message, trace_id, string_to_array(hosts, ' ')
+             principal_email, connection_id, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes,
+             output_bytes, error_code, error_category, error_message, trace_id, string_to_array(hosts, ' ')
          from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[],
              $11::text[], $12::uuid[], $13::text[], $14::int[], $15::timestamptz[], $16::timestamptz[], $17::bigint[], $18::bigint[],
-             $19::bigint[], $20::text[], $21::text[], $22::text[], $23::text[], $24::text[])
+             $19::bigint[], $20::text[], $21::text[], $22::text[], $23::text[], $24::text[], $25::uuid[])
              as given (id, tenant_id, kind, operation, provider, action, app_id, principal_id, principal_kind,
              principal_email, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes, output_bytes,
-             error_code, error_category, error_message, trace_id, hosts)
+             error_code, error_category, error_message, trace_id, hosts, connection_id)
          on conflict (id) do update set status = excluded.status, attempts = excluded.attempts,
              completed_at = excluded.completed_at, duration_us = excluded.duration_us, output_bytes = excluded.output_bytes,
              error_code = excluded.error_code, error_category = excluded.error_category, error_message = excluded.error_message,
@@ -118,6 +132,7 @@ pub async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[Record
         message as _,
         trace,
         hosts,
+        connections as _,
     )
     .execute(connection)
     .await?;
@@ -149,6 +164,7 @@ struct Columns {
     message: Vec<Option<String>>,
     trace: Vec<String>,
     hosts: Vec<String>,
+    connection: Vec<Option<Uuid>>,
 }
 
 impl Columns {
@@ -171,6 +187,7 @@ impl Columns {
         self.input.push(bytes(record.input_bytes));
         self.trace.push(record.trace.to_string());
         self.hosts.push(record.contacts.joined());
+        self.connection.push(record.connection.map(ConnectionId::as_uuid));
         self.push_end(record.end.as_ref());
     }
 

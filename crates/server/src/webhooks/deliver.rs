@@ -82,6 +82,7 @@ fn begin(node: &Node, (tenant, app): (&TenantId, &AppId), name: &str, (incoming,
         input_bytes: incoming.body.len(),
         attempts: 1,
         contacts: Contacts::default(),
+        connection: None,
         end: None,
     }
 }

@@ -7,6 +7,8 @@ mod auth;
 mod canary;
 mod clock;
 mod confinement;
+mod connections;
+mod connections_oauth;
 mod crons;
 mod crons_on_nodes;
 mod data;

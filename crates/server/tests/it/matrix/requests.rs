@@ -287,10 +287,42 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
             world.administrator.post("/api/v1/apps/echo/worker/start", json!({})).await.expect(200);
             json_body("/api/v1/integrations/echo/actions/echo", json!({}))
         }
+        (_, path) if path.contains("/auth") || path.contains("/connect") || path.ends_with("/integrations") => {
+            connections(world, method, path).await?
+        }
+        ("DELETE", "/apps/{app_id}/integrations/{integration_id}") => plain(crm("/integrations/echo")),
         ("PUT", "/integrations/{integration_id}/config") => json_body("/api/v1/integrations/echo/config", json!({})),
         (_, "/apps/{app_id}/secrets" | "/apps/{app_id}/secrets/{key}") => {
             secrets(world, method, &path.replace("{app_id}", "crm")).await?
         }
+        _ => return None,
+    })
+}
+
+async fn connections(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
+    let echo = |rest: &str| format!("/api/v1/integrations/echo{rest}");
+    let credentials = || json!({ "credentials": { "token": "a token" }, "label": world.name("account") });
+    let connection = async |rest: &str| echo(&format!("/connections/{}{rest}", world.fresh_connection().await));
+    Some(match (method, path) {
+        ("GET", "/apps/{app_id}/integrations") => plain("/api/v1/apps/crm/integrations"),
+        ("POST", "/apps/{app_id}/integrations") => json_body("/api/v1/apps/crm/integrations", json!({ "integrationId": "echo" })),
+        ("GET", "/integrations/auth/callback") => plain("/api/v1/integrations/auth/callback"),
+        ("GET" | "DELETE", "/integrations/{integration_id}/auth") => plain(echo("/auth")),
+        ("POST", "/integrations/{integration_id}/auth/start") => json_body(echo("/auth/start"), json!({})),
+        ("POST", "/integrations/{integration_id}/auth/credentials") => json_body(echo("/auth/credentials"), credentials()),
+        ("POST", "/integrations/{integration_id}/auth/delegate") => {
+            let body = json!({ "agent_app_id": "crm", "connection_id": world.fresh_connection().await });
+            json_body(echo("/auth/delegate"), body)
+        }
+        ("GET", "/integrations/{integration_id}/connections") => plain(echo("/connections")),
+        ("PATCH", "/integrations/{integration_id}/connections/{connection_id}") => {
+            json_body(connection("").await, json!({ "label": world.name("renamed") }))
+        }
+        ("DELETE", "/integrations/{integration_id}/connections/{connection_id}") => plain(connection("").await),
+        ("POST", "/integrations/{integration_id}/connections/{connection_id}/check") => {
+            json_body(connection("/check").await, json!({}))
+        }
+        ("GET", "/integrations/{integration_id}/connected-users") => plain(echo("/connected-users")),
         _ => return None,
     })
 }

@@ -62,7 +62,9 @@ impl<'a> World<'a> {
         let backend = "serve({ rpc: { ping: () => 'pong', __webhook: () => 'seen' }, onJob: () => {} })";
         server.deploy(&administrator, &with(app("crm"), json!({ "webhooks": ["news"], "dataContract": things })), backend).await;
         let backend = "defineIntegration({ actions: { echo: (input) => input } })";
-        server.deploy(&administrator, &integration("echo", &["echo"]), backend).await;
+        let schema = json!({ "properties": { "token": { "type": "string" } } });
+        let auth = json!({ "userAuth": { "type": "credentials", "required": false, "schema": schema } });
+        server.deploy(&administrator, &with(integration("echo", &["echo"]), auth), backend).await;
         administrator.call("echo", "echo", json!({})).await.expect(200);
         let run = administrator.runs("echo", 1).await[0]["id"].as_str().unwrap_or_default().to_owned();
         let hook = administrator.get("/api/v1/apps/crm/webhooks").await.expect(200).text("/0/token");
@@ -141,6 +143,12 @@ impl<'a> World<'a> {
         let link = self.fresh_link(json!({ "redirectUri": "http://localhost/", "tokenDelivery": "nonce" })).await;
         let opened = self.nobody.clone().staying().get(&link).await.expect(307);
         opened.header("location").and_then(|address| address.rsplit('=').next()).expect("a nonce").to_owned()
+    }
+
+    /// A connection of the tenant.
+    pub async fn fresh_connection(&self) -> String {
+        let body = json!({ "credentials": { "token": "a token" }, "label": self.name("shared"), "shared": true });
+        self.administrator.post("/api/v1/integrations/echo/auth/credentials", body).await.expect(200).text("/connectionId")
     }
 
     /// A cron of the administrator.

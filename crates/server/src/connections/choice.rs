@@ -1,0 +1,233 @@
+//! Which connection a call uses.
+//!
+//! Decided once, at its beginning: what was named, else what the app is bound to, else a delegation, else the oldest of the
+//! caller's own that serves, else the tenant's. What somebody else's account is used for is admitted here too.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use chrono::{DateTime, Utc};
+use dashmap::DashMap;
+use weft_model::{AppId, ConnectionId, Principal, TenantId, UserId, connection::ConnectionStatus};
+
+use super::{
+    credential::{Connection, Credential},
+    error::Error,
+    service::{Connections, manages},
+    store::{self, Candidate},
+};
+use crate::{apps::App, db::cache::Cache};
+
+/// Choices that a node remembers.
+const REMEMBERED: u64 = 50_000;
+
+/// A connection that was named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chosen {
+    /// By the caller, who has to be entitled to it.
+    Asked(ConnectionId),
+    /// By the call that this one is part of, which was entitled to it.
+    Inherited(ConnectionId),
+}
+
+/// What a call is about, as far as its connection depends on it.
+pub struct Wish<'a> {
+    pub principal: &'a Principal,
+    pub app: &'a App,
+    pub action: &'a str,
+    /// The app on whose behalf the call is made.
+    pub calling_app: Option<&'a AppId>,
+    /// Whether that app itself makes the call. Else the caller only says so.
+    pub attested: bool,
+    pub chosen: Option<Chosen>,
+}
+
+/// A choice, good until something changes in the tenant.
+#[derive(Debug, Clone)]
+struct Choice {
+    connection: ConnectionId,
+    owner: Option<UserId>,
+    delegation: Option<Delegation>,
+}
+
+#[derive(Debug, Clone)]
+struct Delegation {
+    id: ConnectionId,
+    until: Option<DateTime<Utc>>,
+    actions: Option<Arc<[String]>>,
+    counted: bool,
+}
+
+impl From<Candidate> for Choice {
+    fn from(found: Candidate) -> Self {
+        let delegation = found.delegation_id.map(|id| Delegation {
+            id: id.into(),
+            until: found.delegated_until,
+            actions: found.delegated_actions.map(Arc::from),
+            counted: found.counted,
+        });
+        Self { connection: found.id.into(), owner: found.user_id.map(UserId::from), delegation }
+    }
+}
+
+/// Tenant and its generation, integration, caller, app.
+type Key = (TenantId, u64, AppId, UserId, Option<AppId>);
+
+/// The choices that a node remembers, each tenant's by itself: what changes in one costs the others nothing.
+pub struct Choices {
+    remembered: Cache<Key, Option<Arc<Choice>>>,
+    generations: DashMap<TenantId, AtomicU64>,
+}
+
+impl Default for Choices {
+    fn default() -> Self {
+        Self { remembered: Cache::new(REMEMBERED), generations: DashMap::new() }
+    }
+}
+
+impl Choices {
+    fn generation(&self, tenant: &TenantId) -> u64 {
+        self.generations.get(tenant).map_or(0, |generation| generation.load(Ordering::SeqCst))
+    }
+
+    /// What was chosen before is not found any more, and ages out.
+    pub fn forget(&self, tenant: &TenantId) {
+        self.generations.entry(tenant.clone()).or_default().fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn clear(&self) {
+        self.remembered.clear();
+    }
+}
+
+impl Connections {
+    /// What a call acts with. `None`: the integration knows no accounts, or does without one.
+    pub async fn for_call(self: &Arc<Self>, wish: &Wish<'_>) -> Result<Option<Arc<Credential>>, Error> {
+        let Some(auth) = &wish.app.manifest.content.user_auth else { return Ok(None) };
+        let Some(choice) = self.choose(wish).await? else {
+            let integration = wish.app.id.clone();
+            let connect_url = self.connect_url(&integration, None);
+            return if auth.required { Err(Error::NotConnected { integration, connect_url }) } else { Ok(None) };
+        };
+        if !matches!(wish.chosen, Some(Chosen::Inherited(_))) {
+            self.admit(wish, &choice).await?;
+        }
+        let connection = self.open(&wish.app.tenant, choice.connection).await?;
+        let connection = self.serving(wish.app, connection).await?;
+        Ok(Some(Arc::clone(&connection.credential)))
+    }
+
+    /// What a connection holds now, for a call that was made with it: the token may have been renewed since.
+    pub async fn current(self: &Arc<Self>, app: &App, id: ConnectionId) -> Result<Arc<Credential>, Error> {
+        let connection = self.open(&app.tenant, id).await?;
+        Ok(Arc::clone(&self.serving(app, connection).await?.credential))
+    }
+
+    async fn choose(&self, wish: &Wish<'_>) -> Result<Option<Arc<Choice>>, Error> {
+        let (tenant, integration) = (&wish.app.tenant, &wish.app.id);
+        match wish.chosen {
+            Some(Chosen::Inherited(id)) => Ok(Some(Arc::new(Choice { connection: id, owner: None, delegation: None }))),
+            Some(Chosen::Asked(id)) => {
+                let whose = (tenant, integration, wish.principal.id);
+                let found = store::find_asked(&mut *self.pool.acquire().await?, whose, wish.calling_app, id).await?;
+                Ok(Some(Arc::new(found.ok_or(Error::Unknown(id))?.into())))
+            }
+            None => {
+                let choice = self.usual(wish).await?;
+                let over = |until: Option<DateTime<Utc>>| until.is_some_and(|until| until <= self.clock.now());
+                if choice.as_ref().and_then(|choice| choice.delegation.as_ref()).is_some_and(|terms| over(terms.until)) {
+                    // It was good when it was chosen. Now there may be something else.
+                    self.choices.forget(tenant);
+                    return self.usual(wish).await;
+                }
+                Ok(choice)
+            }
+        }
+    }
+
+    async fn usual(&self, wish: &Wish<'_>) -> Result<Option<Arc<Choice>>, Error> {
+        let (tenant, integration, user) = (&wish.app.tenant, &wish.app.id, wish.principal.id);
+        let generation = self.choices.generation(tenant);
+        let key = (tenant.clone(), generation, integration.clone(), user, wish.calling_app.cloned());
+        let load = || async {
+            let mut connection = self.pool.acquire().await?;
+            let whose = (tenant, integration, user);
+            if let Some(app) = wish.calling_app
+                && let Some(bound) = store::find_bound(&mut connection, whose, app).await?
+            {
+                return Ok(Some(Arc::new(bound.into())));
+            }
+            let found = store::find_usual(&mut connection, whose, wish.calling_app, self.clock.now()).await?;
+            Ok(found.map(|found| Arc::new(found.into())))
+        };
+        self.choices.remembered.get_or_load(&key, load).await
+    }
+
+    /// Whether this call may be made with that connection.
+    async fn admit(&self, wish: &Wish<'_>, choice: &Choice) -> Result<(), Error> {
+        // Through an app somebody comes to act with another's account. Who only says that an app calls has to be one who may use it.
+        let anothers = choice.owner.is_some_and(|owner| owner != wish.principal.id);
+        if anothers
+            && !wish.attested
+            && let Some(app) = wish.calling_app
+        {
+            let key = format!("app:{app}:invoke");
+            if !wish.principal.permissions.allows(&key) && !manages(wish.principal, &wish.app.id) {
+                return Err(Error::Denied(key));
+            }
+        }
+        let Some(terms) = &choice.delegation else { return Ok(()) };
+        if let Some(until) = terms.until.filter(|until| *until <= self.clock.now()) {
+            return Err(Error::DelegationOver(until));
+        }
+        if let Some(actions) = terms.actions.as_ref().filter(|actions| !actions.iter().any(|action| action == wish.action)) {
+            return Err(Error::ActionNotDelegated { action: wish.action.to_owned(), covered: actions.join(", ") });
+        }
+        if terms.counted && !store::take_call(&mut *self.pool.acquire().await?, terms.id).await? {
+            return Err(Error::DelegationUsedUp);
+        }
+        Ok(())
+    }
+
+    /// The connection as it can be used now: with a token that is not over.
+    async fn serving(self: &Arc<Self>, app: &App, connection: Arc<Connection>) -> Result<Arc<Connection>, Error> {
+        if connection.integration != app.id {
+            return Err(Error::Unknown(connection.id));
+        }
+        if connection.status != ConnectionStatus::Active {
+            return Err(self.dead(&connection));
+        }
+        self.fresh(app, connection).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_choice_that_was_made_while_its_tenant_changed_is_not_found_again() {
+        let choices = Choices::default();
+        let (one, other): (TenantId, TenantId) = ("one".parse().expect("a name"), "other".parse().expect("a name"));
+        let user = UserId::from_uuid(uuid::Uuid::nil());
+        let integration: AppId = "mail".parse().expect("a name");
+        let ask = async |tenant: &TenantId, loads: bool| {
+            let key = (tenant.clone(), choices.generation(tenant), integration.clone(), user, None);
+            let loaded = AtomicU64::new(0);
+            let load = || async {
+                loaded.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, ()>(None)
+            };
+            choices.remembered.get_or_load(&key, load).await.expect("loaded");
+            assert_eq!(loaded.load(Ordering::SeqCst) == 1, loads);
+        };
+        ask(&one, true).await;
+        ask(&other, true).await;
+        ask(&one, false).await;
+        choices.forget(&one);
+        ask(&one, true).await;
+        ask(&other, false).await;
+    }
+}

@@ -1,0 +1,235 @@
+//! The way of somebody who connects: to the vendor and back.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, value::RawValue};
+use weft_model::{
+    Principal, RunId,
+    manifest::user_auth::{Grant, Way},
+};
+
+use super::{
+    refresh::content,
+    store::{self, Flow},
+};
+use crate::{
+    apps::{self, App, CallContext, CallRequest},
+    connections::{
+        connect::{Kept, Made, Wanted, owner_of, way},
+        credential::{Content, Times},
+        error::{Error, plain},
+        service::{Connections, label},
+    },
+    http::trace,
+    identity::ticket,
+    runs,
+};
+
+/// How long somebody may take at the vendor.
+const PENDING: TimeDelta = TimeDelta::minutes(10);
+/// How long a backend may take over its part.
+const BACKEND: Duration = Duration::from_secs(30);
+
+/// What somebody who wants to connect is told.
+pub enum Started {
+    /// Go to this address.
+    Redirect { url: String },
+    /// Enter what this schema asks for.
+    Credentials { schema: Value },
+    /// It is done: nobody had to be asked.
+    Connected(Kept),
+}
+
+/// What a browser came back with.
+pub struct Returned {
+    pub state: String,
+    pub query: BTreeMap<String, String>,
+}
+
+/// A connection that was made by somebody who came back.
+pub struct Connected {
+    pub principal: Arc<Principal>,
+    pub app: Arc<App>,
+    pub kept: Kept,
+    pub shared: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StartParams<'a> {
+    config: &'a RawValue,
+    callback_url: &'a str,
+    state: &'a str,
+    user_id: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CallbackParams<'a> {
+    config: &'a RawValue,
+    query: &'a BTreeMap<String, String>,
+    callback_url: &'a str,
+    user_id: String,
+}
+
+/// Both shapes that backends answer with.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StartAnswer {
+    redirect_url: Option<String>,
+    url: Option<String>,
+    schema: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct CallbackAnswer {
+    credentials: Option<Map<String, Value>>,
+    label: Option<String>,
+    email: Option<String>,
+    account: Option<String>,
+}
+
+impl Connections {
+    /// Begins to connect somebody.
+    pub async fn start(&self, by: &Principal, app: &Arc<App>, mut wanted: Wanted) -> Result<Started, Error> {
+        let owner = self.whose(by, app, &mut wanted).await?;
+        match way(app)? {
+            Way::Credentials { schema } => Ok(Started::Credentials { schema: schema.clone() }),
+            Way::Oauth2(oauth) if oauth.grant == Grant::ClientCredentials => {
+                let Some(vendor) = self.vendor(app, self.callback_url()).await? else { return Err(Error::NoCode) };
+                let tokens = vendor.renew(None).await??;
+                let label = wanted.label.or_else(|| tokens.label.clone());
+                let (content, times) = content(tokens, None, self.clock.now());
+                let made = Made { owner, label, again: wanted.again, content, times };
+                Ok(Started::Connected(self.keep(by, app, made).await?))
+            }
+            way => self.send_away(by, app, wanted, matches!(way, Way::Oauth2(_))).await,
+        }
+    }
+
+    async fn send_away(&self, by: &Principal, app: &Arc<App>, wanted: Wanted, natively: bool) -> Result<Started, Error> {
+        let (state, verifier) = (ticket::generate(), ticket::generate());
+        let flow = Flow {
+            tenant: by.tenant.clone(),
+            integration: app.id.clone(),
+            user: by.id,
+            shared: wanted.shared,
+            connection: wanted.again,
+            label: wanted.label,
+            callback_url: self.callback_url(),
+            pkce_verifier: verifier.clone(),
+            expires_at: self.clock.now() + PENDING,
+        };
+        let started = match self.vendor(app, flow.callback_url.clone()).await? {
+            Some(vendor) if natively => Started::Redirect { url: vendor.authorize(state.clone(), verifier)?.into() },
+            _ => self.ask_where(app, &flow, &state).await?,
+        };
+        if matches!(started, Started::Redirect { .. }) {
+            store::insert_flow(&mut *self.pool.acquire().await?, &ticket::digest(&state), &flow).await?;
+        }
+        Ok(started)
+    }
+
+    /// Lets the backend say where to go.
+    async fn ask_where(&self, app: &Arc<App>, flow: &Flow, state: &str) -> Result<Started, Error> {
+        const METHOD: &str = "__auth_start";
+        let config = self.integrations.config(app).await?;
+        let user_id = flow.user.to_string();
+        let params = StartParams { config: config.json(), callback_url: &flow.callback_url, state, user_id };
+        let answer: StartAnswer = self.ask_backend(app, METHOD, &params).await?;
+        let problem = |problem: &str| Error::Backend { method: METHOD, problem: problem.to_owned() };
+        if let Some(schema) = answer.schema {
+            return Ok(Started::Credentials { schema });
+        }
+        let url = answer.redirect_url.or(answer.url).ok_or_else(|| problem("returned no redirectUrl"))?;
+        let is_web = url::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        if is_web { Ok(Started::Redirect { url }) } else { Err(problem("returned a redirectUrl that is no web address")) }
+    }
+
+    /// Makes the connection of somebody who comes back.
+    pub async fn finish(&self, node: &crate::node::Node, returned: Returned) -> Result<Connected, Error> {
+        let taken = store::take_flow(&mut *self.pool.acquire().await?, &ticket::digest(&returned.state)).await?;
+        let flow = taken.ok_or(Error::InvalidState)?;
+        if flow.expires_at <= self.clock.now() {
+            return Err(Error::StateExpired);
+        }
+        let app = self.integrations.get(&flow.tenant, &flow.integration).await?;
+        // Whoever was switched off meanwhile connects nothing.
+        let standing = node.identity.standing(&flow.tenant, flow.user).await;
+        let principal = standing.ok().flatten().ok_or(Error::InvalidState)?;
+        if let Some(code) = returned.query.get("error") {
+            let code = code.chars().filter(char::is_ascii_graphic).take(80).collect();
+            let description = returned.query.get("error_description").map(|text| plain(text));
+            return Err(Error::Refused { code, description });
+        }
+        let (label, content, times) = match self.vendor(&app, flow.callback_url.clone()).await? {
+            Some(vendor) => {
+                let code = returned.query.get("code").filter(|code| !code.is_empty()).ok_or(Error::NoCode)?;
+                let tokens = vendor.exchange(code.clone(), flow.pkce_verifier.clone()).await?;
+                let label = tokens.label.clone();
+                let (content, times) = content(tokens, None, self.clock.now());
+                (label, content, times)
+            }
+            None => self.ask_for_credentials(&app, &flow, &returned.query).await?,
+        };
+        let named = flow.label.or(label).and_then(|text| self::label(&text).ok());
+        let made = Made { owner: owner_of(flow.shared, flow.user), label: named, again: flow.connection, content, times };
+        let kept = self.keep(&principal, &app, made).await?;
+        Ok(Connected { principal, app, kept, shared: flow.shared })
+    }
+
+    /// Lets the backend exchange what the browser came back with.
+    async fn ask_for_credentials(
+        &self,
+        app: &Arc<App>,
+        flow: &Flow,
+        query: &BTreeMap<String, String>,
+    ) -> Result<(Option<String>, Content, Times), Error> {
+        const METHOD: &str = "__auth_callback";
+        let config = self.integrations.config(app).await?;
+        let (callback_url, user_id) = (flow.callback_url.as_str(), flow.user.to_string());
+        let params = CallbackParams { config: config.json(), query, callback_url, user_id };
+        let answer: CallbackAnswer = self.ask_backend(app, METHOD, &params).await?;
+        let none = || Error::Backend { method: METHOD, problem: "returned no credentials".to_owned() };
+        let values = answer.credentials.filter(|values| !values.is_empty()).ok_or_else(none)?;
+        let label = answer.label.or(answer.email).or(answer.account);
+        Ok((label, Content { values, refresh_token: None, secret_fields: None }, Times::default()))
+    }
+
+    async fn ask_backend<T: serde::de::DeserializeOwned>(
+        &self,
+        app: &Arc<App>,
+        method: &'static str,
+        params: &(impl Serialize + Sync),
+    ) -> Result<T, Error> {
+        let encode = |error: serde_json::Error| sqlx::Error::Encode(error.into());
+        let request = CallRequest {
+            method: method.to_owned(),
+            job: None,
+            params: serde_json::value::to_raw_value(params).map_err(encode)?,
+            caller: None,
+            context: CallContext {
+                principal: None,
+                run: RunId::generate(self.clock.now()),
+                trace: trace::current(),
+                depth: 0,
+                contacts: runs::Contacts::default(),
+                connection: None,
+            },
+            timeout: BACKEND,
+        };
+        let answer = match self.integrations.apps().call(app, request).await {
+            Ok(answer) => answer,
+            Err(apps::Error::Call(error)) => {
+                let error = self.integrations.masks(app).await.call_error(error);
+                return Err(Error::Backend { method, problem: format!("failed: {error}") });
+            }
+            Err(other) => return Err(other.into()),
+        };
+        // What does not fit is not quoted: it may well be what was to be kept.
+        serde_json::from_str(answer.get())
+            .map_err(|_| Error::Backend { method, problem: "returned something of another shape".to_owned() })
+    }
+}
