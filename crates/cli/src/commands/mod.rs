@@ -7,6 +7,8 @@ mod audit;
 mod call;
 mod completions;
 mod config;
+mod connect;
+mod connections;
 mod crons;
 mod data;
 pub mod deploy;
@@ -88,6 +90,10 @@ pub enum Command {
     Types(types::Arguments),
     /// Set an integration's configuration
     Config(config::Arguments),
+    /// Connect your account at a vendor to an integration
+    Connect(connect::Arguments),
+    /// List, rename, delete and check connections
+    Connections(connections::Arguments),
     /// Call an action of an integration
     Call(call::Arguments),
     /// Call a method of an app
@@ -147,6 +153,8 @@ impl Command {
             Self::Test(arguments) => test::run(context, &arguments).await,
             Self::Types(arguments) => types::run(context, &arguments),
             Self::Config(arguments) => config::run(context, &arguments).await,
+            Self::Connect(arguments) => connect::run(context, &arguments).await,
+            Self::Connections(arguments) => connections::run(context, &arguments).await,
             Self::Call(arguments) => call::run(context, &arguments).await,
             Self::Rpc(arguments) => rpc::run(context, &arguments).await,
             Self::Logs(arguments) => logs::run(context, &arguments).await,

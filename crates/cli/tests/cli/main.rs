@@ -5,6 +5,7 @@ mod archive;
 mod audit;
 mod call;
 mod canary;
+mod connections;
 mod data;
 mod deploy;
 mod dev;

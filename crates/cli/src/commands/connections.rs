@@ -1,0 +1,157 @@
+//! `weft connections`: the accounts at vendors that calls are made with.
+
+use clap::{Args, Subcommand};
+use reqwest::{Method, Url};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Context;
+use crate::client::{Client, decode};
+use crate::error::{CliError, Result};
+use crate::input;
+use crate::output::{Paint, moment, printable, table};
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List your connections to an integration, and those of the tenant
+    #[command(alias = "ls")]
+    List {
+        #[arg(value_parser = input::identifier)]
+        integration: String,
+    },
+    /// Give a connection another label
+    Rename {
+        #[command(flatten)]
+        which: One,
+        label: String,
+    },
+    /// Delete a connection with its credentials, and take the tokens back at the vendor
+    #[command(alias = "rm")]
+    Delete {
+        #[command(flatten)]
+        which: One,
+    },
+    /// Look whether a connection serves; say what is wrong and what to do
+    Check {
+        #[command(flatten)]
+        which: One,
+    },
+}
+
+#[derive(Args)]
+struct One {
+    #[arg(value_parser = input::identifier)]
+    integration: String,
+    /// Its label or its id
+    connection: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    pub id: String,
+    pub label: Option<String>,
+    pub kind: String,
+    pub shared: bool,
+    pub status: String,
+    pub status_message: Option<String>,
+    pub created_at: String,
+    pub updated_at: String,
+}
+
+#[derive(Deserialize)]
+struct Checked {
+    ok: bool,
+    findings: Vec<Finding>,
+}
+
+#[derive(Deserialize)]
+struct Finding {
+    what: String,
+    ok: bool,
+    detail: String,
+    cure: Option<String>,
+}
+
+pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
+    let client = context.authorized()?;
+    match &arguments.command {
+        Command::List { integration } => list(context, &client, integration).await,
+        Command::Rename { which, label } => {
+            let url = find(&client, which).await?;
+            let answer = client.send(Method::PATCH, url, &json!({ "label": label })).await?;
+            context.output.show(&answer, || format!("Renamed to {}", printable(label)))
+        }
+        Command::Delete { which } => {
+            let answer = client.delete(find(&client, which).await?).await?;
+            let detail = answer["detail"].as_str().unwrap_or_default().to_owned();
+            context.output.show(&answer, || format!("Deleted; {}", printable(&detail)))
+        }
+        Command::Check { which } => check(context, &client, which).await,
+    }
+}
+
+async fn list(context: &Context, client: &Client, integration: &str) -> Result<()> {
+    let answer = client.get(client.api(&["integrations", integration, "connections"])).await?;
+    let connections: Vec<Connection> = decode(&answer)?;
+    if connections.is_empty() && !context.output.is_json() {
+        context.output.note(&format!("No connections; run `weft connect {integration}`"));
+        return Ok(());
+    }
+    context.output.show(&answer, || {
+        let rows: Vec<_> = connections.iter().map(row).collect();
+        table(["LABEL", "KIND", "STATUS", "SINCE", "ID"], &rows)
+    })
+}
+
+fn row(connection: &Connection) -> [String; 5] {
+    let kind = if connection.shared { "shared" } else { connection.kind.as_str() };
+    let status = match &connection.status_message {
+        Some(message) => format!("{}: {message}", connection.status),
+        None => connection.status.clone(),
+    };
+    let label = connection.label.clone().unwrap_or_else(|| "-".to_owned());
+    [printable(&label), kind.to_owned(), printable(&status), moment(Some(&connection.created_at)), connection.id.clone()]
+}
+
+/// The address of the connection with this id or label.
+async fn find(client: &Client, which: &One) -> Result<Url> {
+    let integration = which.integration.as_str();
+    let answer = client.get(client.api(&["integrations", integration, "connections"])).await?;
+    let connections: Vec<Connection> = decode(&answer)?;
+    let is_it =
+        |connection: &&Connection| connection.id == which.connection || connection.label.as_ref() == Some(&which.connection);
+    let found: Vec<_> = connections.iter().filter(is_it).collect();
+    match found.as_slice() {
+        [one] => Ok(client.api(&["integrations", integration, "connections", &one.id])),
+        [] => Err(CliError::failed(format!("you have no connection {:?} to {integration}", which.connection))
+            .with_hint(format!("`weft connections list {integration}` shows those there are"))),
+        _ => {
+            Err(CliError::usage(format!("several connections are called {:?}", which.connection)).with_hint("name one by its id"))
+        }
+    }
+}
+
+async fn check(context: &Context, client: &Client, which: &One) -> Result<()> {
+    let mut url = find(client, which).await?;
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.push("check");
+    }
+    let answer = client.send(Method::POST, url, &json!({})).await?;
+    let checked: Checked = decode(&answer)?;
+    context.output.show(&answer, || {
+        let lines = checked.findings.iter().map(|finding| {
+            let (mark, paint) = if finding.ok { ("ok", Paint::Good) } else { ("no", Paint::Bad) };
+            let cure = finding.cure.as_ref().map_or_else(String::new, |cure| format!("\n    {}", printable(cure)));
+            format!("{} {}: {}{cure}", context.output.paint(paint, mark), finding.what, printable(&finding.detail))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    })?;
+    if checked.ok { Ok(()) } else { Err(CliError::failed("the connection does not serve")) }
+}

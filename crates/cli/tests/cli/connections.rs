@@ -1,0 +1,88 @@
+use serde_json::{Value, json};
+
+use crate::fake::Fake;
+use crate::machine::Machine;
+
+const LIST: &str = "GET /api/v1/integrations/mail/connections";
+
+async fn logged_in() -> (Fake, Machine) {
+    let fake = Fake::ready().await;
+    let machine = Machine::logged_in(&fake);
+    (fake, machine)
+}
+
+fn connection(id: &str, label: &str, status: &str) -> Value {
+    json!({
+        "id": id, "integrationId": "mail", "userId": "u1", "kind": "direct", "label": label, "shared": false, "status": status,
+        "statusCause": null, "statusMessage": if status == "active" { Value::Null } else { json!("the vendor\u{1b}[2J says no") },
+        "statusSince": "2026-01-15T10:30:00Z", "expiresAt": null, "createdAt": "2026-01-15T10:30:00Z", "updatedAt": "2026-01-15T10:30:00Z",
+    })
+}
+
+#[tokio::test]
+async fn without_a_terminal_the_address_is_printed() {
+    let (fake, machine) = logged_in().await;
+    let url = "https://vendor.example/authorize?state=s";
+    fake.ok(
+        "POST /api/v1/integrations/mail/auth/start?connection_id=c1",
+        &json!({ "type": "redirect", "url": url, "redirectUrl": url }),
+    );
+    let outcome = machine.weft(&["connect", "mail", "--label", "work", "--shared", "--again", "c1"]).await;
+    assert_eq!(outcome.stdout, format!("{url}\n"));
+    let sent = fake.request("POST /api/v1/integrations/mail/auth/start?connection_id=c1").json();
+    assert_eq!(sent, json!({ "label": "work", "shared": true }));
+}
+
+#[tokio::test]
+async fn what_the_schema_asks_for_is_taken_from_stdin_and_has_its_type() {
+    let (fake, machine) = logged_in().await;
+    let schema = json!({
+        "properties": {
+            "host": { "type": "string", "label": "IMAP host" }, "port": { "type": "integer" },
+            "password": { "type": "string", "secret": true },
+        },
+        "required": ["host", "password"],
+    });
+    fake.ok("POST /api/v1/integrations/mail/auth/start", &json!({ "type": "credentials", "schema": schema }));
+    fake.ok("POST /api/v1/integrations/mail/auth/credentials", &json!({ "message": "credentials stored", "connectionId": "c1" }));
+    let arguments = ["connect", "mail", "host=imap.example.com", "port=993", "password=-"];
+    let outcome = machine.run(&arguments, &[], "s3cret\n").await;
+    assert_eq!(outcome.stdout, "Connected to mail\n");
+    let sent = fake.request("POST /api/v1/integrations/mail/auth/credentials").json();
+    assert_eq!(sent["credentials"], json!({ "host": "imap.example.com", "port": 993, "password": "s3cret" }));
+    let missing = machine.weft(&["connect", "mail", "host=imap.example.com"]).await;
+    assert_eq!(missing.code, 2);
+    assert!(missing.stderr.contains("password is missing") && missing.stderr.contains("password=-"), "{}", missing.stderr);
+}
+
+#[tokio::test]
+async fn connections_are_listed_and_found_by_their_label() {
+    let (fake, machine) = logged_in().await;
+    fake.ok(LIST, &json!([connection("c1", "work", "active"), connection("c2", "home", "expired")]));
+    fake.ok("PATCH /api/v1/integrations/mail/connections/c2", &json!({ "message": "updated" }));
+    let deleted =
+        json!({ "message": "connection deleted", "revocation": "revoked", "detail": "the vendor has taken the tokens back" });
+    fake.ok("DELETE /api/v1/integrations/mail/connections/c1", &deleted);
+    let list = machine.weft(&["connections", "list", "mail"]).await.stdout;
+    assert!(list.contains("work") && list.contains("expired: the vendor") && !list.contains('\u{1b}'), "{list}");
+    assert_eq!(machine.weft(&["connections", "rename", "mail", "home", "private"]).await.stdout, "Renamed to private\n");
+    let outcome = machine.weft(&["connections", "delete", "mail", "c1"]).await;
+    assert_eq!(outcome.stdout, "Deleted; the vendor has taken the tokens back\n");
+    let unknown = machine.weft(&["connections", "delete", "mail", "nowhere"]).await;
+    assert!(unknown.code != 0 && unknown.stderr.contains("weft connections list mail"), "{}", unknown.stderr);
+}
+
+#[tokio::test]
+async fn a_check_names_what_is_wrong_and_what_to_do_and_fails() {
+    let (fake, machine) = logged_in().await;
+    fake.ok(LIST, &json!([connection("c1", "work", "expired")]));
+    let findings = json!([
+        { "what": "configuration", "ok": true, "detail": "every required field has a value" },
+        { "what": "status", "ok": false, "detail": "access was taken back", "cure": "connect again: weft connect mail" },
+    ]);
+    fake.ok("POST /api/v1/integrations/mail/connections/c1/check", &json!({ "ok": false, "findings": findings }));
+    let outcome = machine.weft(&["connections", "check", "mail", "work"]).await;
+    let expected = "ok configuration: every required field has a value\nno status: access was taken back\n    connect again: weft connect mail\n";
+    assert_eq!(outcome.stdout, expected);
+    assert_eq!(outcome.code, 1);
+}
