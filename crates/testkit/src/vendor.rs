@@ -169,15 +169,13 @@ impl Office {
             "refresh_token" => {
                 let given = field("refresh_token");
                 let known = self.refresh.iter().find(|(_, token)| *token == given).map(|(account, _)| account.clone());
-                match known {
-                    Some(account) => Ok(self.issue(&account, true)),
-                    None => {
-                        // Used before: somebody has stolen it, so all access of the account ends.
-                        let account = given.split('-').nth(1).unwrap_or_default().to_owned();
-                        self.refresh.remove(&account);
-                        Err("invalid_grant")
-                    }
+                if let Some(account) = known {
+                    return Ok(self.issue(&account, true));
                 }
+                // Used before: somebody has stolen it, so all access of the account ends.
+                let account = given.split('-').nth(1).unwrap_or_default().to_owned();
+                self.refresh.remove(&account);
+                Err("invalid_grant")
             }
             "client_credentials" => Ok(self.issue("the-client", false)),
             _ => Err("unsupported_grant_type"),

@@ -22,6 +22,6 @@ mod store;
 pub use choice::{Chosen, Wish};
 pub use credential::Credential;
 pub use error::Error;
-pub use oauth::says_expired;
+pub use oauth::{answers_expired, says_expired};
 pub use routes::router;
 pub use service::Connections;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     apps::{Action, App, CallContext, CallRequest, Pinned},
-    connections::{Credential, says_expired},
+    connections::{Credential, answers_expired, says_expired},
     integrations::Config,
     node::Node,
 };
@@ -109,12 +109,13 @@ impl Prepared {
             return execute(node, app, Some(action), self.request(action, None)?).await;
         };
         let refused = match self.execute_with(node, app, action, credential).await {
-            Err(Cause::Failed(failure)) if says_expired(app, &failure) => Cause::Failed(failure),
+            Err(Cause::Failed(failure)) if says_expired(app, &failure) => Err(Cause::Failed(failure)),
+            Ok(output) if answers_expired(app, &output) => Ok(output),
             other => return other,
         };
         match node.connections.renewed(app, credential).await? {
             Some(newer) => self.execute_with(node, app, action, &newer).await,
-            None => Err(refused),
+            None => refused,
         }
     }
 

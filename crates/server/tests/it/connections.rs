@@ -4,7 +4,8 @@ use chrono::Duration;
 use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
-use weft_testkit::{Answer, Api, TestServer, server::url};
+use weft_server::ServeArgs;
+use weft_testkit::{Answer, Api, TestServer, database::TestDatabase, proxy::Proxy, server::url};
 
 use crate::fixtures::{app, eventually, fault_paths, integration, with};
 
@@ -367,6 +368,27 @@ async fn a_delegation_reaches_as_far_as_was_said() {
     admin.delete("/api/v1/integrations/mail/auth?agent_app_id=crm").await.expect(200);
     let read = alice.post("/api/v1/apps/crm/rpc", json!({ "method": "read" })).await;
     assert!(read.text("/error").contains("not connected"), "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_call_asks_the_database_nothing() {
+    let database = TestDatabase::create().await;
+    let proxy = Proxy::start(&database);
+    let arguments = ServeArgs { database_url: Some(proxy.url.clone()), ..ServeArgs::default() };
+    let server = TestServer::start_on(database, arguments).await;
+    let admin = server.user("admin").await;
+    server.deploy(&admin, &manifest(), MAILBOX).await;
+    server.deploy(&admin, &app("crm"), APP).await;
+    let id = connect(&admin, "work").await;
+    admin.post("/api/v1/apps/crm/integrations", json!({ "integrationId": "mail", "connectionId": id })).await.expect(200);
+    show(&admin).await.expect(200);
+    show_with(&admin, "x-app-id", "crm").await.expect(200);
+    proxy.cut();
+    for _ in 0..5 {
+        assert_eq!(show(&admin).await.expect(200).text("/connectionId"), id);
+        assert_eq!(show_with(&admin, "x-app-id", "crm").await.expect(200).text("/connectionId"), id);
+    }
+    proxy.restore();
 }
 
 #[tokio::test(flavor = "multi_thread")]

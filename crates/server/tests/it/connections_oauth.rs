@@ -29,6 +29,10 @@ const BACKEND: &str = "defineIntegration({
             return response.json();
         },
         show: (_, ctx) => ctx.userCredentials,
+        soft: async (_, ctx) => {
+            const headers = { authorization: `Bearer ${ctx.userCredentials.accessToken}` };
+            return (await fetch(ctx.config.apiUrl, { headers })).json();
+        },
         sync_connect: (_, ctx) => ({ ok: false, error: { code: 'SYNC', message: `<b>${ctx.connectionId}</b>` } }),
     },
 });";
@@ -288,6 +292,13 @@ async fn a_vendor_may_say_in_its_own_way_that_a_token_is_over() {
     it.vendor.expire_access();
     who(&it.admin).await.expect(200);
     assert_eq!(it.refreshes(), 1);
+
+    // Also in an answer that is none of an error.
+    it.install(json!({ "expiredWhen": { "pointer": "/error", "equals": "invalid_token" } }), &["soft"]).await;
+    it.server.advance(Duration::minutes(1));
+    it.vendor.expire_access();
+    let answer = it.admin.call("mail", "soft", json!({})).await.expect(200);
+    assert_eq!((answer.text("/account"), it.refreshes()), ("alice@vendor.example".into(), 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

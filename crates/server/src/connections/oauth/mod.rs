@@ -10,5 +10,5 @@ mod revoke;
 mod store;
 
 pub use flow::{Connected, Returned, Started};
-pub use refresh::says_expired;
+pub use refresh::{answers_expired, says_expired};
 pub use revoke::Revocation;

@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
 use weft_model::{ConnectionId, connection::ConnectionStatus, manifest::user_auth::Grant};
 use weft_workers::{Category, Failure};
@@ -290,6 +290,14 @@ pub(super) fn content(tokens: Tokens, refresh_before: Option<String>, now: chron
     // Kept alive are those that live as long as somebody renews them.
     let refreshed_at = refresh_token.is_some().then_some(now);
     (Content { values, refresh_token, secret_fields: None }, Times { expires_at, refresh_at, refreshed_at })
+}
+
+/// Whether a result that counts as one means the same, by the rule of the manifest: some vendors answer 200 all the same.
+pub fn answers_expired(app: &App, output: &RawValue) -> bool {
+    let rule = oauth(app).and_then(|oauth| oauth.expired_when.as_ref());
+    // A rule about a status is for errors, which have one.
+    let Some(rule) = rule.filter(|rule| rule.status.is_none()) else { return false };
+    serde_json::from_str(output.get()).is_ok_and(|output: Value| rule.holds(None, &output))
 }
 
 /// Whether what a backend reports means that the vendor does not take the token any more.
