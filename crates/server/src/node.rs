@@ -15,6 +15,7 @@ use crate::{
     authority::Authority,
     clock::Clock,
     config::Settings,
+    data::BackendSql,
     db::notify::Change,
     host::{Accounts, Keys},
     identity::{Identity, Oidc},
@@ -46,6 +47,7 @@ pub struct Node {
     pub audit: Arc<Audit>,
     pub vault: Arc<Vault>,
     pub apps: Arc<Apps>,
+    pub sql: Arc<BackendSql>,
     pub tenants: Tenants,
     pub namespaces: Namespaces,
     pub integrations: Integrations,
@@ -80,11 +82,13 @@ impl Node {
                 self.apps.restart(app);
             }
             Change::App(app) => {
+                self.sql.forget(app);
                 self.forget_apps();
                 self.apps.follow(app);
             }
             Change::Everything => {
                 self.identity.forget();
+                self.sql.forget_all();
                 self.forget_apps();
                 self.follow_vault();
                 self.apps.follow_all();

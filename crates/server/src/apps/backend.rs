@@ -7,10 +7,11 @@ use serde_json::value::RawValue;
 use weft_model::{AppId, Principal, RunId};
 use weft_workers::{CallError, Category, Failure, LogLine, Platform};
 
-use super::dev;
+use super::{dev, service::Error};
 use crate::{
+    data::{self, Asker, Transactions},
     http::trace::TraceId,
-    node::NodeHandle,
+    node::{Node, NodeHandle},
     runs::{self, Contacts, Invocation},
 };
 
@@ -26,6 +27,10 @@ pub struct CallContext {
     pub trace: TraceId,
     pub depth: u8,
     pub contacts: Contacts,
+    /// Whether the app acts as itself: in `onStart`, which nobody calls.
+    pub itself: bool,
+    /// What the call has open in the database.
+    pub transactions: Arc<Transactions>,
 }
 
 /// The platform as backends reach it.
@@ -83,6 +88,34 @@ impl Platform for Backend {
         runs::invoke(&node, invocation).await.map(|outcome| outcome.output).map_err(|error| error.into_failure().into())
     }
 
+    async fn data(
+        &self,
+        app: Arc<str>,
+        context: Arc<CallContext>,
+        kind: &'static str,
+        message: Box<RawValue>,
+    ) -> Result<Box<RawValue>, CallError> {
+        let Some(node) = self.node.get() else { return Err(refused("stopping", "the server is shutting down")) };
+        let answered = async {
+            let asker = asker(&node, &app, &context).await?;
+            data::answer(&node, &asker, kind, &message).await
+        };
+        answered.await.map_err(|error| error.into_failure().into())
+    }
+
+    fn start_context(&self, _app: &str) -> Option<Arc<CallContext>> {
+        let now = self.node.get()?.clock.now();
+        Some(Arc::new(CallContext {
+            principal: None,
+            run: RunId::generate(now),
+            trace: TraceId::generate(),
+            depth: MAX_DEPTH,
+            contacts: Contacts::default(),
+            itself: true,
+            transactions: Arc::default(),
+        }))
+    }
+
     fn contacted(&self, _app: &str, context: &Arc<CallContext>, host: &str, port: u16) {
         context.contacts.add(host, port);
     }
@@ -99,6 +132,21 @@ impl Platform for Backend {
         let bytes = line.message.len();
         tracing::debug!(app.id = app, run.id = run, trace.id = trace, level = %line.level, bytes, "worker.log");
     }
+}
+
+/// As whom a backend uses the data of its app.
+async fn asker(node: &Node, app: &str, context: &CallContext) -> Result<Asker, data::BackendError> {
+    let id: AppId = app.parse().map_err(|error| data::BackendError::Invalid(format!("{error}")))?;
+    let app = node.apps.load(&id).await.map_err(|error| data::Error::App(Box::new(error)))?;
+    let caller = match &context.principal {
+        Some(principal) => Arc::clone(principal),
+        None if context.itself => Arc::new(data::app_itself(&app.tenant, &id)),
+        None => return Err(data::BackendError::NoCaller),
+    };
+    if caller.tenant != app.tenant {
+        return Err(data::Error::App(Box::new(Error::Unknown(id))).into());
+    }
+    Ok(Asker { app: id, caller, trace: context.trace, transactions: Arc::clone(&context.transactions) })
 }
 
 /// Which integration, action and input a request of a backend is about.

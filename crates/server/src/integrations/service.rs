@@ -256,6 +256,8 @@ impl Integrations {
                 trace: trace::current(),
                 depth: 0,
                 contacts: runs::Contacts::default(),
+                itself: false,
+                transactions: Arc::default(),
             },
             timeout: BIND_TIMEOUT,
         };

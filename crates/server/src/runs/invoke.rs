@@ -203,7 +203,8 @@ fn caller(principal: &Principal, app_id: Option<&AppId>) -> Result<Box<RawValue>
 
 fn context(principal: Option<&Arc<Principal>>, record: &Record, depth: u8) -> CallContext {
     let (principal, contacts) = (principal.map(Arc::clone), record.contacts.clone());
-    CallContext { principal, run: record.id, trace: record.trace, depth, contacts }
+    let (itself, transactions) = (false, Arc::default());
+    CallContext { principal, run: record.id, trace: record.trace, depth, contacts, itself, transactions }
 }
 
 fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Cause> {
