@@ -39,8 +39,47 @@ interface Context {
   action(name: string, input?: Json): Promise<Json>;
   /** Runs an action of another integration as the caller. */
   callIntegration(integrationId: string, action: string, input?: Json): Promise<Json>;
-  /** Asks the platform for something by its wire name; the other methods are built on it. Fails after 30 s. */
+  /** Asks the platform for something by its wire name. Fails after 30 s. */
   selfAction(action: string, params?: Json): Promise<Json>;
+  /** The records of one of the app's entities, as the caller may see and change them. */
+  collection(entity: string): Collection;
+  /**
+   * Runs one statement (select, insert, update, delete, merge, values) in the app's schema, as the caller: rows that the caller may
+   * not see are not there. At most 1000 rows and 8 s. `$1`, `$2`, … stand for `params`.
+   */
+  sql(text: string, params?: Json[]): Promise<SqlResult>;
+  /** Runs statements that take effect together, when `work` returns, or not at all, when it throws. At most 60 s, one at a time. */
+  transaction<T>(work: (tx: Transaction) => T | Promise<T>): Promise<T>;
+}
+
+/** A record: `id`, the entity's fields, `created_at` and `updated_at`. */
+type DataRecord = { id: string; [field: string]: Json };
+
+/** The records of an entity. Conditions are those of the REST API: `{ stage: "lead", score: { $gte: 40 } }`. */
+interface Collection {
+  insert(data: Json): Promise<DataRecord>;
+  /** Changes the fields that `data` names in the record of its `id`. */
+  update(data: { id: string; [field: string]: Json }): Promise<DataRecord>;
+  delete(id: string): Promise<{ id: string }>;
+  /** Every record that meets a condition, newest first; all of them without one. */
+  find(where?: Json): Promise<DataRecord[]>;
+  /** The newest record that meets a condition, or null. */
+  findOne(where?: Json): Promise<DataRecord | null>;
+  /** The same as `find`. */
+  list(where?: Json): Promise<DataRecord[]>;
+  /** A page, with the options of `POST …/query`. */
+  query(options?: Json): Promise<{ data: DataRecord[]; total?: number; nextCursor?: string }>;
+}
+
+/** What a statement answered. `rowCount` is how many rows it found or changed. */
+interface SqlResult {
+  columns: string[];
+  rows: Json[][];
+  rowCount: number;
+}
+
+interface Transaction {
+  sql(text: string, params?: Json[]): Promise<SqlResult>;
 }
 
 type RpcHandler = (params: Json, caller: Caller | null, ctx: Context) => unknown;
@@ -53,7 +92,10 @@ interface JobContext extends Context {
 
 interface Handlers {
   rpc?: Record<string, RpcHandler>;
-  /** Once per start of the app; a failure is logged and the backend keeps serving. */
+  /**
+   * Once per start of the app; a failure is logged and the backend keeps serving. Nobody called it: for a minute at most it reads and
+   * writes the app's own data as the app itself, and nothing else.
+   */
   onStart?(ctx: Context): unknown;
   /**
    * Works on a job, with the rights of whoever enqueued it. What it returns is kept as the job's result; when it throws, the
@@ -243,6 +285,10 @@ interface TestOptions {
   caller?: Caller | null;
   /** Answers the backend's calls of other integrations. */
   callIntegration?: (integrationId: string, action: string, input: Json) => unknown;
+  /** Answers what the backend does with records. */
+  collection?: (entity: string) => Partial<Collection>;
+  /** Answers the backend's SQL, in transactions too. */
+  sql?: (text: string, params: Json[]) => SqlResult | Promise<SqlResult>;
 }
 
 interface TestDelivery {

@@ -46,6 +46,16 @@ impl Plan {
         Ok(Some(plan))
     }
 
+    /// Every file below `folder`, just as it is; `None` when there is no such folder.
+    pub fn of_folder(folder: &Path) -> Result<Option<Self>> {
+        let is_folder = look(folder)?.is_some_and(|metadata| metadata.is_dir());
+        let mut plan = Self { files: BTreeMap::new() };
+        if is_folder {
+            plan.add_folder(folder, "")?;
+        }
+        Ok(Some(plan).filter(|plan| !plan.files.is_empty()))
+    }
+
     pub fn len(&self) -> usize {
         self.files.len()
     }

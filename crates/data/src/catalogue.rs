@@ -1,7 +1,7 @@
 //! What a database holds of an app: a snapshot to plan from.
 //!
 //! What a plan makes it marks with a comment, and it replaces or drops only what bears such a mark. So the indexes and constraints that
-//! a database administrator made stay.
+//! a database administrator made stay. Tables that belong to a role of the app, which its migrations made, are none of a plan's.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,12 @@ pub const READ: &str = "select json_build_object(
         'indexes', (select coalesce(json_object_agg(relname, obj_description(indexrelid, 'pg_class')), '{}')
             from pg_index join pg_class on pg_class.oid = indexrelid where indrelid = tables.oid),
         'constraints', (select coalesce(json_object_agg(conname, obj_description(pg_constraint.oid, 'pg_constraint')), '{}')
-            from pg_constraint where conrelid = tables.oid and contype in ('c', 'f'))))
-        from pg_class as tables where tables.relnamespace = spaces.oid and tables.relkind in ('r', 'p')), '{}'))::text
+            from pg_constraint where conrelid = tables.oid and contype in ('c', 'f')),
+        'policies', (select coalesce(json_object_agg(polname, obj_description(pg_policy.oid, 'pg_policy')), '{}')
+            from pg_policy where polrelid = tables.oid)))
+        from pg_class as tables join pg_roles as owners on owners.oid = tables.relowner
+        where tables.relnamespace = spaces.oid and tables.relkind in ('r', 'p')
+            and owners.rolname !~ '^weft_[0-9a-f]{8}_'), '{}'))::text
     from (select 1) as one left join pg_namespace as spaces on nspname = $1";
 
 /// The schema of an app as it is.
@@ -46,6 +50,8 @@ pub struct Table {
     pub indexes: BTreeMap<String, Option<String>>,
     /// Checks and foreign keys, likewise.
     pub constraints: BTreeMap<String, Option<String>>,
+    /// Policies of row-level security, likewise.
+    pub policies: BTreeMap<String, Option<String>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

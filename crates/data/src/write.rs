@@ -27,8 +27,8 @@ pub struct Stamp {
     /// The value of the setting `weft.audit`.
     pub audit: String,
     pub now: DateTime<Utc>,
-    /// Whom a new record belongs to.
-    pub author: Uuid,
+    /// Whom a new record belongs to; nobody where an app itself makes it.
+    pub author: Option<Uuid>,
     /// Whose records alone may be changed.
     pub owner: Option<Uuid>,
     /// How much of a written record the answer shows.
@@ -137,7 +137,7 @@ pub fn create(entity: &Entity, id: Uuid, values: Values, stamp: &Stamp) -> Sql {
         sql.push(", ").bind(cell, kind);
     }
     if entity.is_owned() {
-        sql.push(", ").bind(Cell::Uuid(stamp.author), Kind::Uuid);
+        sql.push(", ").bind(stamp.author.map_or(Cell::Null, Cell::Uuid), Kind::Uuid);
     }
     sql.push(" from context returning *)");
     answer(&mut sql, entity, stamp);
@@ -256,7 +256,7 @@ fn items(entity: &Entity, records: Vec<Values>, ids: &[Uuid], stamp: &Stamp) -> 
         sql.push(", ").push(&picked(field));
     }
     if entity.is_owned() {
-        sql.push(", ").bind(Cell::Uuid(stamp.author), Kind::Uuid);
+        sql.push(", ").bind(stamp.author.map_or(Cell::Null, Cell::Uuid), Kind::Uuid);
     }
     sql.push(" from items, jsonb_to_record(items.item->'values') as given(");
     let columns: Vec<_> = fields.iter().map(|field| format!("{} {}", ident(&field.name), type_name(field.kind))).collect();

@@ -172,7 +172,7 @@ pub(crate) async fn announce(connection: &mut PgConnection, ready: impl Iterator
     }
     let payloads: Vec<String> =
         first.into_iter().map(|((lane, priority), position)| format!("{priority} {position} {lane}")).collect();
-    sqlx::query!("select pg_notify($1, payload) from unnest($2::text[]) as payload", CHANNEL, &payloads)
+    sqlx::query!("select pg_notify(weft_channel($1), payload) from unnest($2::text[]) as payload", CHANNEL, &payloads)
         .fetch_all(connection)
         .await?;
     Ok(())

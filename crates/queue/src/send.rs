@@ -154,7 +154,7 @@ impl Columns {
                  from unnest($1::text[], $2::bigint[], $3::smallint[], $4::smallint[], $5::timestamptz[], $6::text[], $7::text[])
                      as given (lane, id, priority, state, visible_at, tag, body)
                  returning lane, priority, state, position)
-             select pg_notify($9, priority || ' ' || min(position) || ' ' || lane) from inserted where state = 0
+             select pg_notify(weft_channel($9), priority || ' ' || min(position) || ' ' || lane) from inserted where state = 0
              group by lane, priority",
             &lanes,
             &ids,

@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, sync::Arc};
 
-/// Where it is said that messages became ready; the payload is a [`Ready`].
+/// Where it is said that messages became ready; the payload is a [`Ready`]. `weft_channel` in the database has the whole name.
 pub const CHANNEL: &str = "weft_queue";
 
 /// The messages of a lane that have the same priority. They are leased in the order in which they became ready.

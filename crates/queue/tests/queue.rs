@@ -236,7 +236,9 @@ async fn one_statement_takes_from_many_streams_and_from_each_no_more_than_wanted
 async fn whoever_listens_is_told_of_what_was_committed_and_where_it_is() {
     let mut rig = Rig::new().await;
     let mut listener = PgListener::connect(&rig.database.url).await.expect("listening");
-    listener.listen(CHANNEL).await.expect("listening");
+    let name = sqlx::query_scalar("select weft_channel($1)").bind(CHANNEL).fetch_one(&mut rig.connection).await;
+    let name: String = name.expect("a name");
+    listener.listen(&name).await.expect("listening");
     let mut transaction = rig.connection.begin().await.expect("begun");
     let message = NewMessage { lane: "lost".into(), priority: 0, visible_at: rig.now, tag: None, key: None, body: String::new() };
     send(&mut transaction, rig.now, &[message]).await.expect("sent");

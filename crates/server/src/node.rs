@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     config::Settings,
     connections::Connections,
+    data::BackendSql,
     db::notify::Change,
     host::{Accounts, Keys},
     identity::{Identity, Oidc},
@@ -47,6 +48,7 @@ pub struct Node {
     pub audit: Arc<Audit>,
     pub vault: Arc<Vault>,
     pub apps: Arc<Apps>,
+    pub sql: Arc<BackendSql>,
     pub tenants: Tenants,
     pub namespaces: Namespaces,
     pub integrations: Arc<Integrations>,
@@ -84,12 +86,14 @@ impl Node {
                 self.apps.restart(app);
             }
             Change::App(app) => {
+                self.sql.forget(app);
                 self.forget_apps();
                 self.apps.follow(app);
             }
             Change::Everything => {
                 self.identity.forget();
                 self.connections.forget_all();
+                self.sql.forget_all();
                 self.forget_apps();
                 self.follow_vault();
                 self.apps.follow_all();

@@ -27,7 +27,7 @@ use crate::{
     clock::Clock,
     config::{DEFAULT, Jail, ServeArgs, Settings},
     connections::Connections,
-    data,
+    data::{self, BackendSql},
     db::{self, embedded::Embedded, notify},
     host::{Accounts, DataDir, Keys, Runtime},
     http::{self, outbound::Outbound},
@@ -100,7 +100,9 @@ impl Server {
         let workers = Host::new(worker_settings(&runtime, address, &settings, &options), Arc::clone(&backend));
         let machine = machine(&data_dir, runtime.bun, (accounts, clock.clone()), &settings)?;
         let shared = || (pool.clone(), clock.clone());
-        let apps = Arc::new(Apps::new(shared(), Arc::clone(&vault), machine, workers, background.clone()));
+        let sql = Arc::new(BackendSql::open(shared(), &vault, &options).await);
+        let keeping = (Arc::clone(&vault), Arc::clone(&sql));
+        let apps = Arc::new(Apps::new(shared(), keeping, machine, workers, background.clone()));
         apps.make_missing_tables().await?;
         if let Err(error) = data::tidy(&pool, clock.now(), settings.records_kept).await {
             tracing::warn!(%error, "cannot make room for the audit of records");
@@ -143,6 +145,7 @@ impl Server {
             audit,
             vault,
             apps,
+            sql,
             runs,
             jobs,
             webhooks,

@@ -5,6 +5,8 @@
 //   {"open": "http://…", "login": "alice"}    opens the page; on a provider's login page logs in as alice
 //   {"open": "http://…", "cancel": true}      the same, and refuses there
 //   {"open": "http://…"}                      only opens it
+//   {"open": "http://…", "steps": [["fill", "Name", "Ann"], ["press", "Add"], ["see", "Ann"]]}
+//                                             the same, and then does this: a field by its label, a button by its name, a text
 //   {"forget": true}                          forgets all cookies
 //
 // Each visit is answered, when no page follows any more, with `{"url": …, "status": …, "text": …, "requests": […]}`: where the
@@ -31,7 +33,7 @@ const context = await chromium.launchPersistentContext(profile, {
   ],
 });
 
-async function visit({ open, login, cancel }) {
+async function visit({ open, login, cancel, steps }) {
   const page = await context.newPage();
   const requests = [];
   page.on("request", (request) => {
@@ -53,9 +55,17 @@ async function visit({ open, login, cancel }) {
     }
     await page.waitForLoadState();
   }
+  for (const [what, name, value] of steps ?? []) await perform(page, what, name, value);
   const result = { url: page.url(), status: last?.status() ?? 0, text: await page.textContent("body"), requests };
   await page.close();
   return result;
+}
+
+function perform(page, what, name, value) {
+  if (what === "fill") return page.getByLabel(name, { exact: true }).fill(value);
+  if (what === "press") return page.getByRole("button", { name, exact: true }).click();
+  if (what === "see") return page.getByText(name, { exact: true }).first().waitFor();
+  throw new Error(`there is no step "${what}"`);
 }
 
 console.log(JSON.stringify({ ready: true }));

@@ -110,6 +110,11 @@ impl Api {
         self.deploy_archive(app, archive(files)).await
     }
 
+    /// Deploys a frontend of these files.
+    pub async fn deploy_frontend(&self, app: &str, files: &[(&str, &str)]) -> Answer {
+        self.send(self.request(Method::POST, &format!("/api/v1/apps/{app}/frontend")).multipart(upload(files))).await
+    }
+
     /// Deploys whatever bytes.
     pub async fn deploy_archive(&self, app: &str, archive: Vec<u8>) -> Answer {
         self.deploy_form(app, Form::new(), archive).await

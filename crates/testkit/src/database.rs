@@ -123,6 +123,8 @@ async fn prepare(cluster: &SharedCluster) {
     sqlx::raw_sql(AssertSqlSafe(format!("create database {TEMPLATE}"))).execute(&mut admin).await.expect("created");
     let template = PgPool::connect(&url(cluster, TEMPLATE)).await.expect("the template accepts connections");
     MIGRATIONS.run(&template).await.expect("the migrations run");
+    // What every server does at its first start, once for all of them.
+    sqlx::raw_sql("select weft_sql.close_doors()").execute(&template).await.expect("closed");
     template.close().await;
 }
 

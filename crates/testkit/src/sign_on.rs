@@ -153,6 +153,11 @@ impl Browser {
         self.go(json!({ "open": url, "cancel": true })).await
     }
 
+    /// Opens an address and does what a user would: `["fill", label, text]`, `["press", name]`, `["see", text]`.
+    pub async fn act(&self, url: &str, steps: &Value) -> Page {
+        self.go(json!({ "open": url, "steps": steps })).await
+    }
+
     /// Forgets all cookies, like a browser of somebody else.
     pub async fn forget(&self) {
         self.peer.lock().await.ask(&json!({ "forget": true })).await;

@@ -22,6 +22,9 @@ pub(crate) enum ToWorker<'a> {
         credentials: &'a BTreeMap<String, String>,
         manifest: &'a RawValue,
         run_onstart: bool,
+        /// The id under which `onStart` may ask the platform for something.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        start_call: Option<&'a str>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         dev: bool,
     },
@@ -42,12 +45,17 @@ pub(crate) enum ToWorker<'a> {
         attempt: i32,
         timeout_ms: u64,
     },
-    SelfActionResult {
-        id: &'a RawValue,
-        #[serde(flatten)]
-        outcome: Outcome<'a>,
-    },
     Shutdown,
+}
+
+/// The answer to what a worker asked for; its type is named after the question's.
+#[derive(Serialize)]
+pub(crate) struct Answer<'a> {
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    pub(crate) id: &'a RawValue,
+    #[serde(flatten)]
+    pub(crate) outcome: Outcome<'a>,
 }
 
 #[derive(Serialize)]
@@ -85,21 +93,41 @@ impl<'a> From<&'a Failure> for WireFailure<'a> {
 impl ToWorker<'_> {
     /// The message as one line, line end included. `room` is a guess at its length.
     pub(crate) fn line(&self, room: usize) -> Vec<u8> {
-        let mut line = Vec::with_capacity(room);
-        if let Err(error) = serde_json::to_writer(&mut line, self) {
-            // Strings, numbers and raw JSON always serialise, and a Vec always accepts them.
-            tracing::error!(%error, "a message to a worker cannot be written as JSON");
-        }
-        // Raw values keep the white space of their source. Strings escape these two bytes, so elsewhere they mean nothing.
-        for byte in &mut line {
-            if matches!(byte, b'\n' | b'\r') {
-                *byte = b' ';
-            }
-        }
-        line.push(b'\n');
-        line
+        line(self, room)
     }
 }
+
+impl Answer<'_> {
+    pub(crate) fn line(&self) -> Vec<u8> {
+        line(self, 256)
+    }
+}
+
+fn line(message: &impl Serialize, room: usize) -> Vec<u8> {
+    let mut line = Vec::with_capacity(room);
+    if let Err(error) = serde_json::to_writer(&mut line, message) {
+        // Strings, numbers and raw JSON always serialise, and a Vec always accepts them.
+        tracing::error!(%error, "a message to a worker cannot be written as JSON");
+    }
+    // Raw values keep the white space of their source. Strings escape these two bytes, so elsewhere they mean nothing.
+    for byte in &mut line {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+    line.push(b'\n');
+    line
+}
+
+/// Questions about data, by the type of their message, each with the type of its answer.
+const DATA: [(&str, &str); 6] = [
+    ("collection_op", "collection_op_result"),
+    ("sql_query", "sql_query_result"),
+    ("sql_begin", "sql_begin_result"),
+    ("sql_exec", "sql_exec_result"),
+    ("sql_commit", "sql_end_result"),
+    ("sql_rollback", "sql_end_result"),
+];
 
 /// Worker to host.
 #[derive(Debug)]
@@ -107,9 +135,23 @@ pub(crate) enum FromWorker<'a> {
     Discover { protocol: u64 },
     Fatal { message: String },
     Reply { id: Option<CallId>, result: Result<&'a RawValue, Failure> },
-    SelfAction { id: &'a RawValue, call: Option<CallId>, action: String, params: &'a RawValue },
+    Ask { id: &'a RawValue, call: Option<CallId>, question: Question<'a>, answer: &'static str },
     Log { level: Option<&'a str>, message: String, call: Option<CallId> },
     Event { text: String, call: Option<CallId> },
+}
+
+/// What a worker asks the platform for.
+#[derive(Debug)]
+pub(crate) enum Question<'a> {
+    SelfAction {
+        action: String,
+        params: &'a RawValue,
+    },
+    /// The whole message: what is in it is the platform's business.
+    Data {
+        kind: &'static str,
+        message: &'a RawValue,
+    },
 }
 
 /// All fields of all messages; which ones count depends on `type`. Ids stay raw: they are compared and echoed, never read.
@@ -154,14 +196,19 @@ impl<'a> FromWorker<'a> {
                 },
             },
             "self_action" => {
-                Self::SelfAction { id: wire.id?, call, action: wire.action?, params: wire.params.unwrap_or(RawValue::NULL) }
+                let question = Question::SelfAction { action: wire.action?, params: wire.params.unwrap_or(RawValue::NULL) };
+                Self::Ask { id: wire.id?, call, question, answer: "self_action_result" }
             }
             "log" => Self::Log { level: wire.level, message: wire.message.map(text).unwrap_or_default(), call },
             "event" => Self::Event { text: format!("{}: {}", wire.name?, wire.data.unwrap_or(RawValue::NULL)), call },
             // Without a number it is the protocol's first version.
             "discover" => Self::Discover { protocol: wire.protocol.unwrap_or(1) },
             "fatal" => Self::Fatal { message: wire.error.map(failure).map_or_else(String::new, |error| error.message) },
-            _ => return None,
+            other => {
+                let (kind, answer) = DATA.into_iter().find(|(kind, _)| *kind == other)?;
+                let question = Question::Data { kind, message: serde_json::from_slice(line).ok()? };
+                Self::Ask { id: wire.id?, call, question, answer }
+            }
         })
     }
 }
@@ -271,10 +318,10 @@ mod tests {
     #[test]
     fn results_of_self_actions_carry_a_result_or_an_error() -> serde_json::Result<()> {
         let (id, result): (Box<RawValue>, Box<RawValue>) = (serde_json::from_str("\"sa_1\"")?, serde_json::from_str("[1]")?);
-        let line = ToWorker::SelfActionResult { id: &id, outcome: Outcome::Result(&result) }.line(0);
+        let line = Answer { kind: "self_action_result", id: &id, outcome: Outcome::Result(&result) }.line();
         assert_eq!(line, b"{\"type\":\"self_action_result\",\"id\":\"sa_1\",\"result\":[1]}\n");
         let refusal = Failure::new("no").with_code("call_over");
-        let line = ToWorker::SelfActionResult { id: &id, outcome: Outcome::Error((&refusal).into()) }.line(0);
+        let line = Answer { kind: "self_action_result", id: &id, outcome: Outcome::Error((&refusal).into()) }.line();
         let read: Value = serde_json::from_slice(&line)?;
         assert_eq!(read["error"], json!({"message": "no", "code": "call_over", "category": "Poison"}));
         Ok(())

@@ -1,7 +1,7 @@
 //! The seam to the platform: what it gives with a call and what the host asks of it. The context is opaque here; the host only
 //! keeps it beside the call and hands it back.
 
-use crate::{CallError, Death, LogLine};
+use crate::{CallError, Death, Failure, LogLine};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::{fmt, sync::Arc, time::Duration};
@@ -20,6 +20,25 @@ pub trait Platform: Send + Sync + 'static {
         action: String,
         params: Box<RawValue>,
     ) -> impl Future<Output = Result<Box<RawValue>, CallError>> + Send;
+
+    /// Answers a question about data on behalf of the call that `context` came with: `kind` is the type of `message`, which is the
+    /// whole line of the backend. As [`Self::self_action`], beside everything else.
+    fn data(
+        &self,
+        app: Arc<str>,
+        context: Arc<Self::Context>,
+        kind: &'static str,
+        message: Box<RawValue>,
+    ) -> impl Future<Output = Result<Box<RawValue>, CallError>> + Send {
+        let _ = (app, context, message);
+        std::future::ready(Err(Failure::new(format!("`{kind}` is nothing that this platform answers")).into()))
+    }
+
+    /// What `onStart` of an app has in place of a call's context; nothing where it may ask for nothing.
+    fn start_context(&self, app: &str) -> Option<Arc<Self::Context>> {
+        let _ = app;
+        None
+    }
 
     /// Sees every log line with the context of the call that wrote it, when there is one. Called on the task that reads the
     /// worker, so it must be quick and must not block.

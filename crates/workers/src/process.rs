@@ -33,6 +33,8 @@ use tokio::{
 /// Lines that may wait for stdin; whoever comes later waits within the time of its call.
 const QUEUE: usize = 4096;
 const BATCH: usize = 256;
+/// How long `onStart` may ask the platform for something.
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// A method that no backend has: names with two underscores belong to the platform.
 const PROBE: &str = "__probe";
 /// A batch buffer larger than this is not kept.
@@ -77,8 +79,12 @@ impl<P: Platform> Process<P> {
         let tail = Arc::new(StderrTail::default());
         let (ready, word) = oneshot::channel();
         let process = Self::attach(spawned, &shared, journal, (&spec, calls, vitals), (ready, Arc::clone(&tail)));
-        // The queue is empty, so this neither waits nor fails.
-        let _ = process.lines.send(Outgoing::Line(discover(settings, &spec))).await;
+        let context = if spec.run_on_start { shared.platform.start_context(&spec.app_id) } else { None };
+        match context {
+            Some(context) => process.begin_start(context, (settings.clone(), Arc::clone(&spec))).await,
+            // The queue is empty, so this neither waits nor fails.
+            None => _ = process.lines.send(Outgoing::Line(discover(settings, &spec, None))).await,
+        }
         match timeout(settings.start_timeout, process.handshake(word, &tail)).await {
             Ok(outcome) => outcome.map(|()| Arc::new(process)),
             Err(_) => Err(StartError::Timeout { after: settings.start_timeout, stderr: tail.lines() }),
@@ -125,6 +131,22 @@ impl<P: Platform> Process<P> {
         let silence = shared.settings.limits.silence;
         let (answers_probes, probing) = (AtomicBool::new(false), AtomicBool::new(false));
         Self { calls, lines, kill, exit, vitals, request_limit, silence, answers_probes, probing }
+    }
+
+    /// Sends the first line with an id for `onStart`, which is good until that has ended or its time is over.
+    async fn begin_start(&self, context: Arc<P::Context>, (settings, spec): (HostSettings, Arc<WorkerSpec>)) {
+        let (calls, lines) = (Arc::clone(&self.calls), self.lines.clone());
+        let (begun, sent) = oneshot::channel();
+        tokio::spawn(async move {
+            let Some(ticket) = calls.open(Some(context)) else { return };
+            let line = discover(&settings, &spec, Some(ticket.id().as_str()));
+            let _ = lines.send(Outgoing::Line(line)).await;
+            let _ = begun.send(());
+            // What it answers with says only that it has ended: a failure is in the log already.
+            let _ = timeout(START_LIMIT, ticket.answer()).await;
+        });
+        // Nothing may go before the first line.
+        let _ = sent.await;
     }
 
     async fn handshake(&self, word: oneshot::Receiver<Handshake>, tail: &StderrTail) -> Result<(), StartError> {
@@ -251,13 +273,14 @@ impl<P: Platform> Process<P> {
     }
 }
 
-fn discover(settings: &HostSettings, spec: &WorkerSpec) -> Vec<u8> {
+fn discover(settings: &HostSettings, spec: &WorkerSpec, start_call: Option<&str>) -> Vec<u8> {
     ToWorker::Discover {
         app_id: &spec.app_id,
         runtime_url: &settings.runtime_url,
         credentials: &spec.credentials,
         manifest: &spec.manifest,
         run_onstart: spec.run_on_start,
+        start_call,
         dev: spec.dev,
     }
     .line(1024)

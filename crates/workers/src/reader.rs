@@ -6,7 +6,7 @@
 use crate::{
     Failure, Level, Platform,
     flood::Pace,
-    frame::{FromWorker, LINE_LIMIT, Outcome, ToWorker},
+    frame::{Answer, FromWorker, LINE_LIMIT, Outcome, Question},
     in_flight::{CallId, InFlight, Reply},
     lines::{Line, Lines},
     logs::{Journal, MESSAGE_LIMIT},
@@ -76,8 +76,8 @@ impl<P: Platform> Reader<P> {
     fn receive(&mut self, line: &[u8], room: &Arc<Semaphore>) -> bool {
         match FromWorker::parse(line) {
             Some(FromWorker::Reply { id, result }) => return !self.reply(id, result),
-            Some(FromWorker::SelfAction { id, call, action, params }) => {
-                self.self_action(SelfAction { id: id.to_owned(), action, params: params.to_owned() }, call, room);
+            Some(FromWorker::Ask { id, call, question, answer }) => {
+                self.ask(Asked { id: id.to_owned(), answer, question: question.into() }, call, room);
             }
             Some(message) => self.note(message),
             None if line.is_empty() => {}
@@ -88,7 +88,7 @@ impl<P: Platform> Reader<P> {
 
     fn note(&mut self, message: FromWorker<'_>) {
         match message {
-            FromWorker::Reply { .. } | FromWorker::SelfAction { .. } => {}
+            FromWorker::Reply { .. } | FromWorker::Ask { .. } => {}
             FromWorker::Log { level, message, call } => {
                 self.journal.write(Level::from_worker(level), &message, self.context(call).as_ref());
             }
@@ -128,7 +128,7 @@ impl<P: Platform> Reader<P> {
     }
 
     /// Answers on a task of its own: the platform may take its time, and stdin may be full.
-    fn self_action(&self, request: SelfAction, call: Option<CallId>, room: &Arc<Semaphore>) {
+    fn ask(&self, request: Asked, call: Option<CallId>, room: &Arc<Semaphore>) {
         let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
             self.journal.warn("dropped a self-action: the backend has more than 1,024 of them at work");
             let refusal = Failure::new("too many self-actions at once; wait for some to finish").with_code("too_many_calls");
@@ -152,38 +152,50 @@ impl<P: Platform> Reader<P> {
     }
 }
 
-struct SelfAction {
+/// What a backend asked for, until it is answered.
+struct Asked {
     id: Box<RawValue>,
-    action: String,
-    params: Box<RawValue>,
+    /// The type of the answer.
+    answer: &'static str,
+    question: Owned,
 }
 
-impl SelfAction {
+/// A [`Question`] that outlives its line.
+enum Owned {
+    SelfAction { action: String, params: Box<RawValue> },
+    Data { kind: &'static str, message: Box<RawValue> },
+}
+
+impl From<Question<'_>> for Owned {
+    fn from(question: Question<'_>) -> Self {
+        match question {
+            Question::SelfAction { action, params } => Self::SelfAction { action, params: params.to_owned() },
+            Question::Data { kind, message } => Self::Data { kind, message: message.to_owned() },
+        }
+    }
+}
+
+impl Asked {
     /// Asks the platform and words its answer as a line.
     async fn perform<P: Platform>(self, platform: &P, app: Arc<str>, context: Arc<P::Context>, limit: usize) -> Vec<u8> {
-        let Self { id, action, params } = self;
-        let outcome = platform.self_action(app, context, action, params).await;
-        match outcome {
-            Ok(result) if result.get().len() <= limit => result_line(&id, Outcome::Result(&result)),
-            Ok(result) => {
-                let bytes = result.get().len();
-                refusal_line(&id, &crate::CallError::TooLarge { bytes, limit }.into_failure())
+        let Self { id, answer, question } = self;
+        let outcome = match question {
+            Owned::SelfAction { action, params } => platform.self_action(app, context, action, params).await,
+            Owned::Data { kind, message } => platform.data(app, context, kind, message).await,
+        };
+        let failure = match outcome {
+            Ok(result) if result.get().len() <= limit => {
+                return Answer { kind: answer, id: &id, outcome: Outcome::Result(&result) }.line();
             }
-            Err(error) => refusal_line(&id, &error.into_failure()),
-        }
+            Ok(result) => crate::CallError::TooLarge { bytes: result.get().len(), limit }.into_failure(),
+            Err(error) => error.into_failure(),
+        };
+        Answer { kind: answer, id: &id, outcome: Outcome::Error((&failure).into()) }.line()
     }
 
     fn refused(&self, failure: &Failure) -> Vec<u8> {
-        refusal_line(&self.id, failure)
+        Answer { kind: self.answer, id: &self.id, outcome: Outcome::Error(failure.into()) }.line()
     }
-}
-
-fn refusal_line(id: &RawValue, failure: &Failure) -> Vec<u8> {
-    result_line(id, Outcome::Error(failure.into()))
-}
-
-fn result_line(id: &RawValue, outcome: Outcome<'_>) -> Vec<u8> {
-    ToWorker::SelfActionResult { id, outcome }.line(256)
 }
 
 /// The last lines a process wrote to stderr: the reason, when it does not come up.

@@ -6,10 +6,12 @@
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { format } from "node:util";
+import { dataOf } from "./data.ts";
 import { fromWire, PlatformActionError } from "./errors.ts";
-import { send } from "./wire.ts";
+import { type Message, send } from "./wire.ts";
 
-const SELF_ACTION_SECONDS = 30;
+/** How long the host may take to answer. */
+const ANSWER_SECONDS = 30;
 /** The host cuts log entries at 8,192 bytes; no more than that need travel. */
 const MAX_LOG = 8192;
 /** Events of the platform begin with it. */
@@ -63,8 +65,11 @@ export function within<T>(call: Call, work: () => T): T {
 
 /** A context bound to one call; without a call (at start) only to the app. */
 export function makeContext(app: App, call: Call | undefined): Context {
-  const selfAction = (action: string, params: Json = {}) => askHost(call, action, params);
+  const selfAction = (action: string, params: Json = {}) => {
+    return ask(call, { type: "self_action", action, params }, `selfAction ${action}`);
+  };
   return {
+    ...dataOf((message, name) => ask(call, message, name)),
     ...app,
     agentConfig: undefined,
     log: makeLog(() => call),
@@ -86,30 +91,31 @@ export function settle(id: string, result: unknown, error: unknown): void {
   else asked.reject(fromWire(error));
 }
 
-function askHost(call: Call | undefined, action: string, params: Json): Promise<Json> {
-  if (!call || call.over) return Promise.reject(callOver(action));
+/** Asks the host for something on behalf of a call. `name` is for messages of errors. */
+function ask(call: Call | undefined, message: Message, name: string): Promise<Json> {
+  if (!call || call.over) return Promise.reject(callOver(name));
   const { promise, resolve, reject } = Promise.withResolvers<Json>();
   counter += 1;
-  const id = `sa_${counter}`;
-  send({ type: "self_action", id, call: call.id, action, params });
+  const id = `ask_${counter}`;
+  try {
+    send({ ...message, id, call: call.id });
+  } catch (error) {
+    return Promise.reject(error);
+  }
   const timer = setTimeout(() => {
     waiting.delete(id);
-    reject(
-      new PlatformActionError(`selfAction ${action}: timeout (${SELF_ACTION_SECONDS}s)`, {
-        code: "timeout",
-        category: "Transient",
-      }),
-    );
-  }, SELF_ACTION_SECONDS * 1000);
+    const message = `${name}: timeout (${ANSWER_SECONDS}s)`;
+    reject(new PlatformActionError(message, { code: "timeout", category: "Transient" }));
+  }, ANSWER_SECONDS * 1000);
   waiting.set(id, { resolve, reject, timer });
   return promise;
 }
 
-function callOver(action: string): PlatformActionError {
-  return new PlatformActionError(
-    `selfAction ${action}: the call it belongs to is over; await it before the handler returns`,
-    { code: "call_over", category: "Poison" },
-  );
+function callOver(name: string): PlatformActionError {
+  return new PlatformActionError(`${name}: the call it belongs to is over; await it before the handler returns`, {
+    code: "call_over",
+    category: "Poison",
+  });
 }
 
 function makeLog(callOf: () => Call | undefined): Log {

@@ -13,6 +13,16 @@ import { exit, type Message, readLines, send } from "./wire.ts";
 const DRAIN_MS = 5000;
 const HANDLER_KINDS = ["rpc", "onStart", "onJob", "onShutdown"];
 
+/** What the host answers with to what was asked. */
+const ANSWERS = new Set([
+  "self_action_result",
+  "collection_op_result",
+  "sql_query_result",
+  "sql_begin_result",
+  "sql_exec_result",
+  "sql_end_result",
+]);
+
 let handlers: Handlers | undefined;
 let app: App = { appId: "", runtimeUrl: "", credentials: {}, manifest: null };
 let watch: ReturnType<typeof startWatching> | undefined;
@@ -59,7 +69,7 @@ function receive(line: string): void {
   const message = parse(line);
   if (message?.type === "rpc") answer(message);
   else if (message?.type === "job") work(message);
-  else if (message?.type === "self_action_result") settle(String(message.id), message.result, message.error);
+  else if (message && ANSWERS.has(message.type)) settle(String(message.id), message.result, message.error);
   else if (message?.type === "discover") discover(message);
   else if (message?.type === "shutdown") drain();
 }
@@ -81,15 +91,21 @@ function discover(message: Message): void {
     manifest: message.manifest ?? null,
   };
   if (message.dev === true) watch = startWatching(app);
-  if (message.run_onstart === true) start();
+  if (message.run_onstart === true) start(message.start_call);
 }
 
-async function start(): Promise<void> {
+/** What `onStart` asks for is asked by the app itself, under an id that is good until it has ended. */
+async function start(id: unknown): Promise<void> {
+  const call: Call | undefined = typeof id === "string" ? { id, over: false } : undefined;
+  const run = () => handlers?.onStart?.(makeContext(app, call));
   try {
-    await handlers?.onStart?.(makeContext(app, undefined));
+    await (call ? within(call, run) : run());
   } catch (error) {
     globalLog.error(`onStart error: ${stackOf(error)}`);
   }
+  if (!call) return;
+  call.over = true;
+  send({ type: "rpc_response", id: call.id, result: null });
 }
 
 /** One thing that the host wants done. */

@@ -90,6 +90,10 @@ async function testIntegration(folder = "."): Promise<TestIntegration> {
 
   function context(options: TestOptions): Context {
     const call = options.callIntegration ?? (() => Promise.reject(new Error("pass callIntegration to answer this")));
+    const sql = async (text: string, params: Json[] = []): Promise<SqlResult> => {
+      if (!options.sql) throw new Error("pass sql to answer this");
+      return options.sql(text, params);
+    };
     return {
       appId: manifest.appId,
       runtimeUrl: "http://localhost:9100",
@@ -101,6 +105,9 @@ async function testIntegration(folder = "."): Promise<TestIntegration> {
       action: (name, input = {}) => rpc("__integration", { ...fields(options), action: name, input }, options),
       callIntegration: async (integration, action, input = {}) => call(integration, action, input),
       selfAction: (action) => Promise.reject(new Error(`selfAction ${action} needs a server`)),
+      collection: (entity) => answered(entity, options.collection?.(entity) ?? {}),
+      sql,
+      transaction: async (work) => work({ sql }),
     };
   }
 
@@ -137,6 +144,13 @@ async function evaluate(root: string): Promise<Handlers> {
   await import(pathToFileURL(entry).href);
   if (!captured) throw new Error(`${entry} calls neither serve() nor defineIntegration()`);
   return captured;
+}
+
+/** A collection of which a test answers some methods. */
+function answered(entity: string, given: Partial<Collection>): Collection {
+  const missing = (name: string) => () => Promise.reject(new Error(`pass collection to answer ${entity}.${name}`));
+  const methods = ["insert", "update", "delete", "find", "findOne", "list", "query"];
+  return { ...Object.fromEntries(methods.map((name) => [name, missing(name)])), ...given } as Collection;
 }
 
 /** A webhook as the server hands it over. */

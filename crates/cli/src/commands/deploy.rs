@@ -1,4 +1,4 @@
-//! `weft deploy`: ships manifest and backend in one request and says what is left to do.
+//! `weft deploy`: ships manifest and backend in one request, then the frontend, and says what is left to do.
 //!
 //! Everything local is checked before the server is asked to change anything.
 
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Context;
+use super::frontend::{self, Build};
 use super::plan::{Loss, losing, review};
 use super::requirements::{Requirements, config_command};
 use crate::archive::{BACKEND, Plan};
@@ -35,6 +36,9 @@ pub struct Arguments {
     /// Do not ask, even if the app's tables lose data
     #[arg(long, short)]
     yes: bool,
+    /// Ship the frontend in dist/ as it is, without running the project's build script
+    #[arg(long)]
+    no_build: bool,
 }
 
 /// What was shipped.
@@ -45,6 +49,8 @@ struct Shipped {
     /// The number that the server gave to what it serves now.
     number: Option<u64>,
     migrations: Vec<Value>,
+    /// Where the frontend is.
+    frontend: Option<String>,
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
@@ -52,14 +58,19 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     let plan = Plan::of(&arguments.folder, &manifest)?;
     let client = context.authorized()?;
     let output = &context.output;
+    let build = if arguments.no_build { Build::Skip } else { Build::Run };
+    let pages = frontend::prepare(output, &arguments.folder, &manifest, build).await?;
     let loss = review(context, &client, &manifest, Loss::accepted(arguments.yes)).await?;
-    let shipped = if let Some(plan) = &plan {
+    let mut shipped = if let Some(plan) = &plan {
         ship(output, &client, &manifest, (plan, loss)).await?
     } else {
         install(output, &client, &manifest, loss).await?;
         output.note(&format!("There is no {BACKEND} folder: only the manifest was installed."));
         Shipped::default()
     };
+    if let Some(pages) = &pages {
+        shipped.frontend = Some(frontend::ship(output, &client, &manifest, pages).await?);
+    }
     let after = After::of(output, &client, &manifest).await;
     report(output, &client, &manifest, &shipped, &after)
 }
@@ -89,7 +100,7 @@ async fn ship(output: &Output, client: &Client, manifest: &Manifest, (plan, loss
     upload.finish();
     let migrations = answer.get("migrationsApplied").and_then(Value::as_array).cloned().unwrap_or_default();
     let number = answer.get("version").and_then(Value::as_u64);
-    Ok(Shipped { files: plan.len(), bytes, number, migrations })
+    Ok(Shipped { files: plan.len(), bytes, number, migrations, frontend: None })
 }
 
 /// An archive on its way. One request covers two steps: sending it, and waiting while the server unpacks and starts it.
@@ -210,6 +221,7 @@ fn report(output: &Output, client: &Client, manifest: &Manifest, shipped: &Shipp
         "bytes": shipped.bytes,
         "number": shipped.number,
         "migrationsApplied": shipped.migrations,
+        "frontend": shipped.frontend,
         "webhooks": webhooks.iter().map(|(name, url)| json!({ "name": name, "url": url })).collect::<Vec<_>>(),
         "configured": after.configured(),
         "missing": after.missing(),
@@ -219,7 +231,8 @@ fn report(output: &Output, client: &Client, manifest: &Manifest, shipped: &Shipp
         let number = shipped.number.map_or_else(String::new, |number| format!(" as version {number}"));
         let head = format!("{} is {state} {}{number}", manifest.app_id, client.base());
         let hooks = webhooks.iter().map(|(name, url)| format!("webhook {name}: {url}"));
-        std::iter::once(head).chain(hooks).collect::<Vec<_>>().join("\n")
+        let pages = shipped.frontend.iter().map(|url| format!("frontend: {url}"));
+        std::iter::once(head).chain(pages).chain(hooks).collect::<Vec<_>>().join("\n")
     })?;
     output.note(&next_step(manifest, shipped, after));
     Ok(())

@@ -13,6 +13,7 @@ mod crons;
 mod data;
 pub mod deploy;
 mod dev;
+mod frontend;
 mod init;
 mod jobs;
 mod login;

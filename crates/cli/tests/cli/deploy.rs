@@ -159,3 +159,54 @@ async fn what_loses_nothing_is_shown_and_done() {
     assert!(outcome.stderr.contains("add column notes.title"), "{outcome}");
     assert_eq!(fake.request("POST /api/v1/apps").json(), with_data());
 }
+
+/// A project with pages, and a server that takes it.
+async fn with_pages(machine: impl FnOnce(&Fake) -> Machine) -> (Fake, Machine) {
+    let fake = Fake::ready().await;
+    fake.ok("POST /api/v1/apps/crm/deploy", &json!({ "message": "deployed", "version": 1, "migrationsApplied": [] }));
+    fake.ok("POST /api/v1/apps/crm/frontend", &json!({ "message": "deployed", "url": "/apps/crm/", "files": 1 }));
+    let machine = machine(&fake);
+    machine.write("crm/manifest.json", r#"{"appId":"crm","name":"CRM","version":"2.0.0"}"#);
+    machine.write("crm/backend/index.ts", "serve({ rpc: {} });\n");
+    (fake, machine)
+}
+
+/// The files of the archive that was sent.
+async fn shipped(fake: &Fake) -> Vec<(String, String)> {
+    let parts = fake.request("POST /api/v1/apps/crm/frontend").parts().await;
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(parts[0].2.as_ref()));
+    let entries = archive.entries().expect("an archive").map(|entry| {
+        let mut entry = entry.expect("an entry");
+        let (name, mut text) = (entry.path().expect("a name").display().to_string(), String::new());
+        std::io::Read::read_to_string(&mut entry, &mut text).expect("a text");
+        (name, text.trim().to_owned())
+    });
+    entries.collect()
+}
+
+#[tokio::test]
+async fn pages_are_built_for_their_address_and_shipped_after_the_backend() {
+    let (fake, machine) = with_pages(Machine::logged_in).await;
+    machine.write("crm/package.json", r#"{"scripts":{"build":"mkdir -p dist && echo \"$WEFT_BASE\" > dist/index.html"}}"#);
+    machine.write("crm/package-lock.json", "{}");
+    machine.write("crm/node_modules/.keep", "");
+    let outcome = machine.weft(&["deploy", "crm"]).await;
+    assert!(outcome.stdout.contains(&format!("frontend: {}/apps/crm/", fake.url)), "{outcome}");
+    assert_eq!(fake.lines(), ["POST /api/v1/apps/crm/deploy", "POST /api/v1/apps/crm/frontend"]);
+    assert_eq!(shipped(&fake).await, [("index.html".to_owned(), "/apps/crm/".to_owned())]);
+}
+
+#[tokio::test]
+async fn pages_that_are_there_are_shipped_as_they_are_when_asked() {
+    let (fake, machine) = with_pages(Machine::logged_in).await;
+    machine.write("crm/package.json", r#"{"scripts":{"build":"exit 1"}}"#);
+    machine.write("crm/package-lock.json", "{}");
+    machine.write("crm/node_modules/.keep", "");
+    machine.write("crm/dist/index.html", "made by hand");
+    let failed = machine.weft(&["deploy", "crm"]).await;
+    assert_eq!(failed.code, 1, "{failed}");
+    assert!(failed.stderr.contains("`npm run build` failed") && failed.stderr.contains("--no-build"), "{failed}");
+    assert_eq!(fake.lines(), [""; 0], "nothing is sent before everything is there");
+    assert_eq!(machine.weft(&["deploy", "crm", "--no-build"]).await.code, 0);
+    assert_eq!(shipped(&fake).await, [("index.html".to_owned(), "made by hand".to_owned())]);
+}

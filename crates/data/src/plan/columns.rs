@@ -33,6 +33,13 @@ pub fn comment(schema: &str, entity: &str, field: &Field) -> String {
     format!("comment on column {}.{} is {}", qualified(schema, entity), ident(&field.name), literal(&mark))
 }
 
+/// The comment on the column of owners that has its default.
+const OWNER_MARK: &str = "weft:owner";
+
+pub fn owner_comment(table: &str) -> String {
+    format!("comment on column {table}.{} is {}", ident(OWNER), literal(OWNER_MARK))
+}
+
 impl Work<'_> {
     pub(super) fn columns(&mut self, entity: &Entity, table: &Table) {
         for field in entity.own_fields() {
@@ -41,9 +48,8 @@ impl Work<'_> {
                 Some(column) => self.alter_column(entity, field, column, table.filled),
             }
         }
-        if entity.access == Access::Owner && !table.columns.contains_key(OWNER) {
-            let sql = format!("alter table {} add column {} uuid", self.table(entity), ident(OWNER));
-            self.push(Step::new(Phase::Columns, Change::AddColumn, (&entity.entity_name, OWNER)).detail("uuid").sql(sql));
+        if entity.access == Access::Owner {
+            self.owner_column(entity, table.columns.get(OWNER));
         }
         for name in table.columns.keys() {
             if entity.kind(name).is_none() && name != OWNER {
@@ -53,6 +59,20 @@ impl Work<'_> {
                 self.push(step.losing(loss).sql(sql));
             }
         }
+    }
+
+    /// What SQL of a backend adds belongs to whoever called it.
+    fn owner_column(&mut self, entity: &Entity, column: Option<&Column>) {
+        let (table, name) = (self.table(entity), ident(OWNER));
+        let step = |change| Step::new(Phase::Columns, change, (&entity.entity_name, OWNER));
+        let step = match column {
+            None => step(Change::AddColumn).detail("uuid").sql(format!("alter table {table} add column {name} uuid")),
+            Some(column) if column.mark.as_deref() != Some(OWNER_MARK) => step(Change::SetDefault).hidden(true),
+            Some(_) => return,
+        };
+        // Not with the column: rows that are there already belong to nobody.
+        let default = format!("alter table {table} alter column {name} set default weft_sql.caller()");
+        self.push(step.sql(default).sql(owner_comment(&table)));
     }
 
     fn add_column(&mut self, entity: &Entity, field: &Field, filled: bool) {

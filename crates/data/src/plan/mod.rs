@@ -94,6 +94,8 @@ changes! {
     AddCheck "add_check",
     ReplaceCheck "replace_check",
     DropCheck "drop_check",
+    AddPolicy "add_policy",
+    DropPolicy "drop_policy",
 }
 
 impl Plan {

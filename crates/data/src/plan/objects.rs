@@ -21,6 +21,8 @@ pub enum Family {
     Identity,
     Check,
     Link,
+    /// Which rows SQL of a backend sees and changes.
+    Policy,
 }
 
 /// One index, check or link.
@@ -41,17 +43,16 @@ impl Family {
             Self::Identity => "identity:",
             Self::Check => "chk:",
             Self::Link => "fk:",
+            Self::Policy => "rls:",
         }
     }
 
     /// What sort of thing a plan marked so; `None` for what no plan made.
     pub fn of(mark: &str) -> Option<Self> {
         let word = mark.strip_prefix(MARK)?;
-        [Self::Index, Self::Identity, Self::Check, Self::Link].into_iter().find(|sort| word.starts_with(sort.word()))
-    }
-
-    pub const fn is_index(self) -> bool {
-        matches!(self, Self::Index | Self::Identity)
+        [Self::Index, Self::Identity, Self::Check, Self::Link, Self::Policy]
+            .into_iter()
+            .find(|sort| word.starts_with(sort.word()))
     }
 }
 
@@ -73,6 +74,7 @@ pub fn objects(schema: &str, entity: &Entity) -> BTreeMap<String, Object> {
     let table = qualified(schema, &entity.entity_name);
     let mut collected = Collected { schema, entity, table, objects: BTreeMap::new() };
     collected.built_in();
+    collected.policies();
     for index in &entity.indexes {
         collected.declared(index);
     }
@@ -122,6 +124,28 @@ impl Collected<'_> {
             let name = format!("idx_identity_{}_{key}", self.entity.entity_name);
             let body = format!("(({}::text))", ident(key));
             self.index(Some(name), Family::Identity, false, &body, Some(kind.clone()));
+        }
+    }
+
+    /// One policy for each right to the entity. The right is asked for once in a statement, not once in a row.
+    fn policies(&mut self) {
+        let entity = self.entity.entity_name.clone();
+        let (table, app) = (self.table.clone(), self.schema);
+        let may = |right: &str| format!("(select weft_sql.may({}))", literal(&format!("app:{app}:{entity}.{right}")));
+        let own = if self.entity.access == Access::Owner {
+            format!(" and ({} or {} = (select weft_sql.caller()))", may("manage"), ident(OWNER))
+        } else {
+            String::new()
+        };
+        for (right, command) in [("read", "select"), ("create", "insert"), ("update", "update"), ("delete", "delete")] {
+            let rows = format!("({}{own})", may(right));
+            let rule = match command {
+                "insert" => format!("with check {rows}"),
+                "update" => format!("using {rows} with check {rows}"),
+                _ => format!("using {rows}"),
+            };
+            let create = |name: &str| format!("create policy {name} on {table} for {command} {rule}");
+            self.add(format!("weft_{right}"), Family::Policy, create, None);
         }
     }
 

@@ -4,7 +4,7 @@ use weft_model::contract::{Access, Entity};
 
 use super::{
     Change, Phase, Plan, Step,
-    columns::{comment, definition},
+    columns::{comment, definition, owner_comment},
     objects::{Family, Object, objects},
 };
 use crate::{
@@ -94,16 +94,19 @@ impl Work<'_> {
         columns
             .extend(["created_at", "updated_at"].map(|name| format!("{name} timestamp with time zone not null default now()")));
         if entity.access == Access::Owner {
-            columns.push(format!("{} uuid", ident(OWNER)));
+            columns.push(format!("{} uuid default weft_sql.caller()", ident(OWNER)));
         }
         let count = entity.own_fields().count();
         let mut step = Step::new(Phase::CreateTables, Change::CreateTable, (&entity.entity_name, ""))
             .detail(format!("{count} fields"))
             .sql(format!("create table {table} ({})", columns.join(", ")))
-            // Nobody but the server's own account sees rows until a policy lets them.
+            // Nobody but the server's own account sees rows that no policy lets them see.
             .sql(format!("alter table {table} enable row level security"));
         for field in entity.own_fields() {
             step = step.sql(comment(self.schema, &entity.entity_name, field));
+        }
+        if entity.access == Access::Owner {
+            step = step.sql(owner_comment(&table));
         }
         for (event, rows) in [
             ("insert", "new table as _new_rows"),
@@ -120,10 +123,10 @@ impl Work<'_> {
     /// Drops what a plan once made and the contract does not ask for as it is, and makes what is missing.
     fn objects(&mut self, entity: &Entity, table: Option<&Table>) {
         let wanted = objects(self.schema, entity);
-        let existing = table.into_iter().flat_map(|table| table.indexes.iter().chain(&table.constraints));
+        let existing = table.into_iter().flat_map(|table| table.indexes.iter().chain(&table.constraints).chain(&table.policies));
         let existing: Vec<_> = existing.filter_map(|(name, mark)| Some((name, mark.as_deref()?))).collect();
         for (name, mark) in &existing {
-            let Some(sort) = Family::of(mark) else { continue };
+            let Some(sort) = &Family::of(mark) else { continue };
             let kept = wanted.get(*name);
             if kept.is_some_and(|object| object.mark == *mark) {
                 continue;
@@ -133,14 +136,15 @@ impl Work<'_> {
                 Family::Identity => Change::DropIdentityIndex,
                 Family::Check => Change::DropCheck,
                 Family::Link => Change::DropLink,
+                Family::Policy => Change::DropPolicy,
             };
-            let sql = if sort.is_index() {
-                format!("drop index {}", qualified(self.schema, name))
-            } else {
-                format!("alter table {} drop constraint {}", self.table(entity), ident(name))
+            let sql = match sort {
+                Family::Index | Family::Identity => format!("drop index {}", qualified(self.schema, name)),
+                Family::Check | Family::Link => format!("alter table {} drop constraint {}", self.table(entity), ident(name)),
+                Family::Policy => format!("drop policy {} on {}", ident(name), self.table(entity)),
             };
             let step = Step::new(Phase::DropObjects, change, (&entity.entity_name, name));
-            self.push(step.hidden(kept.is_some()).sql(sql));
+            self.push(step.hidden(kept.is_some() || *sort == Family::Policy).sql(sql));
         }
         for (name, object) in &wanted {
             let before = existing.iter().find(|(existing, _)| *existing == name).map(|(_, mark)| *mark);
@@ -159,13 +163,17 @@ impl Work<'_> {
             (Family::Check, true) => (Change::ReplaceCheck, Phase::Objects),
             (Family::Link, false) => (Change::AddLink, Phase::Links),
             (Family::Link, true) => (Change::AlterLink, Phase::Links),
+            (Family::Policy, _) => (Change::AddPolicy, Phase::Objects),
         };
-        let comment = if object.family.is_index() {
-            format!("comment on index {} is {}", qualified(self.schema, name), literal(&object.mark))
-        } else {
-            format!("comment on constraint {} on {} is {}", ident(name), self.table(entity), literal(&object.mark))
+        let mark = literal(&object.mark);
+        let comment = match object.family {
+            Family::Index | Family::Identity => format!("comment on index {} is {mark}", qualified(self.schema, name)),
+            Family::Check | Family::Link => format!("comment on constraint {} on {} is {mark}", ident(name), self.table(entity)),
+            Family::Policy => format!("comment on policy {} on {} is {mark}", ident(name), self.table(entity)),
         };
-        let mut step = Step::new(phase, change, (&entity.entity_name, name)).hidden(is_new);
+        // Policies follow from the entity; nobody has to be told of them.
+        let is_detail = is_new || object.family == Family::Policy;
+        let mut step = Step::new(phase, change, (&entity.entity_name, name)).hidden(is_detail);
         step.detail.clone_from(&object.detail);
         self.push(step.sql(object.create.clone()).sql(comment));
     }

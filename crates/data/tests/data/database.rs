@@ -18,7 +18,8 @@ use weft_model::{
 };
 use weft_postgres::{Binaries, Cluster, Settings};
 
-const MIGRATION: &str = include_str!("../../../../migrations/0050_data.sql");
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../../../../migrations/0050_data.sql"), include_str!("../../../../migrations/0085_sql_of_backends.sql")];
 const PLATFORM: &str = "create table apps (id text, tenant_id text); create table users (id uuid primary key);";
 
 pub struct Database {
@@ -37,7 +38,7 @@ impl Database {
         settings.options.insert("fsync".to_owned(), "off".to_owned());
         let cluster = Cluster::start(settings).await.expect("the cluster starts");
         let mut connection = PgConnection::connect(&cluster.connection().url()).await.expect("a connection");
-        for script in [PLATFORM, MIGRATION] {
+        for script in [PLATFORM].into_iter().chain(MIGRATIONS) {
             sqlx::raw_sql(script).execute(&mut connection).await.expect("the migration runs");
         }
         Self { connection, cluster, _folder: folder }

@@ -153,7 +153,7 @@ async fn filled(database: &mut Database, records: &[Value]) -> Entity {
     let stamp = write::Stamp {
         audit: json!({ "at": now }).to_string(),
         now,
-        author: Uuid::nil(),
+        author: Some(Uuid::nil()),
         owner: None,
         shown: write::Shown::Record,
     };

@@ -146,7 +146,7 @@ async fn fill(database: &mut Database, schema: &str, contract: &[contract::Entit
         let stamp = write::Stamp {
             audit: json!({ "actor": author, "at": now }).to_string(),
             now,
-            author,
+            author: Some(author),
             owner: None,
             shown: write::Shown::Record,
         };

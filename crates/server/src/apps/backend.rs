@@ -7,9 +7,10 @@ use serde_json::{Map, Value, value::RawValue};
 use weft_model::{AppId, ConnectionId, Principal, RunId};
 use weft_workers::{CallError, Category, Failure, LogLine, Platform};
 
-use super::dev;
+use super::{dev, service::Error};
 use crate::{
     connections::{self, Chosen},
+    data::{self, Asker, Transactions},
     http::trace::TraceId,
     node::{Node, NodeHandle},
     runs::{self, Contacts, Invocation},
@@ -29,6 +30,10 @@ pub struct CallContext {
     pub contacts: Contacts,
     /// The connection that the call is made with. Calls of the same integration within it use the same.
     pub connection: Option<Pinned>,
+    /// Whether the app acts as itself: in `onStart`, which nobody calls.
+    pub itself: bool,
+    /// What the call has open in the database.
+    pub transactions: Arc<Transactions>,
 }
 
 /// A connection of an integration.
@@ -36,6 +41,22 @@ pub struct CallContext {
 pub struct Pinned {
     pub integration: AppId,
     pub connection: ConnectionId,
+}
+
+impl CallContext {
+    /// A call that nobody's rights stand behind.
+    pub fn of_platform(run: RunId, trace: TraceId) -> Self {
+        Self {
+            principal: None,
+            run,
+            trace,
+            depth: 0,
+            contacts: Contacts::default(),
+            connection: None,
+            itself: false,
+            transactions: Arc::default(),
+        }
+    }
 }
 
 /// The platform as backends reach it.
@@ -103,6 +124,27 @@ impl Platform for Backend {
         runs::invoke(&node, invocation).await.map(|outcome| outcome.output).map_err(|error| error.into_failure().into())
     }
 
+    async fn data(
+        &self,
+        app: Arc<str>,
+        context: Arc<CallContext>,
+        kind: &'static str,
+        message: Box<RawValue>,
+    ) -> Result<Box<RawValue>, CallError> {
+        let Some(node) = self.node.get() else { return Err(refused("stopping", "the server is shutting down")) };
+        let answered = async {
+            let asker = asker(&node, &app, &context).await?;
+            data::answer(&node, &asker, kind, &message).await
+        };
+        answered.await.map_err(|error| error.into_failure().into())
+    }
+
+    fn start_context(&self, _app: &str) -> Option<Arc<CallContext>> {
+        let now = self.node.get()?.clock.now();
+        let platform = CallContext::of_platform(RunId::generate(now), TraceId::generate());
+        Some(Arc::new(CallContext { depth: MAX_DEPTH, itself: true, ..platform }))
+    }
+
     fn contacted(&self, _app: &str, context: &Arc<CallContext>, host: &str, port: u16) {
         context.contacts.add(host, port);
     }
@@ -147,6 +189,21 @@ async fn of_connection(
     }
     let credential = node.connections.current(&app, pinned.connection).await.map_err(failed)?;
     Ok(credential.json().to_owned())
+}
+
+/// As whom a backend uses the data of its app.
+async fn asker(node: &Node, app: &str, context: &CallContext) -> Result<Asker, data::BackendError> {
+    let id: AppId = app.parse().map_err(|error| data::BackendError::Invalid(format!("{error}")))?;
+    let app = node.apps.load(&id).await.map_err(|error| data::Error::App(Box::new(error)))?;
+    let caller = match &context.principal {
+        Some(principal) => Arc::clone(principal),
+        None if context.itself => Arc::new(data::app_itself(&app.tenant, &id)),
+        None => return Err(data::BackendError::NoCaller),
+    };
+    if caller.tenant != app.tenant {
+        return Err(data::Error::App(Box::new(Error::Unknown(id))).into());
+    }
+    Ok(Asker { app: id, caller, trace: context.trace, transactions: Arc::clone(&context.transactions) })
 }
 
 /// Which integration, action and input a request of a backend is about.

@@ -8,6 +8,7 @@ mod backend;
 mod dependencies;
 mod dev;
 mod files;
+mod frontends;
 mod permissions;
 mod routes;
 mod running;

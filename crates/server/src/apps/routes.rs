@@ -50,6 +50,7 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(rpc))
         .routes(routes!(logs))
         .merge(super::versions::router())
+        .merge(super::frontends::router())
         .merge(super::workers::router())
 }
 
@@ -167,8 +168,8 @@ fn summary(app: store::Listed) -> Result<AppSummary, Problem> {
     let entities = app.manifest.get("dataContract").and_then(Value::as_array).into_iter().flatten();
     let entities = entities.filter_map(|entity| entity.get("entityName")?.as_str().map(str::to_owned)).collect();
     let id = app.id.try_into().map_err(Problem::internal)?;
-    let (name, version, kind, deployed) = (app.name, app.version, app.kind, app.deployed);
-    Ok(AppSummary { id, name, version, status: "installed", kind, entities, deployed, has_frontend: false })
+    let (name, version, kind, deployed, has_frontend) = (app.name, app.version, app.kind, app.deployed, app.has_frontend);
+    Ok(AppSummary { id, name, version, status: "installed", kind, entities, deployed, has_frontend })
 }
 
 /// Install an app from a manifest
@@ -375,6 +376,10 @@ impl From<Error> for Problem {
             Error::Call(_) => Self::new(Code::ActionFailed, message),
             Error::Secrets(cause) => cause.into(),
             Error::Data(cause) => cause.into(),
+            Error::Migration(cause) => match cause.unavailable() {
+                Ok(database) => database.into(),
+                Err(cause) => Self::new(Code::DeployFailed, cause.to_string()),
+            },
             Error::Database(cause) => cause.into(),
         }
     }

@@ -18,6 +18,7 @@ use super::{
     backend::{Backend, CallContext},
     dependencies::{self, Installer},
     dev::Developed,
+    frontends,
     permissions::permissions,
     running::Running,
     store::{self, Deployment, Listed},
@@ -25,7 +26,7 @@ use super::{
 use crate::{
     audit::{self, Event},
     clock::Clock,
-    data::{self, Consent},
+    data::{self, BackendSql, Consent},
     db::{
         cache::Cache,
         notify::{self, Change},
@@ -41,6 +42,8 @@ use crate::{
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Apps that a node remembers.
 const REMEMBERED_APPS: u64 = 5_000;
+/// What a node remembers of frontends, in bytes.
+const FRONTEND_BYTES: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -79,6 +82,8 @@ pub enum Error {
     Secrets(#[from] secrets::Error),
     #[error(transparent)]
     Data(#[from] data::Error),
+    #[error(transparent)]
+    Migration(#[from] data::MigrationFailed),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -138,10 +143,13 @@ pub struct Apps {
     pub(super) pool: PgPool,
     pub(super) clock: Clock,
     pub(super) vault: Arc<Vault>,
+    pub(super) sql: Arc<BackendSql>,
     pub(super) machine: Machine,
     pub(super) workers: Arc<Host<Backend>>,
     pub(super) background: TaskTracker,
     remembered: Cache<AppId, Arc<App>>,
+    /// Files of frontends, by app and path.
+    pub(super) frontends: Cache<(AppId, String), frontends::Cached>,
     /// One at a time per app: unpacking, starting.
     pub(super) starting: dashmap::DashMap<AppId, Arc<Mutex<()>>>,
     /// What this node's workers were last started with.
@@ -152,18 +160,20 @@ pub struct Apps {
 impl Apps {
     pub fn new(
         (pool, clock): (PgPool, Clock),
-        vault: Arc<Vault>,
+        (vault, sql): (Arc<Vault>, Arc<BackendSql>),
         machine: Machine,
         workers: Arc<Host<Backend>>,
         background: TaskTracker,
     ) -> Self {
         let (starting, running) = (dashmap::DashMap::new(), dashmap::DashMap::new());
         let (remembered, developed) = (Cache::new(REMEMBERED_APPS), Developed::default());
-        Self { pool, clock, vault, machine, workers, background, remembered, starting, running, developed }
+        let frontends = Cache::weighted(FRONTEND_BYTES, |(_, path): &(AppId, String), file| frontends::weight(path, file));
+        Self { pool, clock, vault, sql, machine, workers, background, remembered, frontends, starting, running, developed }
     }
 
     pub fn forget(&self) {
         self.remembered.clear();
+        self.frontends.clear();
     }
 
     /// Installs an app, or replaces its manifest: tables, permissions, crons, webhooks and roles follow in the same transaction.

@@ -93,7 +93,9 @@ impl Pieces {
 /// Removes what a server that died has left in its folder of uploads.
 pub fn tidy(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
-        std::fs::remove_file(entry?.path())?;
+        let entry = entry?;
+        // Files of frontends that were being read.
+        if entry.file_type()?.is_dir() { std::fs::remove_dir_all(entry.path())? } else { std::fs::remove_file(entry.path())? }
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ pub struct Listed {
     pub version: String,
     pub manifest: Value,
     pub deployed: bool,
+    pub has_frontend: bool,
 }
 
 pub async fn find(connection: &mut PgConnection, id: &AppId) -> sqlx::Result<Option<StoredApp>> {
@@ -87,7 +88,8 @@ pub async fn list<T>(
 ) -> sqlx::Result<Vec<T>> {
     let lines = sqlx::query_as!(
         Listed,
-        "select id, kind, name, version, manifest, deployment_id is not null as \"deployed!\" from apps
+        "select id, kind, name, version, manifest, deployment_id is not null as \"deployed!\",
+             exists (select from frontends where app_id = apps.id) as \"has_frontend!\" from apps
          where tenant_id = $1 and ($2::text is null or kind = $2) order by name, id",
         tenant.as_str(),
         kind,
@@ -119,11 +121,16 @@ pub async fn list_kept(connection: &mut PgConnection) -> sqlx::Result<Vec<String
     .await
 }
 
-/// Apps whose manifest declares data and that have no tables: those that were installed before there were any.
+/// Apps whose manifest declares data and that lack tables, or policies on them: those that were installed before there were any.
 pub async fn list_without_tables(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, Value)>> {
     let rows = sqlx::query!(
         "select id, manifest from apps
-         where jsonb_array_length(manifest->'dataContract') > 0 and to_regnamespace(quote_ident(id)) is null order by id"
+         where jsonb_array_length(manifest->'dataContract') > 0
+             and (to_regnamespace(quote_ident(id)) is null or exists (
+                 select from pg_trigger join pg_class as tables on tables.oid = tgrelid
+                 where tables.relnamespace = to_regnamespace(quote_ident(id)) and tgname = 'weft_audit_insert'
+                     and not exists (select from pg_policy where polrelid = tables.oid)))
+         order by id"
     )
     .fetch_all(connection)
     .await?;

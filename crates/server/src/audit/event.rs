@@ -68,6 +68,7 @@ actions! {
     AppInstalled "app.installed",
     AppUninstalled "app.uninstalled",
     AppDeployed "app.deployed",
+    FrontendDeployed "app.frontend_deployed",
     AppRolledBack "app.rolled_back",
     TenantCreated "tenant.created",
     TenantDisabled "tenant.disabled",

@@ -4,6 +4,7 @@
 //! triggers record each change in `data_audit`, whoever made it, so nothing here has to remember to.
 
 mod audit;
+mod backend;
 mod error;
 mod records;
 mod schema;
@@ -16,6 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::node::Node;
 
 pub use audit::tidy;
+pub use backend::{Asker, BackendSql, Error as BackendError, MigrationFailed, Transactions, answer, app_itself, read_migrations};
 pub use error::Error;
 pub use schema::{Consent, admissible, apply, plan, remove, tables};
 

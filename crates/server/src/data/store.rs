@@ -92,6 +92,15 @@ pub async fn execute_plan(connection: &mut PgConnection, plan: &Plan) -> sqlx::R
     Ok(())
 }
 
+/// Makes the schema of an app, marked as one.
+pub async fn create_schema(connection: &mut PgConnection, app: &AppId, mark: &str) -> sqlx::Result<()> {
+    let name = weft_data::sql::ident(app.as_str());
+    for statement in [format!("create schema {name}"), format!("comment on schema {name} is {}", weft_data::sql::literal(mark))] {
+        sqlx::query(AssertSqlSafe(statement)).persistent(false).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
 pub async fn drop_schema(connection: &mut PgConnection, app: &AppId) -> sqlx::Result<()> {
     let statement = format!("drop schema {} cascade", weft_data::sql::ident(app.as_str()));
     sqlx::query(AssertSqlSafe(statement)).persistent(false).execute(connection).await?;

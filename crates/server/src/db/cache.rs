@@ -19,6 +19,12 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static, V: Clone + Send + Sync + 'sta
         Self { entries, generation: AtomicU64::new(0) }
     }
 
+    /// One whose entries take room by their weight.
+    pub fn weighted(capacity: u64, weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
+        let builder = moka::sync::Cache::builder().max_capacity(capacity).weigher(weigh);
+        Self { entries: builder.time_to_live(Duration::from_hours(1)).build(), generation: AtomicU64::new(0) }
+    }
+
     /// The remembered value, or the one that `load` brings. A value that was loaded while the cache was being emptied is
     /// returned but not kept. Loading needs much more memory than remembering, so that is made only when it is needed.
     pub async fn get_or_load<E, F>(&self, key: &K, load: impl FnOnce() -> F) -> Result<V, E>

@@ -1,5 +1,7 @@
 //! Invalidation between nodes: whoever changes something that others cache says so in the same transaction.
 //!
+//! The names that notifications go by end in something that nobody can guess: SQL of apps may notify whomever it can name.
+//!
 //! A node keeps one connection that listens. The same connection holds the advisory lock that proves that the node lives, a
 //! fresh one for each connection: the database may not have noticed yet that the one before is lost. After a lost connection
 //! everything is dropped from the caches, because notifications may have been missed.
@@ -17,6 +19,7 @@ use uuid::Uuid;
 use weft_model::{AppId, ConnectionId, TenantId};
 use weft_queue::Ready;
 
+/// How its name begins.
 const CHANNEL: &str = "weft_changes";
 /// Between two attempts to listen. Others must not take a node for dead that needs no longer than this to return.
 pub const RECONNECT: Duration = Duration::from_millis(500);
@@ -83,7 +86,7 @@ impl FromStr for Change {
 
 /// Tells every node, once the transaction of `connection` is committed.
 pub async fn announce(connection: &mut PgConnection, change: &Change) -> sqlx::Result<()> {
-    sqlx::query!("select pg_notify($1, $2)", CHANNEL, change.to_string()).fetch_one(connection).await?;
+    sqlx::query!("select pg_notify(weft_channel($1), $2)", CHANNEL, change.to_string()).fetch_one(connection).await?;
     Ok(())
 }
 
@@ -117,7 +120,11 @@ pub async fn listen(
 async fn connect(pool: &PgPool, (node, started_at): (Uuid, DateTime<Utc>)) -> sqlx::Result<PgListener> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
-    listener.listen_all([CHANNEL, weft_queue::CHANNEL]).await?;
+    let names =
+        sqlx::query!("select weft_channel($1) as \"ours!\", weft_channel($2) as \"queue!\"", CHANNEL, weft_queue::CHANNEL)
+            .fetch_one(&mut listener)
+            .await?;
+    listener.listen_all([names.ours.as_str(), names.queue.as_str()]).await?;
     let key = sqlx::query_scalar!("select nextval(pg_get_serial_sequence('nodes', 'lock_key')) as \"key!\"")
         .fetch_one(&mut listener)
         .await?;
@@ -150,7 +157,7 @@ async fn receive(listener: &mut PgListener, stop: &CancellationToken, apply: &im
 /// What a notification says. One that is not understood comes from a newer node.
 fn heard(notification: &PgNotification) -> Change {
     let payload = notification.payload();
-    if notification.channel() == weft_queue::CHANNEL {
+    if notification.channel().starts_with(weft_queue::CHANNEL) {
         return payload.parse().map_or(Change::Everything, Change::Ready);
     }
     match payload.parse() {

@@ -12,6 +12,7 @@ use super::{Account, DataDir};
 /// The worker prelude, as it was when the server was built.
 const PRELUDE: &[(&str, &str)] = &[
     ("calls.ts", include_str!("../../../../js/worker/src/calls.ts")),
+    ("data.ts", include_str!("../../../../js/worker/src/data.ts")),
     ("dev.ts", include_str!("../../../../js/worker/src/dev.ts")),
     ("errors.ts", include_str!("../../../../js/worker/src/errors.ts")),
     ("integration.ts", include_str!("../../../../js/worker/src/integration.ts")),

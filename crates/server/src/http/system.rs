@@ -62,6 +62,17 @@ struct Status {
     runtime: Runtime,
     postgres: Postgres,
     workers: Workers,
+    sql: Sql,
+}
+
+/// SQL of backends and their migrations.
+#[derive(Serialize, ToSchema)]
+struct Sql {
+    /// `on` or `off`.
+    state: &'static str,
+    /// Why it is off, and what to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -190,6 +201,7 @@ async fn status(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result
             limits: (&node.settings.workers).into(),
             confinement: Confinement::of(&node),
         },
+        sql: Sql { state: if node.sql.off().is_none() { "on" } else { "off" }, reason: node.sql.off().map(str::to_owned) },
     }))
 }
 

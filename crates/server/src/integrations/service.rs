@@ -255,14 +255,7 @@ impl Integrations {
             job: None,
             params: RawValue::from_string(params).map_err(|error| Error::Bind(error.to_string()))?,
             caller: None,
-            context: CallContext {
-                principal: None,
-                run: RunId::generate(self.clock.now()),
-                trace: trace::current(),
-                depth: 0,
-                contacts: runs::Contacts::default(),
-                connection: None,
-            },
+            context: CallContext::of_platform(RunId::generate(self.clock.now()), trace::current()),
             timeout: BIND_TIMEOUT,
         };
         let answer = match self.apps.call(app, request).await {

@@ -187,7 +187,7 @@ fn check_input(action: &Action, input: &RawValue) -> Result<(), Cause> {
 
 fn context(principal: Option<&Arc<Principal>>, record: &Record, depth: u8) -> CallContext {
     let (principal, contacts) = (principal.map(Arc::clone), record.contacts.clone());
-    CallContext { principal, run: record.id, trace: record.trace, depth, contacts, connection: None }
+    CallContext { principal, depth, contacts, ..CallContext::of_platform(record.id, record.trace) }
 }
 
 /// Executes on the app's worker and checks what comes back.

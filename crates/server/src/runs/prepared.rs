@@ -72,11 +72,10 @@ impl Prepared {
             .map(|credential| Pinned { integration: invocation.provider.clone(), connection: credential.connection });
         let context = CallContext {
             principal: Some(Arc::clone(&invocation.principal)),
-            run: record.id,
-            trace: record.trace,
             depth: invocation.depth,
             contacts: record.contacts.clone(),
             connection,
+            ..CallContext::of_platform(record.id, record.trace)
         };
         Self { invocation, config, credential, context }
     }

@@ -73,6 +73,8 @@ pub enum Error {
     Description(u64),
     #[error("no entry point: the archive needs one of {}", ENTRY_POINTS.join(", "))]
     NoEntryPoint,
+    #[error("no index.html: it has to be at the root of the archive")]
+    NoIndex,
     #[error("cannot read the archive again: {0}")]
     Read(io::Error),
     #[error("cannot write the app's files: {0}")]
@@ -81,10 +83,20 @@ pub enum Error {
 
 /// Unpacks the archive in a file into the fresh folder `target` and finds the entry point. Blocks.
 pub fn unpack(archive: &Path, target: &Path) -> Result<String, Error> {
-    unpack_within(&LIMITS, archive, target)
+    unpack_within(&LIMITS, archive, target, entry_point)
 }
 
-fn unpack_within(limits: &Limits, archive: &Path, target: &Path) -> Result<String, Error> {
+/// Unpacks the archive in a file into the fresh folder `target`, whatever is in it. Blocks.
+pub fn unpack_files(archive: &Path, target: &Path) -> Result<(), Error> {
+    unpack_within(&LIMITS, archive, target, |_| Ok(()))
+}
+
+fn unpack_within<T>(
+    limits: &Limits,
+    archive: &Path,
+    target: &Path,
+    find: impl FnOnce(&Path) -> Result<T, Error>,
+) -> Result<T, Error> {
     let file = File::open(archive).map_err(Error::Read)?;
     let size = file.metadata().map_err(Error::Read)?.len();
     if size == 0 {
@@ -92,7 +104,7 @@ fn unpack_within(limits: &Limits, archive: &Path, target: &Path) -> Result<Strin
     }
     fs::create_dir_all(target).map_err(Error::Write)?;
     let unpacking = Unpacking { limits, target, meter: Meter::new(limits, size), bytes_left: limits.bytes };
-    let result = unpacking.run(file).and_then(|()| entry_point(target));
+    let result = unpacking.run(file).and_then(|()| find(target));
     if result.is_err() {
         let _ = fs::remove_dir_all(target);
     }

@@ -43,7 +43,7 @@ fn unpacked_within(limits: &Limits, bytes: &[u8]) -> Result<String, Error> {
     let folder = tempfile::tempdir().expect("a folder");
     let (source, target) = (folder.path().join("archive"), folder.path().join("app"));
     fs::write(&source, bytes).expect("written");
-    let result = unpack_within(limits, &source, &target);
+    let result = unpack_within(limits, &source, &target, entry_point);
     assert_eq!(target.exists(), result.is_ok(), "a refused archive leaves nothing");
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1 + usize::from(result.is_ok()), "nothing beside it");
     result

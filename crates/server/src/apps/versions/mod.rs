@@ -6,5 +6,6 @@
 mod routes;
 mod service;
 pub mod store;
+pub mod upload;
 
 pub use routes::router;

@@ -5,11 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json as Body,
     body::Body as RawBody,
-    extract::{
-        DefaultBodyLimit, FromRequest, Multipart, Request, State,
-        multipart::{Field, MultipartError},
-    },
-    http::StatusCode,
+    extract::{DefaultBodyLimit, Request, State, multipart::Field},
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -20,14 +16,12 @@ use uuid::Uuid;
 use weft_model::{AppId, DeploymentId, Principal};
 
 use super::{
-    service::{Activated, Archive, Release},
+    service::{Activated, Release},
     store::Listed,
+    upload::{broken, form, part, receive},
 };
 use crate::{
-    apps::{
-        dev::Purpose,
-        service::{Apps, Error},
-    },
+    apps::{dev::Purpose, service::Error},
     data::Consent,
     db::notify::Change,
     http::{
@@ -66,6 +60,7 @@ struct DeployOptions {
 #[serde(rename_all = "camelCase")]
 struct Deployed {
     message: String,
+    /// The files below `migrations/` that were applied now.
     migrations_applied: Vec<String>,
     deployment_id: DeploymentId,
     /// The number of the version, counted from 1.
@@ -214,7 +209,7 @@ async fn deploy(
     let deployed = finish(&node, &id, async move { apps.deploy(&by, &app, release).await }).await?;
     Ok(Body(Deployed {
         message: format!("app '{id}' deployed and started"),
-        migrations_applied: Vec::new(),
+        migrations_applied: deployed.migrations,
         deployment_id: deployed.deployment.id,
         version: deployed.number,
         entry_point: deployed.deployment.entry_point,
@@ -274,17 +269,6 @@ async fn finish(
     Ok(activated)
 }
 
-async fn form(request: Request<RawBody>) -> Result<Multipart, Problem> {
-    let wanted = "Send the archive as multipart/form-data with a field named 'archive' that holds a tar.gz file.";
-    Multipart::from_request(request, &()).await.map_err(|_| Problem::new(Code::InvalidArchive, wanted))
-}
-
-/// The next field. The archive may have any name.
-async fn part(form: &mut Multipart) -> Result<Field<'_>, Problem> {
-    let field = form.next_field().await.map_err(|error| broken(&error))?;
-    field.ok_or_else(|| Problem::new(Code::InvalidArchive, "missing 'archive' field"))
-}
-
 async fn read_manifest(mut field: Field<'_>) -> Result<Value, Problem> {
     let mut text = Vec::new();
     while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
@@ -300,28 +284,4 @@ async fn read_manifest(mut field: Field<'_>) -> Result<Value, Problem> {
 fn may_install(caller: &Principal) -> Result<(), Problem> {
     let keys = rights::InstallApps::KEYS;
     if keys.iter().any(|key| caller.permissions.allows(key)) { Ok(()) } else { Err(denied(&keys.join(" or "))) }
-}
-
-/// Writes the archive to disk as it arrives.
-async fn receive(apps: &Apps, mut field: Field<'_>) -> Result<Archive, Problem> {
-    let mut spool = apps.receive().await?;
-    while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
-        spool.write(&chunk).await.map_err(Problem::files)?;
-        if spool.size() > BODY_LIMIT as u64 {
-            return Err(too_large());
-        }
-    }
-    spool.finish().await.map_err(Problem::files)
-}
-
-fn too_large() -> Problem {
-    Problem::new(Code::PayloadTooLarge, format!("The archive is larger than {} MiB.", BODY_LIMIT / 1024 / 1024))
-}
-
-fn broken(error: &MultipartError) -> Problem {
-    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        too_large()
-    } else {
-        Problem::new(Code::InvalidArchive, format!("The upload broke off: {}.", error.body_text()))
-    }
 }

@@ -21,7 +21,8 @@ use crate::{
         store::{Deployment, StoredApp},
     },
     audit::{self, Action, Event},
-    data::{self, Consent},
+    data::{self, Asker, Consent},
+    http::trace,
     identity::roles,
 };
 
@@ -38,6 +39,8 @@ pub struct Activated {
     pub deployment: Deployment,
     /// That of its manifest.
     pub manifest_version: String,
+    /// The files of migrations that were applied on the way.
+    pub migrations: Vec<String>,
 }
 
 /// What somebody deploys.
@@ -132,7 +135,20 @@ impl Apps {
         };
         self.store(by, app, (&deployment, &archive), unpacked.lockfile.as_deref()).await?;
         drop(archive);
-        self.put_into_service(by, before, Next { app, deployment: &deployment, purpose, manifest, consent }).await
+        let migrations = self.migrate(by, &before.id, &deployment).await?;
+        let next = Next { app, deployment: &deployment, purpose, manifest, consent };
+        Ok(Activated { migrations, ..self.put_into_service(by, before, next).await? })
+    }
+
+    /// Applies the migrations of a version that were not applied yet, before its process starts. Each stays when something fails
+    /// after it, so a migration has to suit the version before as well.
+    async fn migrate(&self, by: &Principal, id: &AppId, deployment: &Deployment) -> Result<Vec<String>, Error> {
+        let migrations = data::read_migrations(&self.folder(id, deployment.id)).await?;
+        // As the app, and recorded for whoever deploys.
+        let caller = Principal { permissions: data::app_itself(&by.tenant, id).permissions, ..by.clone() };
+        let (caller, transactions) = (Arc::new(caller), Arc::default());
+        let asker = Asker { app: id.clone(), caller, trace: trace::current(), transactions };
+        Ok(self.sql.migrate(&asker, &migrations).await?)
     }
 
     /// An app as it would be with another manifest.
@@ -155,7 +171,7 @@ impl Apps {
         let (number, deployment) = (version.number, version.deployment);
         if version.active {
             let manifest_version = before.manifest.content.version.clone();
-            return Ok(Activated { number, deployment, manifest_version });
+            return Ok(Activated { number, deployment, manifest_version, migrations: Vec::new() });
         }
         let manifest = version.manifest.ok_or_else(|| Error::VersionGone { app: id.clone(), number })?;
         let app = Self::with_manifest(&before, manifest)?;
@@ -214,7 +230,7 @@ impl Apps {
             Ok(number) => {
                 self.developed.record(&before.id, next.deployment.id, next.purpose);
                 let manifest_version = next.app.manifest.content.version.clone();
-                Ok(Activated { number, deployment: next.deployment.clone(), manifest_version })
+                Ok(Activated { number, deployment: next.deployment.clone(), manifest_version, migrations: Vec::new() })
             }
             Err(error) => {
                 self.serve_again(before).await;

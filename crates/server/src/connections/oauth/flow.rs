@@ -210,14 +210,7 @@ impl Connections {
             job: None,
             params: serde_json::value::to_raw_value(params).map_err(encode)?,
             caller: None,
-            context: CallContext {
-                principal: None,
-                run: RunId::generate(self.clock.now()),
-                trace: trace::current(),
-                depth: 0,
-                contacts: runs::Contacts::default(),
-                connection: None,
-            },
+            context: CallContext::of_platform(RunId::generate(self.clock.now()), trace::current()),
             timeout: BACKEND,
         };
         let answer = match self.integrations.apps().call(app, request).await {

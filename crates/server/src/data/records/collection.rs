@@ -10,17 +10,32 @@ use weft_data::{
     read::{self, Expansion, Link, Query, Target, View},
     write::{self, Shown, Stamp, Values},
 };
-use weft_model::{AppId, Principal, RunId, contract::CORE_USERS};
+use weft_model::{AppId, Principal, RunId, UserId, contract::CORE_USERS};
 
 use crate::{
     apps::{self, App},
-    data::{Error, store},
+    data::{Error, backend::actor, store},
     http::trace,
     node::Node,
 };
 
-/// The way by which a request changes records, as the audit names it.
-const WAY: &str = "api";
+/// The way by which records are changed, as the audit names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// A request.
+    Api,
+    /// A backend, while it works on a call.
+    Collection,
+}
+
+impl Way {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Collection => "collection",
+        }
+    }
+}
 
 /// A caller at an entity.
 pub struct Collection {
@@ -28,6 +43,7 @@ pub struct Collection {
     pub caller: Arc<Principal>,
     app: Arc<App>,
     name: String,
+    way: Way,
 }
 
 /// A page of records as PostgreSQL made it.
@@ -48,7 +64,14 @@ impl Collection {
             Ok(_) | Err(apps::Error::Unknown(_)) => return Err(unknown(name)),
             Err(error) => return Err(Error::App(Box::new(error))),
         };
-        Ok(Self { node: Arc::clone(node), caller: Arc::clone(caller), app, name })
+        Ok(Self { node: Arc::clone(node), caller: Arc::clone(caller), app, name, way: Way::Api })
+    }
+
+    /// The same, in another way.
+    #[must_use]
+    pub fn by(mut self, way: Way) -> Self {
+        self.way = way;
+        self
     }
 
     pub fn entity(&self) -> Result<&Entity, Error> {
@@ -73,11 +96,12 @@ impl Collection {
     /// Who changes something, and when.
     fn stamp(&self) -> Result<Stamp, Error> {
         let now = self.node.clock.now();
-        let (actor, tenant) = (self.caller.id, &self.caller.tenant);
+        let (actor, tenant) = (actor(&self.caller), &self.caller.tenant);
         let trace = trace::current().to_string();
-        let audit = json!({ "actor": actor, "tenant": tenant, "trigger": WAY, "trace": trace, "at": now }).to_string();
+        let audit =
+            json!({ "actor": actor, "tenant": tenant, "trigger": self.way.as_str(), "trace": trace, "at": now }).to_string();
         let shown = if self.may(&self.name, "read") { Shown::Record } else { Shown::Id };
-        Ok(Stamp { audit, now, author: actor.as_uuid(), owner: self.owner()?, shown })
+        Ok(Stamp { audit, now, author: actor.map(UserId::as_uuid), owner: self.owner()?, shown })
     }
 
     fn fresh_id(&self) -> Uuid {

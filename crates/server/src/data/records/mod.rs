@@ -14,6 +14,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::node::Node;
 
+pub use collection::{Collection, Way};
+pub use query::Found;
+
 pub fn router() -> OpenApiRouter<Arc<Node>> {
     OpenApiRouter::new()
         .merge(routes::router())

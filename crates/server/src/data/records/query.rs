@@ -72,10 +72,13 @@ pub struct Found {
 impl Found {
     /// Around data that PostgreSQL made.
     pub fn response(data: String, total: Option<i64>, next_cursor: Option<String>) -> Result<Response, Error> {
+        Ok(json(StatusCode::OK, Self::text(data, total, next_cursor)?))
+    }
+
+    /// The same as text.
+    pub fn text(data: String, total: Option<i64>, next_cursor: Option<String>) -> Result<String, Error> {
         let data = RawValue::from_string(data).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        let body =
-            serde_json::to_string(&Self { data, total, next_cursor }).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        Ok(json(StatusCode::OK, body))
+        Ok(serde_json::to_string(&Self { data, total, next_cursor }).map_err(|error| sqlx::Error::Decode(error.into()))?)
     }
 }
 

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use weft_data::{Plan, catalogue::SCHEMA_MARK};
 use weft_model::{AppId, Fault, contract::Entity};
 
-use crate::data::{Error, store};
+use crate::data::{Error, backend, store};
 
 /// Whether somebody has agreed to losing data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,5 +89,5 @@ pub async fn remove(connection: &mut PgConnection, app: &AppId) -> Result<(), Er
     if catalogue.mark.as_deref() == Some(SCHEMA_MARK) {
         store::drop_schema(connection, app).await?;
     }
-    Ok(())
+    Ok(backend::drop_roles(connection, app).await?)
 }

@@ -67,6 +67,9 @@ fn others(world: &World<'_>, route: &str) -> Option<Sample> {
         "POST /api/v1/federated/{identity_kind}/query" => json_body("/api/v1/federated/person/query", json!({})),
         "POST /api/v1/vault/rotate-key" => json_body("/api/v1/vault/rotate-key", json!({})),
         "GET /docs/errors/{code}" => plain("/docs/errors/forbidden"),
+        "GET /apps/{app_id}" => plain("/apps/crm"),
+        "GET /apps/{app_id}/" => plain("/apps/crm/"),
+        "GET /apps/{app_id}/{*path}" => plain("/apps/crm/contacts"),
         "GET /docs/{*rest}" => plain("/docs/index.html"),
         "GET /"
         | "GET /docs"
@@ -253,6 +256,10 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
         ("POST", "/apps/{app_id}/deploy") => {
             let path = format!("/api/v1/apps/{}/deploy", world.fresh_app().await);
             Sample { path, body: Body::Archive(vec![("index.ts", "serve({ rpc: {} })")]) }
+        }
+        ("POST", "/apps/{app_id}/frontend") => {
+            let path = format!("/api/v1/apps/{}/frontend", world.fresh_app().await);
+            Sample { path, body: Body::Archive(vec![("index.html", "<!doctype html>")]) }
         }
         ("GET", "/apps/{app_id}/versions") => plain(crm("/versions")),
         ("POST", "/apps/{app_id}/rollback") => json_body(crm("/rollback"), json!({ "version": 1 })),
