@@ -33,7 +33,7 @@ pub use address::Base;
 pub use compile::{Action, Context, Provider, Source};
 pub use execute::{Call, execute};
 pub use failure::{Category, Failure};
-pub use proxy::{Forward, forward};
+pub use proxy::{Forward, forward, passable};
 pub use transport::{Interrupted, Transport};
 
 /// Something that is wrong with a recipe: the JSONPath of the place, and what it is in words for a person.

@@ -17,6 +17,7 @@ use crate::{
     config::Settings,
     db::notify::Change,
     host::{Accounts, Keys},
+    http::outbound::Outbound,
     identity::{Identity, Oidc},
     integrations::Integrations,
     jobs::{Crons, Jobs},
@@ -42,6 +43,8 @@ pub struct Node {
     pub background: TaskTracker,
     pub identity: Arc<Identity>,
     pub oidc: Oidc,
+    /// For addresses that come from outside.
+    pub outbound: Arc<Outbound>,
     pub authority: Arc<Authority>,
     pub audit: Arc<Audit>,
     pub vault: Arc<Vault>,

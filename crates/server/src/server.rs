@@ -119,7 +119,8 @@ impl Server {
         let outbound = Arc::new(Outbound::new(Arc::clone(&settings.egress_allow), SystemResolver)?);
         let public_url = settings.public_url.clone().context("the public URL follows from the address")?;
         let node = Arc::new(Node {
-            oidc: Oidc::new(Arc::clone(&identity), Arc::clone(&vault), (outbound, clock.clone()), public_url),
+            oidc: Oidc::new(Arc::clone(&identity), Arc::clone(&vault), (Arc::clone(&outbound), clock.clone()), public_url),
+            outbound,
             identity,
             integrations: Integrations::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
             crons: Crons::new(pool.clone(), clock.clone()),

@@ -23,7 +23,11 @@ use crate::{
 };
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(save_config)).routes(routes!(call_action))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(save_config))
+        .routes(routes!(call_action))
+        .merge(super::proxy::router())
 }
 
 /// An installed integration.
@@ -46,7 +50,7 @@ struct Integration {
     configured: bool,
     /// Required fields without a value.
     missing: Vec<String>,
-    /// Whether a backend was deployed.
+    /// Whether there is something to call: a backend was deployed, or none is needed.
     deployed: bool,
 }
 

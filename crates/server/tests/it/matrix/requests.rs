@@ -287,6 +287,12 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
             world.administrator.post("/api/v1/apps/echo/worker/start", json!({})).await.expect(200);
             json_body("/api/v1/integrations/echo/actions/echo", json!({}))
         }
+        // It has no recipes: whoever may is told so.
+        (_, "/integrations/{integration_id}/proxy/{*path}") => plain("/api/v1/integrations/echo/proxy/x"),
+        ("GET", "/integrations/catalog") => plain(path),
+        ("POST" | "DELETE", "/integrations/catalog/{id}/deploy" | "/integrations/catalog/{id}") => {
+            plain(path.replace("{id}", "unknown"))
+        }
         ("PUT", "/integrations/{integration_id}/config") => json_body("/api/v1/integrations/echo/config", json!({})),
         (_, "/apps/{app_id}/secrets" | "/apps/{app_id}/secrets/{key}") => {
             secrets(world, method, &path.replace("{app_id}", "crm")).await?
