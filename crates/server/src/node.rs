@@ -19,6 +19,7 @@ use crate::{
     data::BackendSql,
     db::notify::Change,
     host::{Accounts, Keys},
+    http::outbound::Outbound,
     identity::{Identity, Oidc},
     integrations::Integrations,
     jobs::{Crons, Jobs},
@@ -44,6 +45,8 @@ pub struct Node {
     pub background: TaskTracker,
     pub identity: Arc<Identity>,
     pub oidc: Oidc,
+    /// For addresses that come from outside.
+    pub outbound: Arc<Outbound>,
     pub authority: Arc<Authority>,
     pub audit: Arc<Audit>,
     pub vault: Arc<Vault>,

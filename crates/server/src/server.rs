@@ -125,7 +125,8 @@ impl Server {
         let outside = (Arc::clone(&outbound), public_url.clone());
         let connections = Connections::new(shared(), Arc::clone(&vault), Arc::clone(&integrations), outside, background.clone());
         let node = Arc::new(Node {
-            oidc: Oidc::new(Arc::clone(&identity), Arc::clone(&vault), (outbound, clock.clone()), public_url),
+            oidc: Oidc::new(Arc::clone(&identity), Arc::clone(&vault), (Arc::clone(&outbound), clock.clone()), public_url),
+            outbound,
             identity,
             integrations,
             connections: Arc::new(connections),

@@ -4,10 +4,11 @@
 //! what a schema cannot say by [`rules`]. Unknown keys are kept in the stored document and otherwise ignored.
 
 mod egress;
+mod recipes;
 mod rules;
 pub mod user_auth;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -50,6 +51,8 @@ impl AppKind {
 pub struct Manifest {
     pub content: Content,
     pub document: Value,
+    /// What its actions' recipes say, ready to be carried out; `None` without a block `http`.
+    pub recipes: Option<Arc<weft_recipe::Provider>>,
 }
 
 /// The parts of a manifest that the platform acts on.
@@ -71,6 +74,8 @@ pub struct Content {
     pub config_schema: Option<Value>,
     /// How people connect it with their own accounts; absent: it knows the configuration only.
     pub user_auth: Option<UserAuth>,
+    /// What the recipes of its actions have in common.
+    pub http: Option<Value>,
     #[serde(default)]
     pub actions: Vec<Action>,
     #[serde(default)]
@@ -109,6 +114,16 @@ impl Content {
             default: property.get("default").cloned(),
         };
         properties.into_iter().flatten().map(field).collect()
+    }
+
+    /// Whether the platform can do all of it by itself, so that there is nothing to deploy.
+    pub fn needs_backend(&self) -> bool {
+        let only_recipes = self.kind == AppKind::Integration
+            && self.http.is_some()
+            && self.actions.iter().all(|action| action.recipe.is_some())
+            && self.webhooks.is_empty()
+            && self.crons.is_empty();
+        !only_recipes
     }
 
     /// Whether the backend works by itself (timers, connections, `onStart`), so that it has to run even when nobody calls it.
@@ -157,6 +172,10 @@ pub struct Action {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub output_schema: Option<Value>,
+    /// How it is carried out without a backend.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub recipe: Option<Value>,
 }
 
 /// What calling an action does to the world.
@@ -253,8 +272,13 @@ impl Manifest {
         }
         let content: Content = serde_path_to_error::deserialize(&document)
             .map_err(|error| vec![Fault::new(format!("$.{}", error.path()), error.inner().to_string())])?;
-        let faults = rules::faults(&content);
-        if faults.is_empty() { Ok(Self { content, document }) } else { Err(faults) }
+        let mut faults = rules::faults(&content);
+        match recipes::compile(&content) {
+            Ok(recipes) if faults.is_empty() => return Ok(Self { content, document, recipes: recipes.map(Arc::new) }),
+            Ok(_) => {}
+            Err(more) => faults.extend(more),
+        }
+        Err(faults)
     }
 }
 

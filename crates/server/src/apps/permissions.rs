@@ -33,6 +33,9 @@ pub fn permissions(manifest: &Manifest) -> Vec<(String, String)> {
     if content.kind == AppKind::Integration {
         keys.push((format!("integration:{app}:manage"), format!("Configure {name}")));
     }
+    if content.http.is_some() {
+        keys.push((format!("integration:{app}:proxy"), format!("Send any request to {name}, with its credential")));
+    }
     for custom in &content.permissions.permissions {
         keys.push((format!("app:{app}:{}", custom.key), custom.description.clone()));
     }

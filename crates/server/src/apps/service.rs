@@ -110,6 +110,8 @@ pub struct Action {
     pub timeout: Duration,
     /// Its start has to be on disk before it begins.
     pub destructive: bool,
+    /// How the server carries it out by itself; without one it goes to the backend.
+    pub recipe: Option<Arc<weft_recipe::Action>>,
 }
 
 /// The machine that backends run on.
@@ -374,7 +376,9 @@ pub(super) fn may_replace(by: &Principal, id: &AppId) -> bool {
 
 pub(super) fn compile(id: &AppId, stored: store::StoredApp) -> Result<App, Error> {
     let manifest = Manifest::parse(stored.manifest).map_err(Error::InvalidManifest)?;
-    let actions = manifest.content.actions.iter().map(|action| (action.id.clone(), compile_action(id, action))).collect();
+    let recipe = |action: &str| manifest.recipes.as_ref()?.action(action).map(Arc::clone);
+    let compiled = |action: &manifest::Action| (action.id.clone(), compile_action(id, action, recipe(&action.id)));
+    let actions = manifest.content.actions.iter().map(compiled).collect();
     let tenant = TenantId::try_from(stored.tenant).map_err(|error| sqlx::Error::Decode(error.into()))?;
     let (deployment, worker_enabled) = (stored.deployment, stored.worker_enabled);
     let entities = manifest.content.data_contract.iter();
@@ -383,7 +387,7 @@ pub(super) fn compile(id: &AppId, stored: store::StoredApp) -> Result<App, Error
     Ok(App { id: id.clone(), tenant, manifest, deployment, worker_enabled, actions, entities })
 }
 
-fn compile_action(app: &AppId, action: &manifest::Action) -> Action {
+fn compile_action(app: &AppId, action: &manifest::Action, recipe: Option<Arc<weft_recipe::Action>>) -> Action {
     let schema = |document: &Option<Value>| document.clone().map(LazySchema::new);
     Action {
         permission: format!("integration:{app}:{}", action.id),
@@ -391,5 +395,6 @@ fn compile_action(app: &AppId, action: &manifest::Action) -> Action {
         output: schema(&action.output_schema),
         timeout: action.timeout_seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs_f64),
         destructive: action.effect == Some(Effect::Destructive),
+        recipe,
     }
 }

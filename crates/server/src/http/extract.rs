@@ -224,6 +224,7 @@ rights! {
     ReadWebhooks = "app:{app_id}:webhook.read",
     ConfigureIntegration = "admin:integrations.configure" | "integration:{integration_id}:manage",
     CallAction = "integration:{integration_id}:{action_id}",
+    ProxyIntegration = "integration:{integration_id}:proxy",
     ManageSecrets = "admin:secrets.manage",
     ManageServiceAccounts = "admin:service_accounts.manage",
     ReadAudit = "admin:audit.read",

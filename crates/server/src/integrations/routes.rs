@@ -1,6 +1,6 @@
 //! `/api/v1/integrations*`.
 
-use std::sync::Arc;
+use std::{fmt, str::FromStr, sync::Arc};
 
 use axum::{Json as Body, extract::State, http::HeaderMap, response::Response};
 use serde::Serialize;
@@ -24,7 +24,11 @@ use crate::{
 };
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(save_config)).routes(routes!(call_action))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(save_config))
+        .routes(routes!(call_action))
+        .merge(super::proxy::router())
 }
 
 /// An installed integration.
@@ -47,7 +51,7 @@ struct Integration {
     configured: bool,
     /// Required fields without a value.
     missing: Vec<String>,
-    /// Whether a backend was deployed.
+    /// Whether there is something to call: a backend was deployed, or none is needed.
     deployed: bool,
 }
 
@@ -130,21 +134,20 @@ async fn call_action(
         provider,
         action,
         input: extract::parse::<Box<RawValue>>(&body)?,
-        calling_app: extract::header(&headers, "x-app-id")?
-            .map(str::parse)
-            .transpose()
-            .map_err(|error| Problem::new(Code::InvalidRequest, format!("x-app-id: {error}")))?,
+        calling_app: named(&headers, "x-app-id")?,
         idempotency_key: extract::header(&headers, "idempotency-key")?.map(str::to_owned),
         trace: trace::current(),
         parent: None,
         depth: 0,
-        connection: extract::header(&headers, "x-connection-id")?
-            .map(str::parse)
-            .transpose()
-            .map_err(|error| Problem::new(Code::InvalidRequest, format!("x-connection-id: {error}")))?
-            .map(Chosen::Asked),
+        connection: named(&headers, "x-connection-id")?.map(Chosen::Asked),
     };
     Ok(apps::raw_json(runs::invoke(&node, invocation).await?))
+}
+
+/// An id that a header names.
+pub(super) fn named<T: FromStr<Err: fmt::Display>>(headers: &HeaderMap, name: &'static str) -> Result<Option<T>, Problem> {
+    let read = extract::header(headers, name)?.map(str::parse).transpose();
+    read.map_err(|error| Problem::new(Code::InvalidRequest, format!("{name}: {error}")))
 }
 
 impl From<Error> for Problem {

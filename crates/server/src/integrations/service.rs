@@ -88,7 +88,7 @@ struct Stored {
 /// One line of the list of integrations.
 pub struct Listed {
     pub content: Content,
-    /// Whether a backend was deployed.
+    /// Whether there is something to call: a backend was deployed, or the recipes make do without.
     pub deployed: bool,
     /// Required fields of the configuration without a value.
     pub missing: Vec<String>,
@@ -149,7 +149,8 @@ impl Integrations {
             let added = added.map(|name| (name.clone(), Value::Null));
             let secret = |key: &str| platform.contains(key).then_some(Value::Null);
             let missing = missing(&content, &values(&content, added, secret, settings.get(&app.id)));
-            Ok(show(Listed { content, deployed: app.deployed, missing }))
+            let ready = app.deployed || !content.needs_backend();
+            Ok(show(Listed { content, deployed: ready, missing }))
         };
         self.apps.list(tenant, Some(AppKind::Integration), listed).await?.into_iter().collect()
     }

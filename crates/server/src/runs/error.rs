@@ -35,6 +35,8 @@ pub enum Cause {
     InvalidOutput(Vec<Fault>),
     #[error("the integration is not configured: {} missing", .0.join(", "))]
     NotConfigured(Vec<String>),
+    #[error("integration '{0}' has no block http in its manifest, so nothing can be sent to its vendor directly")]
+    NoProxy(AppId),
     #[error("an Idempotency-Key is 1 to 255 visible ASCII characters")]
     InvalidKey,
     #[error("a request with this Idempotency-Key is still running: try again in a moment")]
@@ -110,6 +112,7 @@ impl Cause {
             Self::UnknownIntegration(_) => ("unknown_integration", ErrorCategory::Validation),
             Self::UnknownAction { .. } => ("unknown_action", ErrorCategory::Validation),
             Self::WebhookRemoved => ("webhook_removed", ErrorCategory::Validation),
+            Self::NoProxy(_) => ("no_proxy", ErrorCategory::Validation),
             Self::UnknownCallingApp(_) | Self::InvalidKey | Self::KeyMismatch => ("invalid_request", ErrorCategory::Validation),
             Self::App(apps::Error::NotDeployed(_)) => ("not_deployed", ErrorCategory::Validation),
             Self::App(apps::Error::NotComingUp { .. }) => ("start_failed", ErrorCategory::Poison),

@@ -190,16 +190,20 @@ fn context(principal: Option<&Arc<Principal>>, record: &Record, depth: u8) -> Ca
     CallContext { principal, depth, contacts, ..CallContext::of_platform(record.id, record.trace) }
 }
 
-/// Executes on the app's worker and checks what comes back.
+/// Executes on the app's worker, or as the action's recipe says, and checks what comes back.
 pub(super) async fn execute(
     node: &Node,
     app: &Arc<App>,
     action: Option<&Action>,
     request: CallRequest,
 ) -> Result<Box<RawValue>, Cause> {
-    let output = match node.apps.call(app, request).await {
+    let executed = match action.and_then(|action| action.recipe.as_ref()) {
+        Some(recipe) => super::recipe::carry_out(node, app, recipe, request).await,
+        None => node.apps.call(app, request).await.map_err(told),
+    };
+    let output = match executed {
         Ok(output) => output,
-        Err(error) => return Err(told(error).masked(&node.integrations.masks(app).await)),
+        Err(cause) => return Err(cause.masked(&node.integrations.masks(app).await)),
     };
     let Some(schema) = action.and_then(|action| action.output.as_ref()) else { return Ok(output) };
     let value: Value = serde_json::from_str(output.get()).map_err(|error| Cause::Internal(error.to_string()))?;

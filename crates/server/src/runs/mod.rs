@@ -10,6 +10,8 @@ mod idempotency;
 mod invoke;
 mod once;
 mod prepared;
+mod proxy;
+mod recipe;
 mod record;
 mod routes;
 mod service;
@@ -17,6 +19,7 @@ mod store;
 
 pub use error::{Cause, Error};
 pub use invoke::{Invocation, JobCall, Outcome, RpcCall, WebhookCall, call_job, call_rpc, call_webhook, finish, invoke};
+pub use proxy::{Forwarded, ProxyCall, proxy};
 pub use record::{Contacts, Record};
 pub use routes::router;
 pub use service::{Company, Runs, insert_starts};

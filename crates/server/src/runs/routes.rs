@@ -200,7 +200,7 @@ impl From<Cause> for Problem {
             Cause::UnknownIntegration(_) => Self::not_found(message),
             Cause::UnknownAction { .. } => Self::new(Code::UnknownAction, message),
             Cause::Denied(key) => denied(&key),
-            Cause::WebhookRemoved => Self::new(Code::NotFound, message),
+            Cause::WebhookRemoved | Cause::NoProxy(_) => Self::new(Code::NotFound, message),
             Cause::UnknownCallingApp(_) | Cause::InvalidKey => Self::new(Code::InvalidRequest, message),
             Cause::InvalidInput(faults) => Self::new(Code::ValidationFailed, with_faults(&message, &faults)).with_faults(faults),
             Cause::InvalidOutput(faults) => Self::new(Code::OutputInvalid, with_faults(&message, &faults)).with_faults(faults),

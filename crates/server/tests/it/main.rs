@@ -33,6 +33,7 @@ mod oauth;
 mod outage;
 mod packages;
 mod providers;
+mod recipes;
 mod roles;
 mod runs;
 mod secrets;

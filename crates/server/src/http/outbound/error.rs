@@ -14,8 +14,9 @@ pub enum Error {
     Inward { host: String },
     #[error("the name {host} cannot be looked up")]
     Unresolved { host: String },
+    /// `connected`: the other side may have got some of the request, or all of it.
     #[error("{host} cannot be reached: {cause}")]
-    Unreachable { host: String, cause: String },
+    Unreachable { host: String, cause: String, connected: bool },
     #[error("{host} did not answer within {} s", .after.as_secs_f32())]
     Timeout { host: String, after: Duration },
     #[error("the answer of {host} is larger than {limit} bytes")]
@@ -25,9 +26,24 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is certain that nobody got the request.
+    pub fn is_unsent(&self) -> bool {
+        match self {
+            Self::Address | Self::Inward { .. } | Self::Unresolved { .. } => true,
+            Self::Unreachable { connected, .. } => !connected,
+            Self::Timeout { .. } | Self::TooLarge { .. } | Self::Redirect { .. } => false,
+        }
+    }
+
+    /// Whether the same request may succeed in a while.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unresolved { .. } | Self::Unreachable { .. } | Self::Timeout { .. })
+    }
+
     /// What the HTTP library reports, by its innermost cause: its own text would quote the whole address.
     pub(super) fn transport(host: &str, error: &reqwest::Error) -> Self {
         let host = host.to_owned();
+        let connected = !error.is_connect();
         let mut cause: &dyn std::error::Error = error;
         loop {
             match cause.downcast_ref::<Nowhere>() {
@@ -37,7 +53,7 @@ impl Error {
             }
             match cause.source() {
                 Some(deeper) => cause = deeper,
-                None => return Self::Unreachable { host, cause: cause.to_string() },
+                None => return Self::Unreachable { host, cause: cause.to_string(), connected },
             }
         }
     }

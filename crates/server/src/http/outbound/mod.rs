@@ -65,11 +65,8 @@ impl Outbound {
     async fn follow(&self, mut request: reqwest::Request, limits: Limits) -> Result<Response<Vec<u8>>, Error> {
         let mut left = limits.redirects;
         loop {
-            let host = self.admit(request.url())?;
             let again = Again::of(&request);
-            let value = format!("00-{}-{:016x}-01", trace::current(), rand::random::<u64>().max(1));
-            request.headers_mut().insert(TRACE_PARENT, HeaderValue::from_str(&value).map_err(|_| Error::Address)?);
-            let answer = self.client.execute(request).await.map_err(|error| Error::transport(&host, &error))?;
+            let (answer, host) = self.execute(request).await?;
             let next = match again.filter(|_| limits.redirects > 0) {
                 Some(again) => again.after(&answer, &host)?,
                 None => None,
@@ -78,6 +75,21 @@ impl Outbound {
             request = next;
             left = left.checked_sub(1).ok_or(Error::Redirect { host })?;
         }
+    }
+
+    /// Sends a request and gives the answer back as soon as it begins; both bodies pass through as they come. A redirect is an answer.
+    pub async fn stream(&self, request: reqwest::Request, until_it_begins: Duration) -> Result<reqwest::Response, Error> {
+        let host = request.url().host_str().unwrap_or_default().to_owned();
+        let begun = tokio::time::timeout(until_it_begins, self.execute(request)).await;
+        begun.map_or(Err(Error::Timeout { host, after: until_it_begins }), |begun| begun.map(|(answer, _)| answer))
+    }
+
+    async fn execute(&self, mut request: reqwest::Request) -> Result<(reqwest::Response, String), Error> {
+        let host = self.admit(request.url())?;
+        let value = format!("00-{}-{:016x}-01", trace::current(), rand::random::<u64>().max(1));
+        request.headers_mut().insert(TRACE_PARENT, HeaderValue::from_str(&value).map_err(|_| Error::Address)?);
+        let answer = self.client.execute(request).await.map_err(|error| Error::transport(&host, &error))?;
+        Ok((answer, host))
     }
 
     /// The host of an address that may be asked. Those behind a name are judged when it is looked up.

@@ -298,6 +298,12 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
             connections(world, method, path).await?
         }
         ("DELETE", "/apps/{app_id}/integrations/{integration_id}") => plain(crm("/integrations/echo")),
+        // It has no recipes: whoever may is told so.
+        (_, "/integrations/{integration_id}/proxy/{*path}") => plain("/api/v1/integrations/echo/proxy/x"),
+        ("GET", "/integrations/catalog") => plain(path),
+        ("POST" | "DELETE", "/integrations/catalog/{id}/deploy" | "/integrations/catalog/{id}") => {
+            plain(path.replace("{id}", "unknown"))
+        }
         ("PUT", "/integrations/{integration_id}/config") => json_body("/api/v1/integrations/echo/config", json!({})),
         (_, "/apps/{app_id}/secrets" | "/apps/{app_id}/secrets/{key}") => {
             secrets(world, method, &path.replace("{app_id}", "crm")).await?

@@ -1,0 +1,92 @@
+//! The recipes of a manifest: checked and compiled together with what they refer to.
+
+use serde_json::Value;
+use weft_recipe::{Context, Provider, Source};
+
+use super::{Action, AppKind, Content, Effect, user_auth::Way};
+use crate::Fault;
+
+/// The recipes, or what is wrong with them. An integration without the block `http` has none.
+pub fn compile(content: &Content) -> Result<Option<Provider>, Vec<Fault>> {
+    let with_recipe = || content.actions.iter().enumerate().filter(|(_, action)| action.recipe.is_some());
+    let Some(http) = &content.http else {
+        let lacking = |(index, _): (usize, &Action)| {
+            Fault::new(format!("$.actions[{index}].recipe"), "needs the block http, which says where the vendor is")
+        };
+        let faults: Vec<_> = with_recipe().map(lacking).collect();
+        return if faults.is_empty() { Ok(None) } else { Err(faults) };
+    };
+    if content.kind != AppKind::Integration {
+        return Err(vec![Fault::new("$.http", "only a manifest of type \"integration\" has recipes")]);
+    }
+    let paths: Vec<_> = with_recipe().map(|(index, _)| format!("$.actions[{index}].recipe")).collect();
+    let sources: Vec<_> = with_recipe().zip(&paths).filter_map(|((_, action), path)| source(action, path)).collect();
+    let context = Context { config: content.config_schema.as_ref(), credentials: entered(content) };
+    let faults =
+        |faults: Vec<weft_recipe::Fault>| faults.into_iter().map(|fault| Fault::new(fault.path, fault.message)).collect();
+    Provider::compile(http, &sources, &context).map(Some).map_err(faults)
+}
+
+fn source<'a>(action: &'a Action, path: &'a str) -> Option<Source<'a>> {
+    Some(Source {
+        path,
+        action: &action.id,
+        recipe: action.recipe.as_ref()?,
+        input_schema: action.input_schema.as_ref(),
+        only_reads: matches!(action.effect, Some(Effect::Read | Effect::Search)),
+    })
+}
+
+/// The schema of what users enter, where they enter it.
+fn entered(content: &Content) -> Option<&Value> {
+    match &content.user_auth.as_ref()?.way {
+        Way::Credentials { schema } => Some(schema),
+        Way::Redirect | Way::Oauth2(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::Manifest;
+
+    fn manifest(more: Value) -> Value {
+        let mut manifest = json!({ "appId": "vendor", "name": "Vendor", "type": "integration" });
+        manifest.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        manifest
+    }
+
+    fn action(recipe: &Value) -> Value {
+        json!({ "id": "get", "name": "Get", "inputSchema": { "properties": { "id": { "type": "string" } } }, "recipe": recipe })
+    }
+
+    #[test]
+    fn an_integration_of_recipes_needs_no_backend() {
+        let http =
+            json!({ "baseUrl": "https://api.vendor.example", "auth": { "type": "bearer", "token": "{{ config.token }}" } });
+        let recipe = json!({ "method": "GET", "path": "/things/{{ input.id }}" });
+        let config = json!({ "properties": { "token": { "type": "string", "platformSecret": "VENDOR_TOKEN" } } });
+        let whole = manifest(json!({ "http": http, "actions": [action(&recipe)], "configSchema": config }));
+        let parsed = Manifest::parse(whole.clone()).expect("no faults");
+        assert!(parsed.recipes.is_some_and(|recipes| recipes.action("get").is_some()) && !parsed.content.needs_backend());
+        let mut with_webhook = whole;
+        with_webhook["webhooks"] = json!(["message"]);
+        assert!(Manifest::parse(with_webhook).expect("no faults").content.needs_backend());
+        assert!(Manifest::parse(manifest(json!({}))).expect("no faults").content.needs_backend());
+    }
+
+    #[test]
+    fn faults_of_recipes_are_faults_of_the_manifest() {
+        let recipe = json!({ "method": "GET", "path": "/things/{{ input.idd }}" });
+        let paths = |more: Value| {
+            let faults = Manifest::parse(manifest(more)).expect_err("a fault");
+            faults.into_iter().map(|fault| fault.path).collect::<Vec<_>>()
+        };
+        assert_eq!(paths(json!({ "actions": [action(&recipe)] })), ["$.actions[0].recipe"]);
+        let http = json!({ "baseUrl": "https://api.vendor.example" });
+        assert_eq!(paths(json!({ "http": http, "actions": [action(&recipe)] })), ["$.actions[0].recipe.path"]);
+        let shape = paths(json!({ "http": { "base": 1 }, "actions": [action(&json!({ "method": "FETCH", "path": "/" }))] }));
+        assert!(shape.contains(&"$.actions[0].recipe.method".to_owned()) && shape.contains(&"$.http".to_owned()), "{shape:?}");
+    }
+}

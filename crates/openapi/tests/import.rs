@@ -1,0 +1,179 @@
+//! Documents of both versions and sizes, as manifests that the platform takes.
+
+use serde_json::{Value, json};
+use weft_model::Manifest;
+use weft_openapi::{Error, Options, import, parse, refresh};
+
+const PETS: &str = "
+openapi: 3.0.3
+info: { title: Pet Store, description: Keeps pets. }
+servers:
+  - url: 'https://{region}.pets.example/{version}'
+    variables: { region: { default: eu, enum: [eu, us] }, version: { default: v2 } }
+security: [{ key: [] }]
+paths:
+  /pets:
+    parameters: [{ $ref: '#/components/parameters/Trace' }]
+    get:
+      operationId: listPets
+      summary: List pets
+      parameters:
+        - { name: limit, in: query, schema: { type: integer, maximum: 100, exclusiveMaximum: true } }
+        - { name: 'tags[]', in: query, schema: { type: array, items: { type: string } } }
+        - { name: fields, in: query, explode: false, schema: { type: array, items: { type: string } } }
+      responses: { '200': { content: { application/json: { schema: { type: array, items: { $ref: '#/components/schemas/Pet' } } } } } }
+    post:
+      operationId: createPet
+      requestBody: { required: true, content: { application/json: { schema: { $ref: '#/components/schemas/Pet' } } } }
+      responses: { '201': { content: { application/json: { schema: { $ref: '#/components/schemas/Pet' } } } } }
+  /pets/{pet-id}:
+    delete:
+      parameters: [{ name: pet-id, in: path, required: true, schema: { type: string } }]
+      security: []
+      responses: { '204': { description: gone } }
+  /pets/{pet-id}/photo:
+    put:
+      operationId: setPhoto
+      parameters: [{ name: pet-id, in: path, required: true, schema: { type: string } }]
+      requestBody: { content: { multipart/form-data: { schema: { type: object, required: [photo], properties: { photo: { type: string, format: binary }, title: { type: string } } } } } }
+      responses: { '200': { content: { image/png: {} } } }
+  /broken/{x}: { get: { responses: {} } }
+components:
+  parameters:
+    Trace: { name: X-Trace, in: header, schema: { type: string } }
+  securitySchemes:
+    other: { type: mutualTLS }
+    key: { type: apiKey, in: header, name: X-Api-Key }
+  schemas:
+    Pet:
+      type: object
+      required: [name]
+      properties:
+        name: { type: string, example: Rex }
+        age: { type: integer, nullable: true }
+        mother: { $ref: '#/components/schemas/Pet' }
+";
+
+fn pets() -> Value {
+    parse(PETS).expect("YAML")
+}
+
+fn action<'a>(manifest: &'a Value, id: &str) -> &'a Value {
+    let mut all = manifest["actions"].as_array().expect("actions").iter();
+    all.find(|action| action["id"] == id).unwrap_or_else(|| panic!("{id} in {manifest:#}"))
+}
+
+#[test]
+fn a_document_becomes_a_manifest_without_faults() {
+    let imported = import(&pets(), &Options::default()).expect("imports");
+    let manifest = &imported.manifest;
+    let parsed = Manifest::parse(manifest.clone()).unwrap_or_else(|faults| panic!("{faults:#?}\n{manifest:#}"));
+    assert!(!parsed.content.needs_backend());
+    assert_eq!((&manifest["appId"], &manifest["description"]), (&json!("pet_store"), &json!("Keeps pets.")));
+    assert_eq!(manifest["http"]["baseUrl"], "https://{{ config.region }}.pets.example/v2");
+    assert_eq!(manifest["http"]["auth"], json!({ "type": "header", "name": "X-Api-Key", "value": "{{ config.api_key }}" }));
+    assert_eq!(manifest["configSchema"]["properties"]["api_key"]["platformSecret"], "PET_STORE_API_KEY");
+    assert_eq!(manifest["configSchema"]["required"], json!(["api_key"]));
+
+    let list = action(manifest, "list_pets");
+    assert_eq!(list["effect"], "read");
+    assert_eq!(
+        list["recipe"]["query"],
+        json!({ "limit": "{{ input.limit }}", "tags": "{{ input.tags }}", "fields": "{{ input.fields | join(',') if input.fields is defined }}" })
+    );
+    assert_eq!(list["recipe"]["headers"], json!({ "X-Trace": "{{ input.X_Trace }}" }));
+    assert_eq!(list["inputSchema"]["properties"]["limit"], json!({ "type": "integer", "exclusiveMaximum": 100 }));
+    let create = action(manifest, "create_pet");
+    assert_eq!(create["recipe"]["body"], json!({ "json": "{{ input.body }}" }));
+    assert_eq!(create["inputSchema"]["required"], json!(["body"]));
+    assert_eq!(create["inputSchema"]["$defs"]["Pet"]["properties"]["age"]["type"], json!(["integer", "null"]));
+    let delete = action(manifest, "delete_pets_pet_id");
+    assert_eq!((&delete["effect"], &delete["recipe"]["auth"]), (&json!("destructive"), &json!("none")));
+    assert_eq!(delete["recipe"]["path"], "/pets/{{ input.pet_id }}");
+    let photo = action(manifest, "set_photo");
+    assert_eq!(
+        photo["recipe"]["body"]["multipart"][0],
+        json!({ "name": "photo", "base64": "{{ input.photo }}", "fileName": "photo" })
+    );
+    assert_eq!(photo["recipe"]["response"], json!({ "as": "base64" }));
+    assert_eq!(imported.notes.len(), 1, "{:?}", imported.notes);
+    assert!(imported.notes[0].starts_with("GET /broken/{x} is left out"), "{:?}", imported.notes);
+}
+
+#[test]
+fn what_is_no_such_document_is_told() {
+    let refused = |document: Value, options: &Options| import(&document, options).expect_err("refused");
+    assert!(matches!(refused(json!({ "swagger": "2.0" }), &Options::default()), Error::Version(said) if said.contains("2.0")));
+    let bare = json!({ "openapi": "3.1.0", "info": { "title": "X" }, "paths": { "/x": { "get": { "responses": {} } } } });
+    assert_eq!(refused(bare.clone(), &Options::default()), Error::NoServer);
+    let source = Some("https://a.example/docs/openapi.json".parse().expect("an address"));
+    let placed = import(&bare, &Options { source, ..Options::default() }).expect("imports");
+    assert_eq!(placed.manifest["http"]["baseUrl"], "https://a.example");
+    assert!(parse("a: [").is_err());
+}
+
+#[test]
+fn a_refresh_keeps_what_people_wrote_and_names_what_breaks() {
+    let mut old = import(&pets(), &Options::default()).expect("imports").manifest;
+    old["name"] = json!("Our pets");
+    let list = &mut old["actions"]
+        .as_array_mut()
+        .expect("actions")
+        .iter_mut()
+        .find(|one| one["id"] == "list_pets")
+        .expect("there")["recipe"];
+    list["pagination"] = json!({ "type": "link" });
+    let mut document = pets();
+    document["paths"]["/pets"]["get"]["parameters"][0]["schema"]["type"] = json!("string");
+    document["paths"]["/pets"]["post"]["parameters"] =
+        json!([{ "name": "owner", "in": "query", "required": true, "schema": {} }]);
+    document["paths"].as_object_mut().expect("paths").remove("/pets/{pet-id}/photo");
+    document["paths"]["/owners"] = json!({ "get": { "operationId": "listOwners", "responses": {} } });
+    let new = import(&document, &Options::default()).expect("imports").manifest;
+    let (merged, changes) = refresh(&old, &new);
+    Manifest::parse(merged.clone()).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    assert_eq!((&merged["name"], &merged["version"]), (&json!("Our pets"), &json!("2.0.0")));
+    assert_eq!(action(&merged, "list_pets")["recipe"]["pagination"], json!({ "type": "link" }));
+    let told: Vec<_> = changes.iter().map(|change| (change.breaking, change.place.as_str(), change.what.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (true, "create_pet", "needs the new input 'owner'"),
+            (true, "list_pets", "the input 'limit' is \"string\" instead of \"integer\""),
+            (true, "set_photo", "is not there any more"),
+            (false, "list_owners", "is new"),
+        ]
+    );
+    let (same, none) = refresh(&old, &import(&pets(), &Options::default()).expect("imports").manifest);
+    assert!(none.is_empty() && same["version"] == "1.0.0", "{none:?}");
+}
+
+/// As large as the largest public ones: a thousand operations over schemas that refer to each other.
+#[test]
+fn a_thousand_operations_are_imported_and_checked() {
+    let mut paths = serde_json::Map::new();
+    let mut schemas = serde_json::Map::new();
+    for n in 0..1_000_usize {
+        let next = format!("#/components/schemas/Thing{}", (n * 7 + 1) % 1_000);
+        let parameter = json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } });
+        let reference = json!({ "$ref": format!("#/components/schemas/Thing{n}") });
+        let content = json!({ "application/json": { "schema": reference } });
+        paths.insert(
+            format!("/things{n}/{{id}}"),
+            json!({ "put": {
+                "operationId": format!("things/update-{n}"), "parameters": [parameter],
+                "requestBody": { "content": content }, "responses": { "200": { "description": "ok", "content": content } },
+            } }),
+        );
+        let properties = json!({ "name": { "type": "string" }, "next": { "$ref": next }, "tags": { "type": "array", "items": { "type": "string" } } });
+        schemas.insert(format!("Thing{n}"), json!({ "type": "object", "properties": properties }));
+    }
+    let document = json!({
+        "openapi": "3.1.0", "info": { "title": "Large" }, "servers": [{ "url": "https://large.example" }],
+        "paths": paths, "components": { "schemas": schemas },
+    });
+    let imported = import(&document, &Options::default()).expect("imports");
+    assert!(imported.manifest.to_string().len() < 50 * 1024 * 1024, "it can be installed");
+    let parsed = Manifest::parse(imported.manifest).unwrap_or_else(|faults| panic!("{:?}", faults.first()));
+    assert_eq!(parsed.content.actions.len(), 1_000);
+}

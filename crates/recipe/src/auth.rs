@@ -1,0 +1,166 @@
+//! Placing a credential: as a bearer token, as user name and password, in a header, a parameter or a cookie.
+//!
+//! What is placed is remembered, so that it can be kept out of every text about the call.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use url::Url;
+
+use crate::{Category, Failure, document::Placement, expression::Scope, parameters, template::Text};
+
+/// Where one credential goes.
+#[derive(Debug)]
+pub struct Auth {
+    place: Place,
+    optional: bool,
+}
+
+#[derive(Debug)]
+enum Place {
+    Bearer(Text),
+    Basic(Text, Text),
+    Header(HeaderName, Text),
+    Query(String, Text),
+    Cookie(String, Text),
+}
+
+/// A credential with its values.
+#[derive(Default)]
+pub struct Placed {
+    headers: Vec<(HeaderName, HeaderValue)>,
+    query: Vec<(String, String)>,
+    cookies: Vec<String>,
+    /// What must not show anywhere.
+    pub secrets: Vec<String>,
+}
+
+impl Auth {
+    pub fn compile(placement: &Placement, mut fault: impl FnMut(&str, String)) -> Option<Self> {
+        let mut text = |member: &str, source: &str| Text::compile(source).map_err(|message| fault(member, message)).ok();
+        let (place, optional) = match placement {
+            Placement::Bearer { token, optional } => (Place::Bearer(text("token", token)?), *optional),
+            Placement::Basic { username, password, optional } => {
+                (Place::Basic(text("username", username)?, text("password", password)?), *optional)
+            }
+            Placement::Header { name, value, optional } => {
+                let value = text("value", value)?;
+                let Ok(header) = HeaderName::try_from(name) else {
+                    fault("name", format!("'{name}' is no name of a header"));
+                    return None;
+                };
+                (Place::Header(header, value), *optional)
+            }
+            Placement::Query { name, value, optional } => (Place::Query(name.clone(), text("value", value)?), *optional),
+            Placement::Cookie { name, value, optional } => {
+                let value = text("value", value)?;
+                if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic() && !b"=;,\"".contains(&byte)) {
+                    fault("name", format!("'{name}' is no name of a cookie"));
+                    return None;
+                }
+                (Place::Cookie(name.clone(), value), *optional)
+            }
+        };
+        Some(Self { place, optional })
+    }
+
+    pub fn uses(&self) -> BTreeSet<String> {
+        match &self.place {
+            Place::Basic(name, password) => name.uses().into_iter().chain(password.uses()).collect(),
+            Place::Bearer(text) | Place::Header(_, text) | Place::Query(_, text) | Place::Cookie(_, text) => text.uses(),
+        }
+    }
+
+    /// The header that it sets, if it sets one of its own.
+    pub fn header(&self) -> Option<&HeaderName> {
+        match &self.place {
+            Place::Bearer(_) | Place::Basic(..) => Some(&header::AUTHORIZATION),
+            Place::Header(name, _) => Some(name),
+            Place::Query(..) | Place::Cookie(..) => None,
+        }
+    }
+
+    fn place(&self, scope: &Scope, placed: &mut Placed) -> Result<(), Failure> {
+        match &self.place {
+            Place::Bearer(token) => {
+                let Some(token) = self.value(token, scope)? else { return Ok(()) };
+                placed.headers.push((header::AUTHORIZATION, secret(&format!("Bearer {token}"))?));
+                placed.secrets.push(token);
+            }
+            Place::Basic(name, password) => {
+                let Some(name) = self.value(name, scope)? else { return Ok(()) };
+                // Vendors that take an API key as the name want an empty password, which is no missing one.
+                let literal = password.literal().map(str::to_owned);
+                let password = if literal.is_some() { literal } else { self.value(password, scope)? };
+                let Some(password) = password else { return Ok(()) };
+                let encoded = STANDARD.encode(format!("{name}:{password}"));
+                placed.headers.push((header::AUTHORIZATION, secret(&format!("Basic {encoded}"))?));
+                placed.secrets.extend([encoded, if password.is_empty() { name } else { password }]);
+            }
+            Place::Header(name, value) => {
+                let Some(value) = self.value(value, scope)? else { return Ok(()) };
+                placed.headers.push((name.clone(), secret(&value)?));
+                placed.secrets.push(value);
+            }
+            Place::Query(name, value) => {
+                let Some(value) = self.value(value, scope)? else { return Ok(()) };
+                placed.query.push((name.clone(), value.clone()));
+                placed.secrets.push(value);
+            }
+            Place::Cookie(name, value) => {
+                let Some(value) = self.value(value, scope)? else { return Ok(()) };
+                if value.contains([';', ',', ' ', '"']) {
+                    return Err(Failure::new(Category::Auth, "bad_credential", "the credential cannot stand in a cookie"));
+                }
+                placed.cookies.push(format!("{name}={value}"));
+                placed.secrets.push(value);
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, text: &Text, scope: &Scope) -> Result<Option<String>, Failure> {
+        match text.render_text(scope) {
+            Ok(Some(value)) if !value.is_empty() => Ok(Some(value)),
+            _ if self.optional => Ok(None),
+            _ => Err(Failure::new(
+                Category::Auth,
+                "no_credential",
+                "there is no credential for this call: connect an account, or have an administrator save the configuration",
+            )),
+        }
+    }
+}
+
+fn secret(text: &str) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        Failure::new(Category::Auth, "bad_credential", "the credential holds characters that cannot stand in a header")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Placed {
+    pub fn of(auth: &[Auth], scope: &Scope) -> Result<Self, Failure> {
+        let mut placed = Self::default();
+        for auth in auth {
+            auth.place(scope, &mut placed)?;
+        }
+        Ok(placed)
+    }
+
+    /// Puts the credential where it belongs.
+    pub fn apply(&self, url: &mut Url, headers: &mut HeaderMap) -> Result<(), Failure> {
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
+        if !self.query.is_empty() {
+            parameters::replace(url, &self.query);
+        }
+        if !self.cookies.is_empty() {
+            headers.insert(header::COOKIE, secret(&self.cookies.join("; "))?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! Carrying a recipe out: request, answer, perhaps again, perhaps further pages, one result.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use serde_json::Value;
+use url::Url;
+
+use crate::{
+    Base, Category, Failure, Interrupted, Transport,
+    answer::Answer,
+    compile::Action,
+    document::PagePlace,
+    expression::Scope,
+    page::{Next, Pagination},
+    parameters,
+    request::Prepared,
+    retry::Retry,
+    rules,
+    template::as_text,
+};
+
+/// Redirects of a reading request that are followed.
+const REDIRECTS: u8 = 5;
+/// Bytes of all pages of a list together, as they came.
+const LIST_LIMIT: usize = 64 * 1024 * 1024;
+
+/// What an action is called with.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    pub input: &'a Value,
+    pub config: &'a Value,
+    pub credentials: Option<&'a Value>,
+    /// Names this call for vendors that recognise a repeated one.
+    pub key: Option<&'a str>,
+}
+
+impl Call<'_> {
+    pub(crate) fn scope(&self) -> Scope {
+        let scope = Scope::default().with("input", self.input).with("config", self.config);
+        scope.with("credentials", self.credentials.unwrap_or(&Value::Null))
+    }
+}
+
+/// One call on its way.
+struct Carrier<'a, T> {
+    action: &'a Action,
+    call: &'a Call<'a>,
+    scope: Scope,
+    prepared: Prepared,
+    transport: &'a T,
+}
+
+/// Carries a recipe out. Whatever fails is told without the credential.
+pub async fn execute<T: Transport>(action: &Action, call: &Call<'_>, transport: &T) -> Result<Value, Failure> {
+    let scope = call.scope();
+    let prepared = Prepared::of(action, &scope, call.key)?;
+    let carrier = Carrier { action, call, scope, prepared, transport };
+    let result = match &action.pagination {
+        Some(pagination) => carrier.pages(pagination).await,
+        None => carrier.once().await,
+    };
+    result.map_err(|failure| failure.without(&carrier.prepared.placed.secrets))
+}
+
+impl<T: Transport> Carrier<'_, T> {
+    async fn once(&self) -> Result<Value, Failure> {
+        let (answer, _) = self.exchange(&self.prepared.url, &[]).await?;
+        self.action.mapping.result(answer, self.call.input)
+    }
+
+    async fn pages(&self, pagination: &Pagination) -> Result<Value, Failure> {
+        let wanted = pagination.wanted(&self.scope)?;
+        let mut parameters = pagination.first(&self.prepared.url);
+        let mut url = self.prepared.url.clone();
+        let (mut items, mut bytes, mut page) = (Vec::new(), 0, 1);
+        loop {
+            let in_body: &[_] = if pagination.place == PagePlace::Body { &parameters } else { &[] };
+            if pagination.place == PagePlace::Query {
+                parameters::replace(&mut url, &texts(&parameters)?);
+            }
+            let (mut answer, size) = self.exchange(&url, in_body).await?;
+            bytes += size;
+            let scope = if pagination.looks() { answer.scope(self.call.input) } else { Scope::default() };
+            let found = pagination.items(&mut answer)?;
+            let count = found.len();
+            items.extend(found);
+            let next = pagination.next((&answer, &scope), count, (&url, &parameters))?;
+            let enough = items.len() >= wanted || page >= pagination.max_pages || bytes >= LIST_LIMIT;
+            if enough || next == Next::Nowhere {
+                let more = next != Next::Nowhere || items.len() > wanted;
+                items.truncate(wanted);
+                return self.action.mapping.of_items(items, &answer, more, self.call.input);
+            }
+            match next {
+                Next::Parameters(next) => parameters = next,
+                Next::Address(next) => {
+                    self.admit(&next)?;
+                    (url, parameters) = (next, Vec::new());
+                }
+                Next::Nowhere => {}
+            }
+            page += 1;
+        }
+    }
+
+    /// Sends a request until it is answered, or trying again makes no sense; with the size of the answer.
+    async fn exchange(&self, url: &Url, in_body: &[(String, Value)]) -> Result<(Answer, usize), Failure> {
+        let mut attempt = 1;
+        loop {
+            let request = self.prepared.request((self.action, &self.scope), url, in_body, self.transport.random())?;
+            let failure = match self.send(url, request).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let world = (self.transport.left(), self.transport.random());
+            let Some(pause) = self.retry().pause(&failure, attempt, world) else { return Err(failure) };
+            self.transport.pause(pause).await;
+            attempt += 1;
+        }
+    }
+
+    /// A vendor that recognises the key of this call does nothing twice.
+    fn retry(&self) -> Retry {
+        let recognised = self.action.common.idempotency_header.is_some() && self.call.key.is_some();
+        Retry { repeatable: self.action.retry.repeatable || recognised, ..self.action.retry }
+    }
+
+    async fn send(&self, url: &Url, request: Request<Bytes>) -> Result<(Answer, usize), Failure> {
+        let limit = self.action.common.response_limit;
+        let (headers, follows) = (request.headers().clone(), matches!(*request.method(), Method::GET | Method::HEAD));
+        let mut response = self.transport.send(request, limit).await.map_err(unanswered)?;
+        let mut at = url.clone();
+        for _ in 0..REDIRECTS {
+            let Some(target) = redirect(&at, &response).filter(|_| follows) else { break };
+            let request = self.redirected(&at, &target, &headers)?;
+            response = self.transport.send(request, limit).await.map_err(unanswered)?;
+            at = target;
+        }
+        let size = response.body().len();
+        let answer = Answer::read(response, self.action.mapping.kind)?;
+        match rules::failure(self.action, &answer, self.call.input, self.transport.now()) {
+            Some(failure) => Err(failure),
+            None => Ok((answer, size)),
+        }
+    }
+
+    /// The request after a redirect. The credential and all that the recipe adds go to the same host only.
+    fn redirected(&self, from: &Url, to: &Url, headers: &HeaderMap) -> Result<Request<Bytes>, Failure> {
+        if from.scheme() == "https" && to.scheme() != "https" {
+            return Err(Failure::answer("the vendor redirects from https to http"));
+        }
+        self.admit(to)?;
+        let mut url = to.clone();
+        let mut kept = HeaderMap::new();
+        if self.base()?.has(to) {
+            kept.clone_from(headers);
+            self.prepared.placed.apply(&mut url, &mut kept)?;
+        } else {
+            kept.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        }
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = self.action.method.clone();
+        *request.uri_mut() = url.as_str().parse().map_err(|_| Failure::answer("the vendor redirects to no address"))?;
+        *request.headers_mut() = kept;
+        Ok(request)
+    }
+
+    fn base(&self) -> Result<Base, Failure> {
+        self.action.base.as_ref().unwrap_or(&self.action.common.base).render(&self.scope)
+    }
+
+    /// Whether an address that the vendor names may be contacted.
+    fn admit(&self, url: &Url) -> Result<(), Failure> {
+        let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let port = url.port_or_known_default().unwrap_or_default();
+        if self.base()?.has(url) || (matches!(url.scheme(), "http" | "https") && self.transport.permits(host, port)) {
+            return Ok(());
+        }
+        Err(Failure::answer(format!("the vendor points to {host}, which the manifest's egress does not name")))
+    }
+}
+
+fn texts(parameters: &[(String, Value)]) -> Result<Vec<(String, String)>, Failure> {
+    let text = |(name, value): &(String, Value)| as_text(value).map(|text| (name.clone(), text)).map_err(Failure::answer);
+    parameters.iter().map(text).collect()
+}
+
+pub(crate) fn unanswered(interrupted: Interrupted) -> Failure {
+    let category = if interrupted.passing { Category::Unavailable } else { Category::Failed };
+    let code = if interrupted.unsent { "unreachable" } else { "no_answer" };
+    Failure { may_have_happened: !interrupted.unsent, ..Failure::new(category, code, interrupted.message) }
+}
+
+fn redirect(from: &Url, response: &Response<Bytes>) -> Option<Url> {
+    let redirects = [
+        StatusCode::MOVED_PERMANENTLY,
+        StatusCode::FOUND,
+        StatusCode::SEE_OTHER,
+        StatusCode::TEMPORARY_REDIRECT,
+        StatusCode::PERMANENT_REDIRECT,
+    ];
+    let location = response.headers().get(header::LOCATION).filter(|_| redirects.contains(&response.status()))?;
+    from.join(location.to_str().ok()?).ok()
+}

@@ -1,0 +1,268 @@
+//! One expression: compiled once, checked against what its place may use, evaluated with a bounded budget.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::LazyLock,
+};
+
+use base64::{Engine, engine::general_purpose};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, value::Serde};
+
+/// Steps that one evaluation may take; what filters make counts by its size.
+const FUEL: u64 = 200_000;
+/// Characters that an expression has at most.
+const LONGEST: usize = 4_000;
+
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    environment.set_fuel(Some(FUEL));
+    let functions: Vec<String> = environment.globals().map(|(name, _)| name.to_owned()).collect();
+    for name in functions {
+        environment.remove_global(&name);
+    }
+    environment.add_filter("base64", |text: String| general_purpose::STANDARD.encode(text));
+    environment.add_filter("base64url", |text: String| general_purpose::URL_SAFE_NO_PAD.encode(text));
+    environment.add_filter("decode_base64", decode_base64);
+    environment.add_filter("merge", merge);
+    environment.add_filter("from_json", from_json);
+    environment
+});
+
+/// A compiled expression.
+pub struct Expression {
+    compiled: minijinja::Expression<'static, 'static>,
+    source: String,
+}
+
+/// The values that expressions of one place see, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Scope(Vec<(&'static str, Value)>);
+
+impl Scope {
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &serde_json::Value) -> Self {
+        self.0.push((name, Value::from(Serde(value))));
+        self
+    }
+
+    #[must_use]
+    fn value(&self) -> Value {
+        self.0.iter().map(|(name, value)| (*name, value.clone())).collect::<BTreeMap<_, _>>().into()
+    }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Expression").field(&self.source).finish()
+    }
+}
+
+impl Expression {
+    /// Compiles an expression that uses known filters and tests only.
+    pub fn compile(source: &str) -> Result<Self, String> {
+        let source = source.trim().to_owned();
+        if source.is_empty() {
+            return Err("an expression is empty".to_owned());
+        }
+        if source.len() > LONGEST {
+            return Err(format!("an expression has more than {LONGEST} characters"));
+        }
+        let compiled = ENVIRONMENT
+            .compile_expression_owned(source.clone())
+            .map_err(|error| format!("'{source}' is no expression: {}", error.detail().unwrap_or("it does not parse")))?;
+        for (kind, name) in helpers(&source) {
+            if !is_known(kind, &name) {
+                return Err(format!("'{source}' uses the {kind} '{name}', which does not exist"));
+            }
+        }
+        Ok(Self { compiled, source })
+    }
+
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The values that it uses, as dotted paths from a root: `input.channel`.
+    pub fn uses(&self) -> BTreeSet<String> {
+        self.compiled.undeclared_variables(true).into_iter().collect()
+    }
+
+    /// The value, `None` when it is null or not there. What goes wrong is told without quoting any value.
+    pub fn evaluate(&self, scope: &Scope) -> Result<Option<serde_json::Value>, String> {
+        let value = self.compiled.eval(scope.value()).map_err(|error| self.explain(&error))?;
+        if value.is_undefined() || value.is_none() {
+            return Ok(None);
+        }
+        serde_json::to_value(&value).map(Some).map_err(|_| format!("'{}' gives something that is not JSON", self.source))
+    }
+
+    fn explain(&self, error: &Error) -> String {
+        let source = &self.source;
+        match error.kind() {
+            ErrorKind::UndefinedError => format!("'{source}' needs a value that is not there"),
+            ErrorKind::OutOfFuel => format!("'{source}' takes too much work"),
+            kind => format!("'{source}' cannot be evaluated: {kind}"),
+        }
+    }
+}
+
+fn is_known(kind: &str, name: &str) -> bool {
+    let question = ENVIRONMENT.compile_expression_owned(format!("name is {kind}"));
+    let scope = Value::from(BTreeMap::from([("name", name.to_owned())]));
+    question.and_then(|question| question.eval(scope)).is_ok_and(|answer| answer.is_true())
+}
+
+/// The filters and tests that an expression names.
+fn helpers(source: &str) -> Vec<(&'static str, String)> {
+    let tokens = tokens(source);
+    let mut found = Vec::new();
+    for (index, token) in tokens.iter().enumerate() {
+        let mut next = tokens.iter().skip(index + 1);
+        match token.as_str() {
+            "|" => found.extend(next.next().map(|name| ("filter", name.clone()))),
+            "is" => {
+                let name = next.find(|name| name.as_str() != "not");
+                // `is == 5` names a test by its sign.
+                found.extend(name.filter(|name| is_word(name)).map(|name| ("test", name.clone())));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn is_word(token: &str) -> bool {
+    token.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_')
+}
+
+/// Words and signs, without the contents of texts.
+fn tokens(source: &str) -> Vec<String> {
+    let mut tokens: Vec<String> = Vec::new();
+    let (mut quote, mut escaped, mut in_word) = (None, false, false);
+    for letter in source.chars() {
+        if let Some(end) = quote {
+            if escaped {
+                escaped = false;
+            } else if letter == '\\' {
+                escaped = true;
+            } else if letter == end {
+                quote = None;
+            }
+            continue;
+        }
+        let word = letter.is_alphanumeric() || letter == '_';
+        match (letter, tokens.last_mut()) {
+            ('"' | '\'', _) => {
+                quote = Some(letter);
+                tokens.push("text".to_owned());
+            }
+            // A member named like a word of the language is none: `item.is`.
+            (_, Some(last)) if word && (in_word || last == ".") => last.push(letter),
+            _ if letter.is_whitespace() => {}
+            _ => tokens.push(letter.to_string()),
+        }
+        in_word = word;
+    }
+    tokens
+}
+
+fn decode_base64(text: &str) -> Result<String, Error> {
+    let invalid = || Error::new(ErrorKind::InvalidOperation, "the text is not Base64 of UTF-8");
+    let bytes = general_purpose::STANDARD.decode(text.split_whitespace().collect::<String>()).map_err(|_| invalid())?;
+    String::from_utf8(bytes).map_err(|_| invalid())
+}
+
+/// Both objects in one; members of the second count. Members that are null or not there are left out.
+fn merge(first: &Value, second: &Value) -> Result<Value, Error> {
+    let mut members = BTreeMap::new();
+    for object in [first, second] {
+        if object.is_undefined() || object.is_none() {
+            continue;
+        }
+        if object.kind() != minijinja::value::ValueKind::Map {
+            return Err(Error::new(ErrorKind::InvalidOperation, "merge takes objects"));
+        }
+        for name in object.try_iter()? {
+            let member = object.get_item(&name)?;
+            if !member.is_undefined() && !member.is_none() {
+                members.insert(name.to_string(), member);
+            }
+        }
+    }
+    Ok(members.into())
+}
+
+fn from_json(text: &str) -> Result<Value, Error> {
+    serde_json::from_str::<serde_json::Value>(text)
+        .map(|value| Value::from(Serde(value)))
+        .map_err(|_| Error::new(ErrorKind::InvalidOperation, "the text is not JSON"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn evaluate(source: &str, input: &serde_json::Value) -> Result<Option<serde_json::Value>, String> {
+        Expression::compile(source)?.evaluate(&Scope::default().with("input", input))
+    }
+
+    #[test]
+    fn values_keep_their_types_and_what_is_not_there_is_nothing() {
+        for (source, input, expected) in [
+            ("input.n", json!({ "n": 5 }), Some(json!(5))),
+            ("input.n + 1", json!({ "n": 1.5 }), Some(json!(2.5))),
+            ("input.list", json!({ "list": [1, "a", null, true] }), Some(json!([1, "a", null, true]))),
+            ("input.missing", json!({}), None),
+            ("input.none", json!({ "none": null }), None),
+            ("input.missing | default('x')", json!({}), Some(json!("x"))),
+            ("'yes' if input.flag", json!({}), None),
+            ("input.big", json!({ "big": 9_007_199_254_740_993_i64 }), Some(json!(9_007_199_254_740_993_i64))),
+            ("input.text | base64", json!({ "text": "a:b" }), Some(json!("YTpi"))),
+            ("input.a | merge({'b': 2, 'c': input.c})", json!({ "a": { "b": 1, "d": 1 } }), Some(json!({ "b": 2, "d": 1 }))),
+            ("input.tags | join(',')", json!({ "tags": ["a", "b"] }), Some(json!("a,b"))),
+            ("input.people | map(attribute='id') | list", json!({ "people": [{ "id": 1 }] }), Some(json!([1]))),
+        ] {
+            assert_eq!(evaluate(source, &input), Ok(expected), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_is_found_before_anything_is_evaluated() {
+        for wrong in ["", "input.", "input | nofilter", "input.x is nosuch", "{% if x %}", "input }} {{ input"] {
+            assert!(Expression::compile(wrong).is_err(), "{wrong}");
+        }
+        for right in ["'a | b' ~ input.x", "input.is", "input.x is not none", "input.x is defined", "input.a or input.b"] {
+            assert!(Expression::compile(right).is_ok(), "{right}");
+        }
+        let uses = Expression::compile("input.a.b ~ config.url ~ range(3)").expect("compiles").uses();
+        assert_eq!(uses.into_iter().collect::<Vec<_>>(), ["config.url", "input.a.b", "range"]);
+    }
+
+    #[test]
+    fn errors_never_quote_values() {
+        for source in ["input.secret | int", "input.secret + 1", "input.secret.x.y", "input.secret | from_json"] {
+            let error = evaluate(source, &json!({ "secret": "canary" })).expect_err(source);
+            assert!(!error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn work_is_bounded() {
+        let doubling = "input.a".to_owned() + &"|replace('a','aaaa')".repeat(60);
+        assert!(evaluate(&doubling, &json!({ "a": "a" })).expect_err("too much").contains("too much work"));
+        assert!(evaluate("'a' * 100000000000", &json!({})).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(source in "[ -~]{0,60}", text in ".{0,20}") {
+            let _ = evaluate(&source, &json!({ "text": text, "n": 1, "list": [1, 2] }));
+            let _ = evaluate(&format!("input.text | {source}"), &json!({ "text": text }));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What an answer means: the rules of the recipe first, then what the status says.
+
+use serde_json::Value;
+
+use crate::{
+    Category, Failure,
+    answer::Answer,
+    compile::Action,
+    document::{self, OneOrMany},
+    expression::Scope,
+    retry,
+    template::{Text, as_text},
+};
+
+/// Characters of a vendor's text that a failure quotes.
+const LONGEST: usize = 1_000;
+
+/// Where vendors put their explanation, in the order in which it is looked for.
+const MESSAGES: [&str; 14] = [
+    "/error/message",
+    "/error_description",
+    "/message",
+    "/errors/0/message",
+    "/errors/0/detail",
+    "/errors/0/title",
+    "/error/error_user_msg",
+    "/detail",
+    "/error/detail",
+    "/title",
+    "/error",
+    "/errors/0",
+    "/description",
+    "/msg",
+];
+const CODES: [&str; 8] =
+    ["/error/code", "/error/type", "/code", "/errors/0/code", "/error_code", "/error/status", "/type", "/error"];
+
+/// A compiled rule.
+#[derive(Debug)]
+pub struct Rule {
+    condition: Condition,
+    category: Category,
+    pub code: Option<Text>,
+    pub message: Option<Text>,
+}
+
+/// Which answers a rule is about: all of it has to hold.
+#[derive(Debug)]
+struct Condition {
+    statuses: Vec<Status>,
+    place: Option<Place>,
+    holds: Test,
+}
+
+#[derive(Debug)]
+enum Place {
+    Pointer(String),
+    Header(String),
+}
+
+#[derive(Debug)]
+enum Status {
+    One(u16),
+    Class(u16),
+}
+
+#[derive(Debug)]
+enum Test {
+    Truthy,
+    Exists(bool),
+    OneOf(Vec<Value>),
+}
+
+/// Where an integration's errors say what they are about.
+#[derive(Debug, Default)]
+pub struct ErrorBody {
+    pub message: Vec<String>,
+    pub code: Vec<String>,
+}
+
+impl Rule {
+    pub fn compile(rule: &document::Rule, path: &str, fault: &mut impl FnMut(String, String)) -> Self {
+        let condition = Condition::compile(&rule.when, &format!("{path}.when"), fault);
+        let mut text = |member: &str, source: &Option<String>| {
+            let source = source.as_ref()?;
+            Text::compile(source).map_err(|message| fault(format!("{path}.{member}"), message)).ok()
+        };
+        let (code, message) = (text("code", &rule.code), text("message", &rule.message));
+        Self { condition, category: rule.category, code, message }
+    }
+}
+
+impl Condition {
+    fn compile(when: &document::When, path: &str, fault: &mut impl FnMut(String, String)) -> Self {
+        let mut statuses = Vec::new();
+        for status in when.status.clone().map(OneOrMany::into_vec).unwrap_or_default() {
+            if let Some(status) = Status::parse(&status) {
+                statuses.push(status);
+            } else {
+                let message = format!("{status} is no status: write 404, or \"4xx\" for all of a class");
+                fault(format!("{path}.status"), message);
+            }
+        }
+        let place = match (&when.pointer, &when.header) {
+            (Some(pointer), _) => Some(Place::Pointer(pointer.clone())),
+            (None, Some(name)) => Some(Place::Header(name.to_ascii_lowercase())),
+            (None, None) => None,
+        };
+        let tests = [when.equals.is_some(), when.one_of.is_some(), when.exists.is_some()].iter().filter(|asked| **asked).count();
+        let says_nothing = when.status.is_none() && place.is_none();
+        if says_nothing || (tests > 0 && place.is_none()) || tests > 1 || (when.pointer.is_some() && when.header.is_some()) {
+            let message = "names a status, or a pointer or a header, and for these at most one of equals, in and exists";
+            fault(path.to_owned(), message.to_owned());
+        }
+        if let Some(pointer) = &when.pointer {
+            check_pointer(pointer, &format!("{path}.pointer"), fault);
+        }
+        let holds = match (&when.equals, &when.one_of, when.exists) {
+            (Some(value), ..) => Test::OneOf(vec![value.clone()]),
+            (None, Some(values), _) => Test::OneOf(values.clone()),
+            (None, None, Some(exists)) => Test::Exists(exists),
+            (None, None, None) => Test::Truthy,
+        };
+        Self { statuses, place, holds }
+    }
+
+    fn matches(&self, answer: &Answer) -> bool {
+        let status = self.statuses.is_empty() || self.statuses.iter().any(|status| status.matches(answer.status));
+        let value = match &self.place {
+            Some(Place::Pointer(pointer)) => answer.body.pointer(pointer).cloned(),
+            Some(Place::Header(name)) => answer.header(name).map(|value| Value::String(value.to_owned())),
+            None => return status,
+        };
+        status && self.holds.holds(value.as_ref())
+    }
+}
+
+impl Test {
+    fn holds(&self, value: Option<&Value>) -> bool {
+        match (self, value) {
+            (Self::Exists(wanted), value) => value.is_some_and(|value| !value.is_null()) == *wanted,
+            (Self::Truthy, value) => value.is_some_and(is_truthy),
+            (Self::OneOf(values), Some(value)) => values.contains(value),
+            (Self::OneOf(values), None) => values.iter().any(Value::is_null),
+        }
+    }
+}
+
+impl Status {
+    fn parse(value: &Value) -> Option<Self> {
+        match value {
+            Value::Number(number) => {
+                number.as_u64().and_then(|n| u16::try_from(n).ok()).filter(|n| (100..600).contains(n)).map(Self::One)
+            }
+            Value::String(text) => {
+                let class = text.strip_suffix("xx")?.parse().ok()?;
+                (1..=5).contains(&class).then_some(Self::Class(class))
+            }
+            _ => None,
+        }
+    }
+
+    fn matches(&self, status: u16) -> bool {
+        match self {
+            Self::One(one) => *one == status,
+            Self::Class(class) => status / 100 == *class,
+        }
+    }
+}
+
+/// Whether a value says yes: neither null, false, zero nor empty.
+pub fn is_truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(truth) => *truth,
+        Value::Number(number) => number.as_f64().is_some_and(|number| number != 0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+    }
+}
+
+/// A JSON pointer is empty or begins with a slash.
+pub fn check_pointer(pointer: &str, path: &str, fault: &mut impl FnMut(String, String)) {
+    let tilde = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    if !(pointer.is_empty() || pointer.starts_with('/')) || !tilde {
+        fault(path.to_owned(), format!("'{pointer}' is no JSON pointer: write /a/b/0"));
+    }
+}
+
+/// The failure that an answer tells of, if it tells of one.
+pub fn failure(action: &Action, answer: &Answer, input: &Value, now: chrono::DateTime<chrono::Utc>) -> Option<Failure> {
+    let common = &action.common;
+    let rule = action.errors.iter().chain(&common.errors).find(|rule| rule.condition.matches(answer));
+    if rule.is_none() && (200..300).contains(&answer.status) {
+        return None;
+    }
+    let exhausted = common.rate_limit.is_exhausted(answer);
+    let category = rule.map_or_else(|| by_status(answer.status, exhausted), |rule| rule.category);
+    let scope = rule.filter(|rule| rule.code.is_some() || rule.message.is_some()).map(|_| answer.scope(input));
+    let said = |text: Option<&Text>| rendered(text, scope.as_ref());
+    let code = said(rule.and_then(|rule| rule.code.as_ref()))
+        .or_else(|| found(answer, &common.error_body.code))
+        .or_else(|| found(answer, &CODES).filter(|code| code.len() <= 80 && !code.contains(' ')))
+        .unwrap_or_else(|| format!("http_{}", answer.status));
+    let message = said(rule.and_then(|rule| rule.message.as_ref()))
+        .or_else(|| found(answer, &common.error_body.message))
+        .or_else(|| found(answer, &MESSAGES))
+        .or_else(|| answer.body.as_str().filter(|text| text.len() < 300 && !text.contains('<')).map(str::to_owned))
+        .unwrap_or_else(|| format!("the vendor answered with status {}", answer.status));
+    let mut failure = Failure::new(category, &shortened(&code, 100), shortened(&message, LONGEST));
+    failure.status = Some(answer.status);
+    failure.may_have_happened = answer.status >= 500 || (200..300).contains(&answer.status);
+    if matches!(category, Category::RateLimited | Category::Unavailable) {
+        failure.retry_after = retry::wanted(answer, &common.rate_limit, now);
+    }
+    Some(failure)
+}
+
+const fn by_status(status: u16, exhausted: bool) -> Category {
+    match status {
+        429 => Category::RateLimited,
+        403 if exhausted => Category::RateLimited,
+        401 | 403 | 407 => Category::Auth,
+        404 | 410 => Category::NotFound,
+        408 | 425 | 500..=599 => Category::Unavailable,
+        400..=499 => Category::Validation,
+        _ => Category::Failed,
+    }
+}
+
+fn rendered(text: Option<&Text>, scope: Option<&Scope>) -> Option<String> {
+    text?.render_text(scope?).ok().flatten().filter(|text| !text.is_empty())
+}
+
+fn found(answer: &Answer, pointers: &[impl AsRef<str>]) -> Option<String> {
+    let texts = pointers.iter().filter_map(|pointer| as_text(answer.body.pointer(pointer.as_ref())?).ok());
+    texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())
+}
+
+fn shortened(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
