@@ -27,7 +27,6 @@ use crate::{
         notify::{self, Change},
     },
     http::trace,
-    runs,
     secrets::{self, Masks, Scope, Vault},
 };
 

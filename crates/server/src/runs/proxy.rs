@@ -72,7 +72,8 @@ async fn pass_on(node: &Arc<Node>, call: ProxyCall) -> Result<Forwarded, Error> 
         return Err(Cause::Denied(permission).into());
     }
     let mut record = begin(node, &app, &call);
-    let credential = match credential(node, &app, &call).await {
+    let asked = (Arc::clone(&call.principal), call.calling_app.clone(), call.connection);
+    let credential = match credential(node, &app, asked).await {
         Ok(credential) => credential,
         Err(cause) => return fail(node, record, cause).await,
     };
@@ -128,17 +129,21 @@ fn begin(node: &Node, app: &App, call: &ProxyCall) -> Record {
 }
 
 /// With whose account the request is made. An action of this name may be delegated like any other.
-async fn credential(node: &Node, app: &App, call: &ProxyCall) -> Result<Option<Arc<Credential>>, Cause> {
+async fn credential(
+    node: &Node,
+    app: &App,
+    (principal, calling_app, chosen): (Arc<Principal>, Option<AppId>, Option<Chosen>),
+) -> Result<Option<Arc<Credential>>, Cause> {
     if app.manifest.recipes.is_none() {
         return Err(Cause::NoProxy(app.id.clone()));
     }
     let wish = Wish {
-        principal: &call.principal,
+        principal: &principal,
         app,
         action: PROXY,
-        calling_app: call.calling_app.as_ref(),
+        calling_app: calling_app.as_ref(),
         attested: false,
-        chosen: call.connection,
+        chosen,
     };
     Ok(node.connections.for_call(&wish).await?)
 }

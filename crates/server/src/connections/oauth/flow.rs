@@ -24,7 +24,6 @@ use crate::{
     },
     http::trace,
     identity::ticket,
-    runs,
 };
 
 /// How long somebody may take at the vendor.
