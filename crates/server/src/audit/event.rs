@@ -65,6 +65,7 @@ actions! {
     ConnectionDeleted "connection.deleted",
     AppBound "app.bound",
     AppUnbound "app.unbound",
+    ConfigurationDeleted "configuration.deleted",
     AppInstalled "app.installed",
     AppUninstalled "app.uninstalled",
     AppDeployed "app.deployed",

@@ -48,15 +48,15 @@ impl Connections {
         let found = self.for_change(&mut *self.pool.acquire().await?, caller, integration, id).await?;
         let source = found.source_id.map_or(id, ConnectionId::from);
         let connection = self.reopen(&caller.tenant, source).await?;
-        let mut findings = vec![self.configuration(&app).await?, status(&app, &connection)];
+        let mut findings = vec![self.configuration(&app, &connection).await?, status(&app, &connection)];
         if connection.status == ConnectionStatus::Active {
             findings.extend(self.token(&app, &connection).await?);
         }
         Ok(Checked { ok: findings.iter().all(|finding| finding.ok), findings })
     }
 
-    async fn configuration(&self, app: &App) -> Result<Finding, Error> {
-        let missing = self.integrations.config(app).await?.missing.clone();
+    async fn configuration(&self, app: &App, connection: &Connection) -> Result<Finding, Error> {
+        let missing = self.integrations.config_by(app, connection.credential.configuration).await?.missing.clone();
         Ok(if missing.is_empty() {
             Finding::good("configuration", "every required field has a value")
         } else {

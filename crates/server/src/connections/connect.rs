@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use weft_model::{
-    ConnectionId, Fault, Principal, UserId,
+    ConfigurationId, ConnectionId, Fault, Principal, UserId,
     manifest::user_auth::{OAuth2, Way},
     schema::Schema,
 };
@@ -26,6 +26,7 @@ pub struct Made {
     pub again: Option<ConnectionId>,
     pub content: Content,
     pub times: Times,
+    pub configuration: Option<ConfigurationId>,
 }
 
 /// What came of it.
@@ -42,6 +43,8 @@ pub struct Wanted {
     /// For the whole tenant, not for whoever connects.
     pub shared: bool,
     pub again: Option<ConnectionId>,
+    /// The named configuration to connect with.
+    pub configuration: Option<ConfigurationId>,
 }
 
 impl Connections {
@@ -57,7 +60,10 @@ impl Connections {
                 return Err(Error::NotYours);
             }
             wanted.shared = known.owner.is_none();
+            wanted.configuration = wanted.configuration.or(known.credential.configuration);
         }
+        // One that is not there is named as such before anybody goes anywhere.
+        self.integrations.config_by(app, wanted.configuration).await?;
         if wanted.shared && !manages(by, &app.id) {
             let [_, key] = manage_keys(&app.id);
             return Err(Error::Denied(key));
@@ -79,7 +85,19 @@ impl Connections {
         }
         let owner = self.whose(by, app, &mut wanted).await?;
         let content = Content { values, refresh_token: None, secret_fields: Some(secret_fields(schema)) };
-        self.keep(by, app, Made { owner, label: wanted.label, again: wanted.again, content, times: Times::default() }).await
+        self.keep(
+            by,
+            app,
+            Made {
+                owner,
+                label: wanted.label,
+                again: wanted.again,
+                content,
+                times: Times::default(),
+                configuration: wanted.configuration,
+            },
+        )
+        .await
     }
 
     /// Stores credentials. The same label, or the connection they are for, means the same connection.
@@ -104,7 +122,7 @@ impl Connections {
             (None, None) => None,
         };
         let (id, version) = known.map_or_else(|| (ConnectionId::generate(now), 1), |(id, version)| (id, version + 1));
-        let sealing = self.seal(&app.tenant, (id, version), (&made.content, made.times))?;
+        let sealing = self.seal(&app.tenant, (id, version), (&made.content, made.times, made.configuration))?;
         let done = if known.is_some() {
             store::update_credentials(&mut transaction, id, label, &sealing, now).await
         } else {
@@ -138,7 +156,7 @@ impl Connections {
             refresh_token: known.content.refresh_token.clone(),
             secret_fields: known.content.secret_fields.clone(),
         };
-        let sealing = self.seal(&app.tenant, (id, version + 1), (&content, known.times))?;
+        let sealing = self.seal(&app.tenant, (id, version + 1), (&content, known.times, known.credential.configuration))?;
         store::update_credentials(&mut transaction, id, None, &sealing, self.clock.now()).await?;
         transaction.commit().await?;
         self.forget(id);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
-use weft_model::{AppId, ConnectionId, Secret, UserId, connection::ConnectionStatus};
+use weft_model::{AppId, ConfigurationId, ConnectionId, Secret, UserId, connection::ConnectionStatus};
 
 use crate::secrets::Masks;
 
@@ -59,6 +59,8 @@ pub struct Credential {
     pub connection: ConnectionId,
     /// Whose it is; `None`: the tenant's.
     pub owner: Option<UserId>,
+    /// The named configuration that it was made with.
+    pub configuration: Option<ConfigurationId>,
     /// Goes up with each renewal.
     pub version: i64,
     /// What must not show in anything that the executor says.
@@ -106,11 +108,11 @@ impl Credential {
     pub(super) fn new(
         connection: ConnectionId,
         owner: Option<UserId>,
-        version: i64,
+        (configuration, version): (Option<ConfigurationId>, i64),
         content: &Content,
     ) -> serde_json::Result<Self> {
         let json = serde_json::value::to_raw_value(&content.values)?;
-        Ok(Self { connection, owner, version, masks: content.masks(), json })
+        Ok(Self { connection, owner, configuration, version, masks: content.masks(), json })
     }
 }
 
@@ -140,7 +142,8 @@ mod tests {
     #[test]
     fn a_credential_shows_nothing_of_itself() {
         let id = ConnectionId::from_uuid(uuid::Uuid::nil());
-        let credential = Credential::new(id, None, 1, &content(&json!({ "accessToken": "token-1" }), None)).expect("JSON");
+        let credential =
+            Credential::new(id, None, (None, 1), &content(&json!({ "accessToken": "token-1" }), None)).expect("JSON");
         assert_eq!(credential.json().get(), r#"{"accessToken":"token-1"}"#);
         assert!(!format!("{credential:?}").contains("token-1"));
     }

@@ -2,12 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{
-    Json as Body,
-    extract::State,
-    http::{HeaderMap, HeaderValue},
-    response::Response,
-};
+use axum::{Json as Body, extract::State, http::HeaderMap, response::Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 use weft_model::{
-    AppId, ConnectionId, UserId,
+    AppId, ConfigurationId, ConnectionId, UserId,
     connection::{ConnectionKind, ConnectionStatus},
 };
 
@@ -32,7 +27,7 @@ use crate::{
     http::{
         Message, Problems,
         extract::{Authorized, Caller, Json, Path, Query, denied, lacking, rights},
-        page,
+        page::{self, Paging, next},
         problem::{Code, Problem},
         trace,
         visit::Visit,
@@ -53,29 +48,6 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(check))
         .routes(routes!(users))
         .merge(bindings::router())
-}
-
-/// A page of a list that is a plain array.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct Paging {
-    /// How many, 1 to 200; 50 when absent.
-    limit: Option<i64>,
-    /// What the header `x-weft-next-cursor` of the page before says.
-    cursor: Option<String>,
-}
-
-impl Paging {
-    pub fn read(&self) -> Result<(i64, Option<Uuid>), Problem> {
-        let after = self.cursor.as_deref().map(page::read).transpose()?.map(Uuid::from_bytes);
-        Ok((page::limit(self.limit)?, after))
-    }
-}
-
-/// Where the list goes on, as a header.
-pub fn next(cursor: Option<String>) -> HeaderMap {
-    let value = cursor.and_then(|cursor| HeaderValue::from_str(&cursor).ok());
-    value.map(|value| (page::NEXT_CURSOR, value)).into_iter().collect()
 }
 
 /// How it is between the caller and an integration.
@@ -210,6 +182,8 @@ struct Start {
 struct Again {
     /// A connection to put fresh credentials into, instead of making one.
     connection_id: Option<ConnectionId>,
+    /// A named configuration of the integration to connect with.
+    config_id: Option<ConfigurationId>,
 }
 
 /// What to do to connect.
@@ -246,7 +220,7 @@ async fn start(
     Json(body): Json<Start>,
 ) -> Result<Body<StartAnswer>, Problem> {
     let app = node.integrations.get(&caller.tenant, &id).await?;
-    let wanted = Wanted { label: body.label, shared: body.shared, again: again.connection_id };
+    let wanted = Wanted { label: body.label, shared: body.shared, again: again.connection_id, configuration: again.config_id };
     let nothing = StartAnswer { kind: "connected", url: None, redirect_url: None, schema: None, connection_id: None };
     Ok(Body(match node.connections.start(&caller, &app, wanted).await? {
         Started::Redirect { url } => StartAnswer { kind: "redirect", url: Some(url.clone()), redirect_url: Some(url), ..nothing },
@@ -354,7 +328,7 @@ async fn enter(
     Json(body): Json<Enter>,
 ) -> Result<Body<Entered>, Problem> {
     let app = node.integrations.get(&caller.tenant, &id).await?;
-    let wanted = Wanted { label: body.label, shared: body.shared, again: again.connection_id };
+    let wanted = Wanted { label: body.label, shared: body.shared, again: again.connection_id, configuration: again.config_id };
     let kept = node.connections.enter(&caller, &app, body.credentials, wanted).await?;
     Ok(Body(Entered { message: "credentials stored", connection_id: kept.id, label: kept.label }))
 }

@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 use url::Url;
 use weft_model::{
-    AppId, ConnectionId, Principal, Secret, TenantId, UserId,
+    AppId, ConfigurationId, ConnectionId, Principal, Secret, TenantId, UserId,
     connection::{ConnectionKind, ConnectionStatus},
 };
 use weft_vault::Sealed;
@@ -47,6 +47,8 @@ pub struct Connections {
     known: Cache<ConnectionId, Arc<Connection>>,
     /// One renewal of a connection at a time on this node; between nodes the database decides.
     pub(super) turns: moka::sync::Cache<ConnectionId, Arc<Mutex<()>>>,
+    /// One load of a connection at a time.
+    loading: moka::sync::Cache<ConnectionId, Arc<Mutex<()>>>,
     /// Some connection has changed.
     pub(super) changed: Notify,
 }
@@ -68,8 +70,9 @@ impl Connections {
         background: TaskTracker,
     ) -> Self {
         let (known, turns) = (Cache::new(REMEMBERED), moka::sync::Cache::new(REMEMBERED));
+        let loading = moka::sync::Cache::new(REMEMBERED);
         let (choices, changed) = (Choices::default(), Notify::new());
-        Self { pool, clock, vault, integrations, outbound, background, public_url, choices, known, turns, changed }
+        Self { pool, clock, vault, integrations, outbound, background, public_url, choices, known, turns, loading, changed }
     }
 
     /// Forgets one connection, which changed here or on another node.
@@ -104,6 +107,12 @@ impl Connections {
     pub(super) async fn open(&self, tenant: &TenantId, id: ConnectionId) -> Result<Arc<Connection>, Error> {
         self.known
             .get_or_load(&id, || async {
+                // Hundreds of calls may need it at the moment when it is forgotten. One of them asks.
+                let turn = self.loading.get_with(id, Arc::default);
+                let _one_at_a_time = turn.lock().await;
+                if let Some(known) = self.known.peek(&id) {
+                    return Ok(known);
+                }
                 let mut connection = self.pool.acquire().await?;
                 let stored = store::find(&mut connection, tenant, id).await?.ok_or(Error::Unknown(id))?;
                 self.unseal(tenant, stored).map(Arc::new)
@@ -123,7 +132,8 @@ impl Connections {
         let bytes = self.vault.open_sealed(tenant, &as_place(&place), stored.key_version, &Sealed(stored.sealed))?;
         let content: Content = serde_json::from_slice(&bytes).map_err(decode)?;
         let owner = stored.user_id.map(UserId::from);
-        let credential = Credential::new(id, owner, stored.version, &content).map_err(decode)?;
+        let configuration = stored.configuration_id.map(ConfigurationId::from);
+        let credential = Credential::new(id, owner, (configuration, stored.version), &content).map_err(decode)?;
         let status = stored.status.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))?;
         Ok(Connection {
             id,
@@ -143,11 +153,11 @@ impl Connections {
         &self,
         tenant: &TenantId,
         (id, version): (ConnectionId, i64),
-        (content, times): (&Content, Times),
+        (content, times, configuration): (&Content, Times, Option<ConfigurationId>),
     ) -> Result<Sealing, Error> {
         let bytes = serde_json::to_vec(content).map_err(decode)?;
         let (key_version, sealed) = self.vault.seal(tenant, &as_place(&place(id, version)), &bytes)?;
-        Ok(Sealing { version, key_version, sealed, times })
+        Ok(Sealing { version, key_version, sealed, times, configuration })
     }
 
     /// Notes that a connection does not serve any more, and why.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
-use weft_model::{AppId, ConnectionId, TenantId, UserId};
+use weft_model::{AppId, ConfigurationId, ConnectionId, TenantId, UserId};
 use weft_vault::Sealed;
 
 use super::credential::Times;
@@ -37,6 +37,7 @@ pub struct Stored {
     pub user_id: Option<Uuid>,
     pub status: String,
     pub status_message: Option<String>,
+    pub configuration_id: Option<Uuid>,
     pub version: i64,
     pub key_version: i32,
     pub sealed: Vec<u8>,
@@ -61,6 +62,8 @@ pub struct Sealing {
     pub key_version: i32,
     pub sealed: Sealed,
     pub times: Times,
+    /// The named configuration that they were made with.
+    pub configuration: Option<ConfigurationId>,
 }
 
 /// Whose direct connections are meant: a person's, or with `None` the tenant's.
@@ -125,7 +128,7 @@ pub async fn find_listed(
 pub async fn find(connection: &mut PgConnection, tenant: &TenantId, id: ConnectionId) -> sqlx::Result<Option<Stored>> {
     sqlx::query_as!(
         Stored,
-        "select id, integration_id, user_id, status, status_message, version, key_version as \"key_version!\",
+        "select id, integration_id, user_id, status, status_message, configuration_id, version, key_version as \"key_version!\",
              sealed as \"sealed!\", expires_at, refresh_at, refreshed_at
          from connections where tenant_id = $1 and id = $2 and kind = 'direct'",
         tenant.as_str(),
@@ -192,8 +195,8 @@ pub async fn insert(
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into connections (id, tenant_id, integration_id, kind, user_id, label, status_since, version, key_version, sealed,
-             expires_at, refresh_at, refreshed_at, created_by, created_at, updated_at)
-         values ($1, $2, $3, 'direct', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $6, $6)",
+             expires_at, refresh_at, refreshed_at, created_by, created_at, updated_at, configuration_id)
+         values ($1, $2, $3, 'direct', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $6, $6, $14)",
         id.as_uuid(),
         tenant.as_str(),
         integration.as_str(),
@@ -207,6 +210,7 @@ pub async fn insert(
         sealing.times.refresh_at,
         sealing.times.refreshed_at,
         by.as_uuid(),
+        sealing.configuration.map(ConfigurationId::as_uuid),
     )
     .execute(connection)
     .await?;
@@ -225,7 +229,7 @@ pub async fn update_credentials(
         "update connections set label = coalesce($2, label), status = 'active', status_cause = null, status_message = null,
              status_since = case status when 'active' then status_since else $3 end, version = $4, key_version = $5, sealed = $6,
              expires_at = $7, refresh_at = $8, refreshed_at = $9, refresh_holder = null, refresh_started_at = null,
-             refresh_until = null, updated_at = $3
+             refresh_until = null, updated_at = $3, configuration_id = $10
          where id = $1",
         id.as_uuid(),
         label,
@@ -236,6 +240,7 @@ pub async fn update_credentials(
         sealing.times.expires_at,
         sealing.times.refresh_at,
         sealing.times.refreshed_at,
+        sealing.configuration.map(ConfigurationId::as_uuid),
     )
     .execute(connection)
     .await?;

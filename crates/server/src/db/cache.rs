@@ -43,6 +43,11 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static, V: Clone + Send + Sync + 'sta
         Ok(value)
     }
 
+    /// A value, if it is remembered.
+    pub fn peek(&self, key: &K) -> Option<V> {
+        self.entries.get(key)
+    }
+
     /// Forgets one value.
     pub fn remove(&self, key: &K) {
         self.generation.fetch_add(1, Ordering::SeqCst);

@@ -1,7 +1,10 @@
 //! Lists in pages: how many rows a page has, and the opaque cursor to the next one.
 
-use axum::http::HeaderName;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use uuid::Uuid;
 
 use super::problem::{Code, Problem};
 
@@ -11,6 +14,30 @@ const DEFAULT_LIMIT: i64 = 50;
 
 /// Where a list that is a plain array says how it goes on.
 pub const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-weft-next-cursor");
+
+/// A page of a list that is a plain array.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Paging {
+    /// How many, 1 to 200; 50 when absent.
+    limit: Option<i64>,
+    /// What the header `x-weft-next-cursor` of the page before says.
+    cursor: Option<String>,
+}
+
+impl Paging {
+    /// How many rows, and after which.
+    pub fn read(&self) -> Result<(i64, Option<Uuid>), Problem> {
+        let after = self.cursor.as_deref().map(read).transpose()?.map(Uuid::from_bytes);
+        Ok((limit(self.limit)?, after))
+    }
+}
+
+/// Where the list goes on, as a header.
+pub fn next(cursor: Option<String>) -> HeaderMap {
+    let value = cursor.and_then(|cursor| HeaderValue::from_str(&cursor).ok());
+    value.map(|value| (NEXT_CURSOR, value)).into_iter().collect()
+}
 
 /// One row more than a page has tells whether there is another page.
 pub const ONE_MORE: i64 = 1;

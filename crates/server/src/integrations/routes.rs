@@ -3,19 +3,25 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use axum::{Json as Body, extract::State, http::HeaderMap, response::Response};
-use serde::Serialize;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
-use weft_model::{AppId, ConnectionId, manifest::Action};
+use uuid::Uuid;
+use weft_model::{AppId, ConfigurationId, ConnectionId, manifest::Action};
 
-use super::service::{Error, Listed};
+use super::{
+    service::{Error, Listed},
+    store::Named,
+};
 use crate::{
     apps,
     connections::Chosen,
     http::{
-        Problems,
-        extract::{self, Authorized, Caller, Json, JsonBytes, Path, rights},
+        Message, Problems,
+        extract::{self, Authorized, Caller, Json, JsonBytes, Path, Query, rights},
+        page::{self, Paging},
         problem::{Code, Problem},
         trace,
     },
@@ -27,6 +33,8 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(save_config))
+        .routes(routes!(list_named, add_named))
+        .routes(routes!(remove_named))
         .routes(routes!(call_action))
         .merge(super::proxy::router())
 }
@@ -108,6 +116,80 @@ async fn save_config(
     Ok(Body(Saved { message: "config saved".to_owned(), configured: missing.is_empty(), missing }))
 }
 
+/// A further configuration of an integration. Its values are never shown.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct NamedConfiguration {
+    id: Uuid,
+    label: String,
+    configured: bool,
+    created_at: DateTime<Utc>,
+}
+
+#[derive(Deserialize, ToSchema)]
+struct NewConfiguration {
+    label: String,
+    /// Fields of `configSchema` and their values. What is not here is taken from the integration's own configuration.
+    #[schema(value_type = Object)]
+    credentials: Map<String, Value>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ConfigurationAdded {
+    id: ConfigurationId,
+    label: String,
+}
+
+/// List the named configurations of an integration
+///
+/// `x-weft-next-cursor` names the next page, if there is one.
+#[utoipa::path(get, path = "/api/v1/integrations/{integration_id}/configs", tag = "integrations",
+    params(("integration_id" = AppId, Path), Paging), responses((status = 200, body = Vec<NamedConfiguration>), Problems))]
+async fn list_named(
+    State(node): State<Arc<Node>>,
+    Caller(caller): Caller,
+    Path(id): Path<AppId>,
+    Query(paging): Query<Paging>,
+) -> Result<(HeaderMap, Body<Vec<NamedConfiguration>>), Problem> {
+    let (limit, after) = paging.read()?;
+    let after = after.map(ConfigurationId::from);
+    let mut rows = node.integrations.named(&caller, &id, after, limit + page::ONE_MORE).await?;
+    let headers = page::next(page::cut(&mut rows, limit, |row| row.id.into_bytes()));
+    let show = |row: Named| NamedConfiguration { id: row.id, label: row.label, configured: true, created_at: row.created_at };
+    Ok((headers, Body(rows.into_iter().map(show).collect())))
+}
+
+/// Add a named configuration
+///
+/// For another OAuth client at the same vendor. Connections are made with it when `auth/start` is given its id as `config_id`.
+#[utoipa::path(post, path = "/api/v1/integrations/{integration_id}/configs", tag = "integrations",
+    params(("integration_id" = AppId, Path)), request_body = NewConfiguration,
+    responses((status = 200, body = ConfigurationAdded), Problems))]
+async fn add_named(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::ConfigureIntegration>,
+    Path(id): Path<AppId>,
+    Json(body): Json<NewConfiguration>,
+) -> Result<Body<ConfigurationAdded>, Problem> {
+    let named = node.integrations.add_named(&caller, &id, &body.label, body.credentials).await?;
+    Ok(Body(ConfigurationAdded { id: named, label: body.label }))
+}
+
+/// Delete a named configuration
+///
+/// Refused while connections use it.
+#[utoipa::path(delete, path = "/api/v1/integrations/{integration_id}/configs/{configuration_id}", tag = "integrations",
+    params(("integration_id" = AppId, Path), ("configuration_id" = ConfigurationId, Path)),
+    responses((status = 200, body = Message), Problems))]
+async fn remove_named(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::ConfigureIntegration>,
+    Path((id, named)): Path<(AppId, ConfigurationId)>,
+) -> Result<Body<Message>, Problem> {
+    node.integrations.remove_named(&caller, &id, named).await?;
+    Ok(Message::new("config deleted"))
+}
+
 /// Call an action of an integration
 ///
 /// The body is the action's input, the answer is its result. With an `Idempotency-Key` the same key answers the same result
@@ -154,7 +236,9 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::Unknown(_) => Self::not_found(message),
+            Error::Unknown(_) | Error::UnknownConfiguration(_) => Self::not_found(message),
+            Error::LabelTaken(_) => Self::new(Code::Conflict, message),
+            Error::ConfigurationInUse(_) => Self::new(Code::InvalidRequest, message),
             Error::Invalid(faults) => {
                 let list: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
                 Self::new(Code::ValidationFailed, format!("{message}: {}", list.join("; "))).with_faults(faults)

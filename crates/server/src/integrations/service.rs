@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use sqlx::{PgConnection, PgPool};
 use weft_model::{
-    AppId, Fault, Manifest, Principal, RunId, Secret, TenantId,
+    AppId, ConfigurationId, Fault, Manifest, Principal, RunId, Secret, TenantId,
     manifest::{AppKind, ConfigField, Content},
     schema::Schema,
 };
@@ -43,6 +43,12 @@ pub enum Error {
     Unknown(AppId),
     #[error("the configuration has faults")]
     Invalid(Vec<Fault>),
+    #[error("configuration '{0}'")]
+    UnknownConfiguration(ConfigurationId),
+    #[error("another configuration of this integration has the label '{0}'")]
+    LabelTaken(String),
+    #[error("{0} connection(s) still use this config: delete them first")]
+    ConfigurationInUse(i64),
     #[error("the configuration was saved, but the backend's __bind handler failed: {0}")]
     Bind(String),
     #[error(transparent)]
@@ -67,6 +73,11 @@ impl Config {
     pub fn json(&self) -> &RawValue {
         &self.json
     }
+
+    /// What has to be kept out of everything that a backend says that was given it.
+    pub const fn masks(&self) -> &Masks {
+        &self.masks
+    }
 }
 
 impl fmt::Debug for Config {
@@ -80,6 +91,8 @@ struct Stored {
     platform: BTreeMap<String, Secret<String>>,
     merged: BTreeMap<String, Secret<String>>,
     settings: Map<String, Value>,
+    /// What a named configuration says otherwise.
+    named: Map<String, Value>,
     /// The secrets of the app itself, which are no part of the configuration.
     own: BTreeMap<String, Secret<String>>,
 }
@@ -95,11 +108,11 @@ pub struct Listed {
 
 /// The configurations of all integrations.
 pub struct Integrations {
-    pool: PgPool,
-    clock: Clock,
-    vault: Arc<Vault>,
+    pub(super) pool: PgPool,
+    pub(super) clock: Clock,
+    pub(super) vault: Arc<Vault>,
     apps: Arc<Apps>,
-    remembered: Cache<(TenantId, AppId), Arc<Config>>,
+    remembered: Cache<(TenantId, AppId, Option<ConfigurationId>), Arc<Config>>,
 }
 
 #[derive(Deserialize)]
@@ -156,10 +169,18 @@ impl Integrations {
 
     /// The configuration of an integration.
     pub async fn config(&self, app: &App) -> Result<Arc<Config>, Error> {
+        self.config_by(app, None).await
+    }
+
+    /// The same with what a named one says otherwise.
+    pub async fn config_by(&self, app: &App, named: Option<ConfigurationId>) -> Result<Arc<Config>, Error> {
         self.remembered
-            .get_or_load(&(app.tenant.clone(), app.id.clone()), || async {
+            .get_or_load(&(app.tenant.clone(), app.id.clone(), named), || async {
                 let mut connection = self.pool.acquire().await?;
-                let stored = self.stored(&mut connection, app).await?;
+                let mut stored = self.stored(&mut connection, app).await?;
+                if let Some(named) = named {
+                    stored.named = self.named_values(&mut connection, (&app.tenant, &app.id), named).await?;
+                }
                 assemble(&app.manifest, &stored).map(Arc::new)
             })
             .await
@@ -173,7 +194,7 @@ impl Integrations {
             Some(Value::Object(settings)) => settings,
             _ => Map::new(),
         };
-        Ok(Stored { platform, merged, settings, own })
+        Ok(Stored { platform, merged, settings, named: Map::new(), own })
     }
 
     /// What has to be kept out of everything that the app's backend says.
@@ -276,7 +297,7 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// What is wrong with given fields: unknown ones, and values that break their own part of the schema.
-fn faults(manifest: &Manifest, given: &Map<String, Value>) -> Vec<Fault> {
+pub(super) fn faults(manifest: &Manifest, given: &Map<String, Value>) -> Vec<Fault> {
     let known = manifest.content.config_fields();
     let properties = manifest.content.config_schema.as_ref().and_then(|schema| schema.get("properties"));
     let mut faults = Vec::new();
@@ -298,12 +319,16 @@ fn faults(manifest: &Manifest, given: &Map<String, Value>) -> Vec<Fault> {
 fn assemble(manifest: &Manifest, stored: &Stored) -> Result<Config, Error> {
     let text = |value: &Secret<String>| Value::String(value.expose().clone());
     let added = stored.merged.iter().map(|(name, value)| (name.clone(), text(value)));
-    let values = values(&manifest.content, added, |key| stored.platform.get(key).map(text), Some(&stored.settings));
+    let mut values = values(&manifest.content, added, |key| stored.platform.get(key).map(text), Some(&stored.settings));
+    values.extend(stored.named.clone());
     let missing = missing(&manifest.content, &values);
     let json = serde_json::value::to_raw_value(&values).map_err(|error| sqlx::Error::Decode(error.into()))?;
     let given = manifest.content.config_fields().into_iter().filter_map(|field| stored.platform.get(&field.platform_secret?));
     let secrets = given.chain(stored.merged.values()).chain(stored.own.values());
-    let masks = Masks::new(secrets.map(|secret| secret.expose().as_str()));
+    let fields = manifest.content.config_fields();
+    let is_secret = |name: &str| fields.iter().any(|field| field.name == name && field.platform_secret.is_some());
+    let named = stored.named.iter().filter(|(name, _)| is_secret(name)).filter_map(|(_, value)| value.as_str());
+    let masks = Masks::new(secrets.map(|secret| secret.expose().as_str()).chain(named));
     Ok(Config { json, missing, masks })
 }
 
@@ -350,7 +375,7 @@ mod tests {
     fn stored(platform: &[(&str, &str)], settings: &Value) -> Stored {
         let platform = platform.iter().map(|(key, value)| ((*key).to_owned(), Secret::new((*value).to_owned()))).collect();
         let settings = settings.as_object().cloned().unwrap_or_default();
-        Stored { platform, merged: BTreeMap::new(), settings, own: BTreeMap::new() }
+        Stored { platform, merged: BTreeMap::new(), settings, named: Map::new(), own: BTreeMap::new() }
     }
 
     #[test]

@@ -126,10 +126,6 @@ async fn ready(
     invocation: &Invocation,
 ) -> Result<(Arc<Config>, Option<Arc<Credential>>), Cause> {
     check_input(action, &invocation.input)?;
-    let config = node.integrations.config(app).await?;
-    if !config.missing.is_empty() {
-        return Err(Cause::NotConfigured(config.missing.clone()));
-    }
     let wish = Wish {
         principal: &invocation.principal,
         app,
@@ -138,7 +134,13 @@ async fn ready(
         attested: invocation.parent.is_some(),
         chosen: invocation.connection,
     };
-    Ok((config, node.connections.for_call(&wish).await?))
+    let credential = node.connections.for_call(&wish).await;
+    let named = credential.as_ref().ok().and_then(|found| found.as_ref()?.configuration);
+    let config = node.integrations.config_by(app, named).await?;
+    if !config.missing.is_empty() {
+        return Err(Cause::NotConfigured(config.missing.clone()));
+    }
+    Ok((config, credential?))
 }
 
 async fn resolve(node: &Node, invocation: &Invocation) -> Result<Arc<App>, Cause> {

@@ -126,7 +126,9 @@ impl Prepared {
         credential: &Credential,
     ) -> Result<Box<RawValue>, Cause> {
         let request = self.request(action, Some(credential))?;
-        let result = execute(node, app, Some(action), request).await.map_err(|cause| cause.masked(&credential.masks));
+        let result = execute(node, app, Some(action), request)
+            .await
+            .map_err(|cause| cause.masked(self.config.masks()).masked(&credential.masks));
         if let Ok(output) = &result
             && let Some(message) = lacks_rights(output)
         {

@@ -155,7 +155,7 @@ async fn send(
     (record, credential): (&Record, Option<&Credential>),
 ) -> Result<reqwest::Response, Cause> {
     let recipes = app.manifest.recipes.as_ref().ok_or_else(|| Cause::NoProxy(app.id.clone()))?;
-    let config = node.integrations.config(app).await?;
+    let config = node.integrations.config_by(app, credential.and_then(|credential| credential.configuration)).await?;
     if !config.missing.is_empty() {
         return Err(Cause::NotConfigured(config.missing.clone()));
     }

@@ -16,7 +16,7 @@ use weft_testkit::{
 };
 
 use crate::{
-    fixtures::{eventually, integration, with},
+    fixtures::{eventually, fault_paths, integration, with},
     sign_on::{alice as account, server},
 };
 
@@ -175,10 +175,16 @@ async fn five_hundred_calls_on_two_nodes_need_one_new_token_and_cause_one_reques
     let mut it = World::start().await;
     it.connect(&it.admin).await;
     let (second, _folder) = it.server.second_node().await;
-    who(&it.admin.clone().at(url(&second))).await.expect(200);
+    for api in [it.admin.clone(), it.admin.clone().at(url(&second))] {
+        who(&api).await.expect(200);
+    }
     it.server.advance(Duration::minutes(56));
     let admin = it.server.login("admin@example.com").await;
     let there = admin.clone().at(url(&second));
+    // Both know who calls: this is about the token.
+    for api in [&admin, &there] {
+        api.get("/api/v1/auth/me").await.expect(200);
+    }
     let release = Arc::new(Notify::new());
     it.vendor.trouble(Trouble::Hold(Arc::clone(&release)));
     let calls = (0..500).map(|index| {
@@ -406,6 +412,36 @@ async fn a_client_that_the_vendor_does_not_know_is_the_administrators_business()
     admin.put("/api/v1/integrations/mail/config", json!({ "clientSecret": FakeVendor::SECRET })).await.expect(200);
     it.server.advance(Duration::seconds(6));
     who(&admin).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_clients_at_one_vendor_are_named_configurations_that_connections_remember() {
+    let it = World::start().await;
+    let configs = "/api/v1/integrations/mail/configs";
+    it.admin.put("/api/v1/integrations/mail/config", json!({ "clientId": "another client" })).await.expect(200);
+    let wrong = it.admin.post(configs, json!({ "label": "eu", "credentials": { "clientid": "x" } })).await.expect(400);
+    assert_eq!(fault_paths(&wrong), ["$.clientid"]);
+    let client = json!({ "label": "eu", "credentials": { "clientId": FakeVendor::CLIENT } });
+    let id = it.admin.post(configs, client.clone()).await.expect(200).text("/id");
+    it.admin.post(configs, client).await.expect(409);
+    let list = it.admin.get(configs).await.expect(200);
+    assert_eq!((list.text("/0/id"), list.text("/0/label")), (id.clone(), "eu".into()));
+    assert!(!String::from_utf8_lossy(&list.bytes).contains(FakeVendor::CLIENT));
+
+    let address = it.start_at(&it.admin, &format!("?config_id={id}")).await;
+    it.server.anonymous().get(&address).await.expect(200);
+    who(&it.admin).await.expect(200);
+    it.server.advance(Duration::minutes(56));
+    let admin = it.server.login("admin@example.com").await;
+    who(&admin).await.expect(200);
+    let clients: Vec<_> = it.vendor.requests("refresh_token").iter().map(|request| request["client_id"].clone()).collect();
+    assert_eq!(clients, [FakeVendor::CLIENT]);
+
+    let config = format!("{configs}/{id}");
+    assert!(admin.delete(&config).await.expect(400).text("/error").contains("1 connection(s) still use this config"));
+    admin.delete(AUTH).await.expect(200);
+    admin.delete(&config).await.expect(200);
+    admin.post(&format!("{AUTH}/start?config_id={id}"), json!({})).await.expect(404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,11 +12,10 @@ use weft_model::{AppId, ConnectionId};
 
 use super::{service::Reach, store};
 use crate::{
-    connections::routes::{Paging, next},
     http::{
         Message, Problems,
         extract::{Caller, Json, Path, Query},
-        page,
+        page::{self, Paging, next},
         problem::Problem,
     },
     node::Node,

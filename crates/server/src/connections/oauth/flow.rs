@@ -97,11 +97,13 @@ impl Connections {
         match way(app)? {
             Way::Credentials { schema } => Ok(Started::Credentials { schema: schema.clone() }),
             Way::Oauth2(oauth) if oauth.grant == Grant::ClientCredentials => {
-                let Some(vendor) = self.vendor(app, self.callback_url()).await? else { return Err(Error::NoCode) };
+                let Some(vendor) = self.vendor(app, self.callback_url(), wanted.configuration).await? else {
+                    return Err(Error::NoCode);
+                };
                 let tokens = vendor.renew(None).await??;
                 let label = wanted.label.or_else(|| tokens.label.clone());
                 let (content, times) = content(tokens, None, self.clock.now());
-                let made = Made { owner, label, again: wanted.again, content, times };
+                let made = Made { owner, label, again: wanted.again, content, times, configuration: wanted.configuration };
                 Ok(Started::Connected(self.keep(by, app, made).await?))
             }
             way => self.send_away(by, app, wanted, matches!(way, Way::Oauth2(_))).await,
@@ -116,12 +118,13 @@ impl Connections {
             user: by.id,
             shared: wanted.shared,
             connection: wanted.again,
+            configuration: wanted.configuration,
             label: wanted.label,
             callback_url: self.callback_url(),
             pkce_verifier: verifier.clone(),
             expires_at: self.clock.now() + PENDING,
         };
-        let started = match self.vendor(app, flow.callback_url.clone()).await? {
+        let started = match self.vendor(app, flow.callback_url.clone(), flow.configuration).await? {
             Some(vendor) if natively => Started::Redirect { url: vendor.authorize(state.clone(), verifier)?.into() },
             _ => self.ask_where(app, &flow, &state).await?,
         };
@@ -134,7 +137,7 @@ impl Connections {
     /// Lets the backend say where to go.
     async fn ask_where(&self, app: &Arc<App>, flow: &Flow, state: &str) -> Result<Started, Error> {
         const METHOD: &str = "__auth_start";
-        let config = self.integrations.config(app).await?;
+        let config = self.integrations.config_by(app, flow.configuration).await?;
         let user_id = flow.user.to_string();
         let params = StartParams { config: config.json(), callback_url: &flow.callback_url, state, user_id };
         let answer: StartAnswer = self.ask_backend(app, METHOD, &params).await?;
@@ -163,7 +166,7 @@ impl Connections {
             let description = returned.query.get("error_description").map(|text| plain(text));
             return Err(Error::Refused { code, description });
         }
-        let (label, content, times) = match self.vendor(&app, flow.callback_url.clone()).await? {
+        let (label, content, times) = match self.vendor(&app, flow.callback_url.clone(), flow.configuration).await? {
             Some(vendor) => {
                 let code = returned.query.get("code").filter(|code| !code.is_empty()).ok_or(Error::NoCode)?;
                 let tokens = vendor.exchange(code.clone(), flow.pkce_verifier.clone()).await?;
@@ -174,7 +177,14 @@ impl Connections {
             None => self.ask_for_credentials(&app, &flow, &returned.query).await?,
         };
         let named = flow.label.or(label).and_then(|text| self::label(&text).ok());
-        let made = Made { owner: owner_of(flow.shared, flow.user), label: named, again: flow.connection, content, times };
+        let made = Made {
+            owner: owner_of(flow.shared, flow.user),
+            label: named,
+            again: flow.connection,
+            content,
+            times,
+            configuration: flow.configuration,
+        };
         let kept = self.keep(&principal, &app, made).await?;
         Ok(Connected { principal, app, kept, shared: flow.shared })
     }
@@ -187,7 +197,7 @@ impl Connections {
         query: &BTreeMap<String, String>,
     ) -> Result<(Option<String>, Content, Times), Error> {
         const METHOD: &str = "__auth_callback";
-        let config = self.integrations.config(app).await?;
+        let config = self.integrations.config_by(app, flow.configuration).await?;
         let (callback_url, user_id) = (flow.callback_url.as_str(), flow.user.to_string());
         let params = CallbackParams { config: config.json(), query, callback_url, user_id };
         let answer: CallbackAnswer = self.ask_backend(app, METHOD, &params).await?;

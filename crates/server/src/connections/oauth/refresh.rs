@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::TimeDelta;
 use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
-use weft_model::{ConnectionId, connection::ConnectionStatus, manifest::user_auth::Grant};
+use weft_model::{ConfigurationId, ConnectionId, connection::ConnectionStatus, manifest::user_auth::Grant};
 use weft_workers::{Category, Failure};
 
 use super::{
@@ -134,9 +134,14 @@ impl Connections {
     }
 
     /// This server's client at the vendor of an integration.
-    pub(super) async fn vendor<'a>(&'a self, app: &'a App, callback: String) -> Result<Option<Vendor<'a>>, Error> {
+    pub(super) async fn vendor<'a>(
+        &'a self,
+        app: &'a App,
+        callback: String,
+        named: Option<ConfigurationId>,
+    ) -> Result<Option<Vendor<'a>>, Error> {
         let Some(oauth) = oauth(app) else { return Ok(None) };
-        let config = self.integrations.config(app).await?;
+        let config = self.integrations.config_by(app, named).await?;
         let config: Map<String, Value> = serde_json::from_str(config.json().get()).unwrap_or_default();
         Ok(Some(Vendor::new(oauth, &self.outbound, config, callback)))
     }
@@ -181,7 +186,8 @@ impl Attempt<'_> {
     async fn run(&self) -> Result<(), Error> {
         let asked = async {
             let callback = self.connections.callback_url();
-            let Some(vendor) = self.connections.vendor(self.app, callback).await? else {
+            let Some(vendor) = self.connections.vendor(self.app, callback, self.connection.credential.configuration).await?
+            else {
                 return Err(Error::NothingToConnect(self.app.id.clone()));
             };
             if self.connection.refresh_token.is_none() && !vendor.mints() {
@@ -207,7 +213,8 @@ impl Attempt<'_> {
         let before = &self.connection.content;
         let (content, times) = content(tokens, before.refresh_token.clone(), now);
         let id = (self.connection.id, self.connection.credential.version + 1);
-        let sealing = connections.seal(&self.app.tenant, id, (&content, times))?;
+        let configuration = self.connection.credential.configuration;
+        let sealing = connections.seal(&self.app.tenant, id, (&content, times, configuration))?;
         for _ in 0..SAVES {
             let saved = async {
                 let mut connection = connections.pool.acquire().await?;

@@ -69,8 +69,9 @@ impl Connections {
         let app = self.integrations.get(tenant, integration).await?;
         let Some(oauth) = oauth(&app) else { return Ok(Revocation::NothingToRevoke) };
         let Some(template) = &oauth.revoke_url else { return Ok(Revocation::NotOffered) };
-        let Some(vendor) = self.vendor(&app, self.callback_url()).await? else { return Ok(Revocation::NothingToRevoke) };
         let connection = self.open(tenant, id).await?;
+        let named = connection.credential.configuration;
+        let Some(vendor) = self.vendor(&app, self.callback_url(), named).await? else { return Ok(Revocation::NothingToRevoke) };
         let access = connection.content.values.get("accessToken").and_then(serde_json::Value::as_str);
         // With the refresh token the vendor ends what was made with it, too.
         let (token, hint) = match (&connection.refresh_token, access) {

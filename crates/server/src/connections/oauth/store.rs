@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
-use weft_model::{AppId, ConnectionId, TenantId, UserId};
+use weft_model::{AppId, ConfigurationId, ConnectionId, TenantId, UserId};
 
 use crate::connections::store::Sealing;
 
@@ -14,6 +14,7 @@ pub struct Flow {
     pub user: UserId,
     pub shared: bool,
     pub connection: Option<ConnectionId>,
+    pub configuration: Option<ConfigurationId>,
     pub label: Option<String>,
     pub callback_url: String,
     pub pkce_verifier: String,
@@ -23,8 +24,9 @@ pub struct Flow {
 pub async fn insert_flow(connection: &mut PgConnection, state_hash: &[u8], flow: &Flow) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into connection_flows
-             (state_hash, tenant_id, integration_id, user_id, shared, connection_id, label, callback_url, pkce_verifier, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             (state_hash, tenant_id, integration_id, user_id, shared, connection_id, label, callback_url, pkce_verifier, expires_at,
+              configuration_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         state_hash,
         flow.tenant.as_str(),
         flow.integration.as_str(),
@@ -35,6 +37,7 @@ pub async fn insert_flow(connection: &mut PgConnection, state_hash: &[u8], flow:
         flow.callback_url,
         flow.pkce_verifier,
         flow.expires_at,
+        flow.configuration.map(ConfigurationId::as_uuid),
     )
     .execute(connection)
     .await?;
@@ -45,7 +48,8 @@ pub async fn insert_flow(connection: &mut PgConnection, state_hash: &[u8], flow:
 pub async fn take_flow(connection: &mut PgConnection, state_hash: &[u8]) -> sqlx::Result<Option<Flow>> {
     let row = sqlx::query!(
         "delete from connection_flows where state_hash = $1
-         returning tenant_id, integration_id, user_id, shared, connection_id, label, callback_url, pkce_verifier, expires_at",
+         returning tenant_id, integration_id, user_id, shared, connection_id, label, callback_url, pkce_verifier, expires_at,
+             configuration_id",
         state_hash,
     )
     .fetch_optional(connection)
@@ -58,6 +62,7 @@ pub async fn take_flow(connection: &mut PgConnection, state_hash: &[u8]) -> sqlx
             user: row.user_id.into(),
             shared: row.shared,
             connection: row.connection_id.map(ConnectionId::from),
+            configuration: row.configuration_id.map(ConfigurationId::from),
             label: row.label,
             callback_url: row.callback_url,
             pkce_verifier: row.pkce_verifier,

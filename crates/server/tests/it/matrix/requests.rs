@@ -304,6 +304,14 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
         ("POST" | "DELETE", "/integrations/catalog/{id}/deploy" | "/integrations/catalog/{id}") => {
             plain(path.replace("{id}", "unknown"))
         }
+        ("GET", "/integrations/{integration_id}/configs") => plain("/api/v1/integrations/echo/configs"),
+        ("POST", "/integrations/{integration_id}/configs") => {
+            let body = json!({ "label": world.name("client"), "credentials": { "client": "a client" } });
+            json_body("/api/v1/integrations/echo/configs", body)
+        }
+        ("DELETE", "/integrations/{integration_id}/configs/{configuration_id}") => {
+            plain(format!("/api/v1/integrations/echo/configs/{}", world.fresh_configuration().await))
+        }
         ("PUT", "/integrations/{integration_id}/config") => json_body("/api/v1/integrations/echo/config", json!({})),
         (_, "/apps/{app_id}/secrets" | "/apps/{app_id}/secrets/{key}") => {
             secrets(world, method, &path.replace("{app_id}", "crm")).await?

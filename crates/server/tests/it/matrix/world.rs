@@ -63,7 +63,10 @@ impl<'a> World<'a> {
         server.deploy(&administrator, &with(app("crm"), json!({ "webhooks": ["news"], "dataContract": things })), backend).await;
         let backend = "defineIntegration({ actions: { echo: (input) => input } })";
         let schema = json!({ "properties": { "token": { "type": "string" } } });
-        let auth = json!({ "userAuth": { "type": "credentials", "required": false, "schema": schema } });
+        let auth = json!({
+            "userAuth": { "type": "credentials", "required": false, "schema": schema },
+            "configSchema": { "properties": { "client": { "type": "string" } } },
+        });
         server.deploy(&administrator, &with(integration("echo", &["echo"]), auth), backend).await;
         administrator.call("echo", "echo", json!({})).await.expect(200);
         let run = administrator.runs("echo", 1).await[0]["id"].as_str().unwrap_or_default().to_owned();
@@ -149,6 +152,12 @@ impl<'a> World<'a> {
     pub async fn fresh_connection(&self) -> String {
         let body = json!({ "credentials": { "token": "a token" }, "label": self.name("shared"), "shared": true });
         self.administrator.post("/api/v1/integrations/echo/auth/credentials", body).await.expect(200).text("/connectionId")
+    }
+
+    /// A configuration that no connection uses.
+    pub async fn fresh_configuration(&self) -> String {
+        let body = json!({ "label": self.name("client"), "credentials": { "client": "a client" } });
+        self.administrator.post("/api/v1/integrations/echo/configs", body).await.expect(200).text("/id")
     }
 
     /// A cron of the administrator.
