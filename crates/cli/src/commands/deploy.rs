@@ -231,8 +231,10 @@ fn report(output: &Output, client: &Client, manifest: &Manifest, shipped: &Shipp
         let number = shipped.number.map_or_else(String::new, |number| format!(" as version {number}"));
         let head = format!("{} is {state} {}{number}", manifest.app_id, client.base());
         let hooks = webhooks.iter().map(|(name, url)| format!("webhook {name}: {url}"));
+        let files: Vec<_> = shipped.migrations.iter().filter_map(Value::as_str).map(printable).collect();
+        let migrations = (!files.is_empty()).then(|| format!("migrations: {}", files.join(", ")));
         let pages = shipped.frontend.iter().map(|url| format!("frontend: {url}"));
-        std::iter::once(head).chain(pages).chain(hooks).collect::<Vec<_>>().join("\n")
+        std::iter::once(head).chain(migrations).chain(pages).chain(hooks).collect::<Vec<_>>().join("\n")
     })?;
     output.note(&next_step(manifest, shipped, after));
     Ok(())

@@ -68,8 +68,8 @@ fn has_build(folder: &Path) -> Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(CliError::failed(format!("cannot read {}: {error}", path.display()))),
     };
-    let package: Value =
-        serde_json::from_str(&text).map_err(|error| CliError::failed(format!("{} is not JSON: {error}", path.display())))?;
+    // What is wrong with it the server will say, if it is the backend's.
+    let package: Value = serde_json::from_str(&text).unwrap_or_default();
     Ok(package.pointer("/scripts/build").is_some())
 }
 

@@ -13,8 +13,9 @@ use crate::manifest::Manifest;
 use crate::serve;
 
 /// What a test runs under, as it was when this program was built.
-const HELPER: [(&str, &str); 10] = [
+const HELPER: [(&str, &str); 11] = [
     ("calls.ts", include_str!("../../../../js/worker/src/calls.ts")),
+    ("data.ts", include_str!("../../../../js/worker/src/data.ts")),
     ("dev.ts", include_str!("../../../../js/worker/src/dev.ts")),
     ("errors.ts", include_str!("../../../../js/worker/src/errors.ts")),
     ("integration.ts", include_str!("../../../../js/worker/src/integration.ts")),

@@ -74,7 +74,7 @@ async fn a_project_without_backend_installs_its_manifest() {
     let machine = Machine::logged_in(&fake);
     machine.write("crm/manifest.json", r#"{"appId":"crm","name":"CRM","version":"2.0.0"}"#);
     assert_snapshot!(machine.weft(&["deploy", "crm"]).await.shown(&fake));
-    assert_eq!(fake.lines(), ["POST /api/v1/apps"]);
+    assert_eq!(fake.lines(), ["POST /api/v1/apps/schema/verify", "POST /api/v1/apps"]);
 }
 
 #[tokio::test]
@@ -192,7 +192,8 @@ async fn pages_are_built_for_their_address_and_shipped_after_the_backend() {
     machine.write("crm/node_modules/.keep", "");
     let outcome = machine.weft(&["deploy", "crm"]).await;
     assert!(outcome.stdout.contains(&format!("frontend: {}/apps/crm/", fake.url)), "{outcome}");
-    assert_eq!(fake.lines(), ["POST /api/v1/apps/crm/deploy", "POST /api/v1/apps/crm/frontend"]);
+    let (verified, sent) = ("POST /api/v1/apps/schema/verify", "POST /api/v1/apps/crm/frontend");
+    assert_eq!(fake.lines(), [verified, "POST /api/v1/apps/crm/deploy", sent]);
     assert_eq!(shipped(&fake).await, [("index.html".to_owned(), "/apps/crm/".to_owned())]);
 }
 

@@ -124,6 +124,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     shared.requests.lock().expect("the lock").push(Received { line: line.clone(), headers: head.headers, body });
     let mut replies = shared.replies.lock().expect("the lock");
     let Some((_, queue)) = replies.iter_mut().find(|(known, _)| *known == line) else {
+        // No table changes, unless a test says so.
+        if line == "POST /api/v1/apps/schema/verify" {
+            return json!({ "compliant": true, "changes": [] }).to_string().into_response();
+        }
         return (StatusCode::NOT_FOUND, json!({ "error": format!("no route {line}"), "code": "not_found" }).to_string())
             .into_response();
     };

@@ -204,7 +204,7 @@ async fn health_is_public_and_status_needs_a_token() {
 
     server.advance(Duration::seconds(90));
     let status = alice.get("/api/v1/status").await.expect(200);
-    assert_eq!(members(&status.json), ["postgres", "runtime", "workers"]);
+    assert_eq!(members(&status.json), ["postgres", "runtime", "sql", "workers"]);
     assert_eq!(status.value("/postgres"), json!({ "state": "online", "embedded": false }));
     assert_eq!(status.text("/runtime/state"), "online");
     assert!(status.text("/runtime/version").split('.').count() == 3);

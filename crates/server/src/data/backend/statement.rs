@@ -9,7 +9,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Column, Either, Executor, PgConnection, Row};
 use weft_data::sql::literal;
 
-use super::{Error, rows};
+use super::{Error, rows, store};
 
 const MOST_ROWS: usize = 1000;
 const LARGEST: usize = 8 * 1024 * 1024;
@@ -33,12 +33,10 @@ pub async fn run(connection: &mut PgConnection, text: &str, parameters: &[Value]
     if parameters.len() > MOST_PARAMETERS {
         return Err(Error::Invalid(format!("a statement takes at most {MOST_PARAMETERS} parameters")));
     }
-    let prepare = AssertSqlSafe(format!("prepare weft_statement as {text}"));
-    // Not as raw SQL: that would take several statements.
-    sqlx::query(prepare).persistent(false).execute(&mut *connection).await.map_err(|error| not_prepared(error, text))?;
+    store::prepare(connection, text).await.map_err(|error| not_prepared(error, text))?;
     let arguments = arguments(connection, parameters).await?;
-    let answer = execute(connection, format!("execute weft_statement{arguments}")).await?;
-    sqlx::raw_sql("deallocate weft_statement").execute(connection).await.map_err(Error::of_statement)?;
+    let answer = execute(connection, store::execution(&arguments)).await?;
+    store::forget_statement(connection).await.map_err(Error::of_statement)?;
     Ok(answer)
 }
 
@@ -94,9 +92,7 @@ async fn arguments(connection: &mut PgConnection, parameters: &[Value]) -> Resul
 
 /// What PostgreSQL makes of the parameters: a list of JSON may be meant as an array or as a document.
 async fn types(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
-    let found = sqlx::raw_sql("select parameter_types::text from pg_prepared_statements where name = 'weft_statement'");
-    let row = found.fetch_one(connection).await.map_err(Error::of_statement)?;
-    let text: String = row.try_get_unchecked(0).map_err(Error::Database)?;
+    let text = store::find_parameter_types(connection).await.map_err(Error::of_statement)?;
     Ok(rows::items(&text).into_iter().flatten().collect())
 }
 

@@ -92,6 +92,28 @@ pub async fn terminate(connection: &mut PgConnection, pid: i32, role: &str) -> s
     Ok(())
 }
 
+/// Prepares a statement of a backend. Not as raw SQL: that would take several statements.
+pub async fn prepare(connection: &mut PgConnection, text: &str) -> sqlx::Result<()> {
+    let prepare = AssertSqlSafe(format!("prepare weft_statement as {text}"));
+    sqlx::query(prepare).persistent(false).execute(connection).await?;
+    Ok(())
+}
+
+/// What executes it, with its parameters in brackets.
+pub fn execution(arguments: &str) -> String {
+    format!("execute weft_statement{arguments}")
+}
+
+/// The types of its parameters, as the text of an array.
+pub async fn find_parameter_types(connection: &mut PgConnection) -> sqlx::Result<String> {
+    let find = "select parameter_types::text from pg_prepared_statements where name = 'weft_statement'";
+    sqlx::raw_sql(find).fetch_one(connection).await?.try_get_unchecked(0)
+}
+
+pub async fn forget_statement(connection: &mut PgConnection) -> sqlx::Result<()> {
+    run(connection, "deallocate weft_statement".to_owned()).await
+}
+
 /// Undoes what is open and forgets what a session remembers.
 pub async fn reset(connection: &mut PgConnection) -> sqlx::Result<()> {
     run(&mut *connection, "rollback".to_owned()).await?;

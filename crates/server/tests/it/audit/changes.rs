@@ -135,6 +135,8 @@ async fn secrets_and_apps(api: &Api, log: &mut Witness) {
         api.deploy("chat", &[("index.ts", &backend)]).await.expect(200);
         log.sees(&["app.deployed"]).await;
     }
+    api.deploy_frontend("chat", &[("index.html", "<!doctype html>")]).await.expect(200);
+    assert_eq!(log.sees(&["app.frontend_deployed"]).await[0]["details"], json!({ "files": 1 }));
     let config = json!({ "apiKey": "canary-of-a-key", "region": "eu" });
     api.put("/api/v1/integrations/chat/config", config).await.expect(200);
     let saved = log.sees(&["configuration.saved"]).await.remove(0);
