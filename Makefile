@@ -16,7 +16,7 @@ SEED ?= 1
 BUN_PROJECTS := $(patsubst %/bun.lock,%,$(wildcard integrations/*/bun.lock js/*/bun.lock crates/*/tests/*/bun.lock))
 # Inside node_modules, so that whoever deletes the packages deletes the stamp too.
 RUNTIME_READY := runtime/node_modules/.installed
-JS_READY := js/node_modules/.installed crates/testkit/sign-on/node_modules/.installed examples/crm/node_modules/.installed $(BUN_PROJECTS:%=%/node_modules/.installed)
+JS_READY := js/node_modules/.installed crates/testkit/sign-on/node_modules/.installed crates/testkit/s3/node_modules/.installed examples/crm/node_modules/.installed $(BUN_PROJECTS:%=%/node_modules/.installed)
 
 .PHONY: help up demo test check bench chaos conformance runtime js require
 
@@ -78,6 +78,10 @@ js/node_modules/.installed: js/package-lock.json js/package.json | require
 
 crates/testkit/sign-on/node_modules/.installed: crates/testkit/sign-on/package-lock.json crates/testkit/sign-on/package.json | require
 	cd crates/testkit/sign-on && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+crates/testkit/s3/node_modules/.installed: crates/testkit/s3/package-lock.json crates/testkit/s3/package.json | require
+	cd crates/testkit/s3 && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 examples/crm/node_modules/.installed: examples/crm/package-lock.json examples/crm/package.json | require

@@ -11,7 +11,8 @@ use tokio::sync::Mutex;
 use weft_postgres::{Binaries, Cluster, Settings};
 use weft_queue::{Cursors, NewMessage, Settlement, Stream, Want};
 
-const OURS: &str = include_str!("../../migrations/0060_queue.sql");
+const OURS: &str =
+    concat!(include_str!("../../migrations/0060_queue.sql"), include_str!("../../migrations/0082_queue_order.sql"));
 /// The tables and indexes of a queue of pgmq.
 const PGMQ: &str = "
     create table q_jobs (msg_id bigint primary key generated always as identity, read_ct int default 0 not null,
@@ -224,6 +225,7 @@ fn message() -> NewMessage {
         visible_at: DateTime::UNIX_EPOCH,
         tag: None,
         key: None,
+        order: None,
         body: BODY.to_owned(),
     }
 }

@@ -23,6 +23,9 @@ interface Log {
   error(...values: unknown[]): void;
 }
 
+/** What a file holds: text (in UTF-8) or bytes. */
+type FileContent = string | ArrayBuffer | Uint8Array;
+
 /** Passed to every handler. Whatever is asked through it happens with the rights of the caller of that one call. */
 interface Context {
   readonly appId: string;
@@ -35,6 +38,8 @@ interface Context {
   readonly log: Log;
   /** Writes a named entry to the app's log. */
   emit(name: string, data?: Json): void;
+  /** Stores a file of this app and returns its id. */
+  uploadFile(content: FileContent, filename: string, contentType?: string): Promise<string>;
   /** Runs one of this app's own integration actions as the caller. */
   action(name: string, input?: Json): Promise<Json>;
   /** Runs an action of another integration as the caller. */
@@ -272,6 +277,9 @@ declare const log: Log;
 
 /** Writes a named entry to the app's log. */
 declare function emit(name: string, data?: Json): void;
+
+/** Stores a file of this app on behalf of the call that asks for it, and returns its id. */
+declare function uploadFile(content: FileContent, filename: string, contentType?: string): Promise<string>;
 
 /** What a test says about a call. */
 interface TestOptions {

@@ -9,6 +9,12 @@ pub trait Egress: Send + Sync {
     /// The addresses behind a name are judged apart, by the policy's [`crate::AddressGuard`].
     fn allows(&self, host: &str, port: u16) -> bool;
 
+    /// Whether `host` on `port` may be contacted wherever it is, the addresses behind it left unjudged.
+    fn opens(&self, host: &str, port: u16) -> bool {
+        let _ = (host, port);
+        false
+    }
+
     /// Whether any port of `host` may be contacted. Only then is a name looked up before the child connects: a lookup of a
     /// name that is not allowed could itself carry data out.
     fn allows_name(&self, host: &str) -> bool;

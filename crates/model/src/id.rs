@@ -71,6 +71,10 @@ record_ids! {
     ConnectionId,
     /// Something that is done again and again, by the clock.
     CronId,
+    /// A file of an app.
+    FileId,
+    /// What is to be done when a record of an app changes.
+    HookId,
     /// One execution of an action, an RPC method, a webhook handler or a job.
     RunId,
     /// One uploaded version of an app's backend.

@@ -9,6 +9,8 @@ pub enum State {
     Ready,
     /// For `visible_at`.
     Waiting,
+    /// Until those before it that have the same key are over.
+    HeldBack,
     /// Until `visible_at`, unless that is extended.
     Leased,
     Completed,
@@ -22,7 +24,7 @@ pub struct Message {
     pub id: i64,
     pub state: State,
     pub priority: i16,
-    /// When it becomes ready, or the lease runs out; absent when it is over.
+    /// When it becomes ready, or the lease runs out; absent when it is over or held back.
     pub visible_at: Option<DateTime<Utc>>,
     pub read_count: i32,
     pub enqueued_at: DateTime<Utc>,
@@ -63,6 +65,7 @@ impl From<Row> for Message {
             "0" => State::Ready,
             "1" => State::Waiting,
             "2" => State::Leased,
+            "3" => State::HeldBack,
             "completed" => State::Completed,
             "cancelled" => State::Cancelled,
             _ => State::Dead,
@@ -71,7 +74,7 @@ impl From<Row> for Message {
             id: row.id,
             state,
             priority: row.priority,
-            visible_at: row.visible_at,
+            visible_at: row.visible_at.filter(|_| state != State::HeldBack),
             read_count: row.read_count,
             enqueued_at: row.enqueued_at,
             ended_at: row.ended_at,

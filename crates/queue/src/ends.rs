@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::stream::CHANNEL;
+use crate::{NewMessage, order, stream::CHANNEL};
 
 /// Proof of holding a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -16,6 +16,8 @@ pub struct Lease {
     pub lane: Arc<str>,
     pub id: i64,
     pub token: i64,
+    /// What waits for its end: see [`crate::NewMessage`].
+    pub order: Option<String>,
 }
 
 /// What whoever leased a message decides about it.
@@ -46,7 +48,10 @@ pub async fn settle(
             Settlement::Release { at, note } => returned.push(lease, (*at, now), 1, note.clone()),
         }
     }
+    let orders = ended.orders.clone();
+    order::lock(connection, &orders).await?;
     let mut held: HashSet<i64> = ended.write(connection, now).await?.into_iter().collect();
+    order::go_on(connection, now, &orders).await?;
     held.extend(returned.write(connection).await?);
     Ok(settlements.iter().map(|(lease, _)| held.contains(&lease.id)).collect())
 }
@@ -72,6 +77,7 @@ struct Ended {
     outcomes: Vec<String>,
     notes: Vec<Option<String>>,
     results: Vec<Option<String>>,
+    orders: order::Keys,
 }
 
 impl Ended {
@@ -80,10 +86,11 @@ impl Ended {
         self.outcomes.push(outcome.to_owned());
         self.notes.push(note);
         self.results.push(result);
+        self.orders.push(&lease.lane, lease.order.as_deref());
     }
 
     async fn write(self, connection: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<Vec<i64>> {
-        let Self { held: Held { lanes, ids, tokens }, outcomes, notes, results } = self;
+        let Self { held: Held { lanes, ids, tokens }, outcomes, notes, results, orders: _ } = self;
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -180,6 +187,12 @@ pub(crate) async fn announce(connection: &mut PgConnection, ready: impl Iterator
 
 /// Takes a message that nobody holds out of the queue. Whether there was one.
 pub async fn cancel(connection: &mut PgConnection, lane: &str, id: i64, now: DateTime<Utc>) -> sqlx::Result<bool> {
+    let key = sqlx::query_scalar!("select order_key from queue_messages where lane = $1 and id = $2", lane, id)
+        .fetch_optional(&mut *connection)
+        .await?;
+    let mut orders = order::Keys::default();
+    orders.push(lane, key.flatten().as_deref());
+    order::lock(connection, &orders).await?;
     let row = sqlx::query!(
         "with removed as (
              delete from queue_messages where lane = $1 and id = $2 and state <> 2
@@ -190,9 +203,36 @@ pub async fn cancel(connection: &mut PgConnection, lane: &str, id: i64, now: Dat
         id,
         now,
     )
+    .execute(&mut *connection)
+    .await?;
+    order::go_on(connection, now, &orders).await?;
+    Ok(row.rows_affected() > 0)
+}
+
+/// Puts messages, each with the reason, straight among the dead letters: nobody is to work on them.
+pub async fn bury(connection: &mut PgConnection, now: DateTime<Utc>, messages: &[(NewMessage, String)]) -> sqlx::Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let lanes: Vec<String> = messages.iter().map(|(message, _)| message.lane.to_string()).collect();
+    let priorities: Vec<i16> = messages.iter().map(|(message, _)| message.priority).collect();
+    let tags: Vec<Option<String>> = messages.iter().map(|(message, _)| message.tag.clone()).collect();
+    let bodies: Vec<String> = messages.iter().map(|(message, _)| message.body.clone()).collect();
+    let notes: Vec<String> = messages.iter().map(|(_, note)| note.clone()).collect();
+    sqlx::query!(
+        "insert into queue_archive (lane, id, outcome, priority, read_count, enqueued_at, ended_at, tag, body, note)
+         select lane, nextval('queue_ids'), 'dead', priority, 0, $6, $6, tag, body, note
+         from unnest($1::text[], $2::smallint[], $3::text[], $4::text[], $5::text[]) as given (lane, priority, tag, body, note)",
+        &lanes,
+        &priorities,
+        tags as _,
+        &bodies,
+        &notes,
+        now,
+    )
     .execute(connection)
     .await?;
-    Ok(row.rows_affected() > 0)
+    Ok(())
 }
 
 /// Makes a waiting message ready. Whether there was one.

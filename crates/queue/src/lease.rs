@@ -27,12 +27,14 @@ pub struct Leased {
     pub read_count: i32,
     pub enqueued_at: DateTime<Utc>,
     pub tag: Option<String>,
+    /// What waits for its end: see [`crate::NewMessage`].
+    pub order: Option<String>,
     pub body: String,
 }
 
 impl Leased {
     pub fn lease(&self) -> Lease {
-        Lease { lane: self.stream.lane.clone(), id: self.id, token: self.token }
+        Lease { lane: self.stream.lane.clone(), id: self.id, token: self.token, order: self.order.clone() }
     }
 }
 
@@ -58,9 +60,9 @@ pub async fn lease(connection: &mut PgConnection, wants: &[Want], until: DateTim
              update queue_messages as message
              set state = 2, position = nextval('queue_positions'), visible_at = $5, read_count = read_count + 1
              where message.ctid = any(array(select place from picked))
-             returning lane, priority, id, position, read_count, enqueued_at, tag, body)
+             returning lane, priority, id, position, read_count, enqueued_at, tag, order_key, body)
          select leased.lane, leased.priority, leased.id, leased.position as token, picked.position, leased.read_count,
-             leased.enqueued_at, leased.tag, leased.body
+             leased.enqueued_at, leased.tag, leased.order_key, leased.body
          from leased join picked on picked.lane = leased.lane and picked.id = leased.id",
         &lanes,
         &priorities,
@@ -80,6 +82,7 @@ pub async fn lease(connection: &mut PgConnection, wants: &[Want], until: DateTim
             read_count: row.read_count,
             enqueued_at: row.enqueued_at,
             tag: row.tag,
+            order: row.order_key,
             body: row.body,
         })
         .collect();

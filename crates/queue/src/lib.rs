@@ -12,13 +12,14 @@ mod browse;
 mod cursors;
 mod ends;
 mod lease;
+mod order;
 mod send;
 mod stream;
 mod sweep;
 
 pub use browse::{Message, State, Which, find, find_many, list};
 pub use cursors::Cursors;
-pub use ends::{Lease, Settlement, cancel, replay, settle, wake};
+pub use ends::{Lease, Settlement, bury, cancel, replay, settle, wake};
 pub use lease::{Leased, Want, extend, lease};
 pub use send::{Key, NewMessage, Sent, send};
 pub use stream::{CHANNEL, Ready, Stream};

@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::stream::CHANNEL;
+use crate::{order, stream::CHANNEL};
 
 /// A message on its way into the queue.
 #[derive(Debug, Clone)]
@@ -20,6 +20,9 @@ pub struct NewMessage {
     pub visible_at: DateTime<Utc>,
     pub tag: Option<String>,
     pub key: Option<Key>,
+    /// What has the same key in its lane is worked on one after the other, in the order in which it was sent. Such a message is
+    /// ready at once, or as soon as those before it are over; it has no time of its own.
+    pub order: Option<String>,
     pub body: String,
 }
 
@@ -56,13 +59,15 @@ pub async fn send(connection: &mut PgConnection, now: DateTime<Utc>, messages: &
         .fetch_all(&mut *connection)
         .await?;
     let earlier = claim_keys(connection, now, messages, &ids).await?;
+    let mut behind = order::taken(connection, messages).await?;
     let mut columns = Columns::default();
     let mut sent = Vec::with_capacity(messages.len());
     for (message, id) in messages.iter().zip(ids) {
         if let Some(other) = earlier.get(&id) {
             sent.push(*other);
         } else {
-            columns.push(message, id, now);
+            let held_back = message.order.as_ref().is_some_and(|order| !behind.insert((message.lane.to_string(), order.clone())));
+            columns.push(message, id, (now, held_back));
             sent.push(Sent::New(id));
         }
     }
@@ -128,17 +133,20 @@ struct Columns {
     states: Vec<i16>,
     times: Vec<DateTime<Utc>>,
     tags: Vec<Option<String>>,
+    orders: Vec<Option<String>>,
     bodies: Vec<String>,
 }
 
 impl Columns {
-    fn push(&mut self, message: &NewMessage, id: i64, now: DateTime<Utc>) {
+    fn push(&mut self, message: &NewMessage, id: i64, (now, held_back): (DateTime<Utc>, bool)) {
+        let at = if message.order.is_some() { now } else { message.visible_at };
         self.lanes.push(message.lane.to_string());
         self.ids.push(id);
         self.priorities.push(message.priority);
-        self.states.push(i16::from(message.visible_at > now));
-        self.times.push(message.visible_at);
+        self.states.push(if held_back { order::HELD_BACK } else { i16::from(at > now) });
+        self.times.push(if held_back { order::never() } else { at });
         self.tags.push(message.tag.clone());
+        self.orders.push(message.order.clone());
         self.bodies.push(message.body.clone());
     }
 
@@ -146,13 +154,14 @@ impl Columns {
         if self.ids.is_empty() {
             return Ok(());
         }
-        let Self { lanes, ids, priorities, states, times, tags, bodies } = self;
+        let Self { lanes, ids, priorities, states, times, tags, orders, bodies } = self;
         sqlx::query!(
             "with inserted as (
-                 insert into queue_messages (lane, id, priority, state, position, visible_at, read_count, enqueued_at, tag, body)
-                 select lane, id, priority, state, nextval('queue_positions'), visible_at, 0, $8, tag, body
-                 from unnest($1::text[], $2::bigint[], $3::smallint[], $4::smallint[], $5::timestamptz[], $6::text[], $7::text[])
-                     as given (lane, id, priority, state, visible_at, tag, body)
+                 insert into queue_messages (lane, id, priority, state, position, visible_at, read_count, enqueued_at, tag, body,
+                     order_key)
+                 select lane, id, priority, state, nextval('queue_positions'), visible_at, 0, $8, tag, body, order_key
+                 from unnest($1::text[], $2::bigint[], $3::smallint[], $4::smallint[], $5::timestamptz[], $6::text[], $7::text[],
+                     $10::text[]) as given (lane, id, priority, state, visible_at, tag, body, order_key)
                  returning lane, priority, state, position)
              select pg_notify(weft_channel($9), priority || ' ' || min(position) || ' ' || lane) from inserted where state = 0
              group by lane, priority",
@@ -165,6 +174,7 @@ impl Columns {
             &bodies,
             now,
             CHANNEL,
+            orders as _,
         )
         .fetch_all(connection)
         .await?;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, postgres::PgListener};
 use weft_queue::{
-    CHANNEL, Key, Leased, NewMessage, Ready, Sent, Settlement, State, Stream, Want, Which, cancel, delete_older, extend, find,
-    lease, list, pending, ready_streams, remove_lane, replay, send, settle, sweep, wake,
+    CHANNEL, Key, Leased, NewMessage, Ready, Sent, Settlement, State, Stream, Want, Which, bury, cancel, delete_older, extend,
+    find, lease, list, pending, ready_streams, remove_lane, replay, send, settle, sweep, wake,
 };
 use weft_testkit::database::TestDatabase;
 
@@ -24,7 +24,15 @@ impl Rig {
     }
 
     fn message(&self, lane: &str, body: &str) -> NewMessage {
-        NewMessage { lane: lane.into(), priority: 0, visible_at: self.now, tag: None, key: None, body: body.to_owned() }
+        NewMessage {
+            lane: lane.into(),
+            priority: 0,
+            visible_at: self.now,
+            tag: None,
+            key: None,
+            order: None,
+            body: body.to_owned(),
+        }
     }
 
     async fn send(&mut self, messages: &[NewMessage]) -> Vec<Sent> {
@@ -240,7 +248,15 @@ async fn whoever_listens_is_told_of_what_was_committed_and_where_it_is() {
     let name: String = name.expect("a name");
     listener.listen(&name).await.expect("listening");
     let mut transaction = rig.connection.begin().await.expect("begun");
-    let message = NewMessage { lane: "lost".into(), priority: 0, visible_at: rig.now, tag: None, key: None, body: String::new() };
+    let message = NewMessage {
+        lane: "lost".into(),
+        priority: 0,
+        visible_at: rig.now,
+        tag: None,
+        key: None,
+        order: None,
+        body: String::new(),
+    };
     send(&mut transaction, rig.now, &[message]).await.expect("sent");
     transaction.rollback().await.expect("rolled back");
     rig.send_plain("a", &["1", "2"]).await;
@@ -275,4 +291,85 @@ async fn what_is_old_and_what_belongs_to_a_removed_lane_goes() {
     assert_eq!(delete_older(&mut rig.connection, now + hour, now + hour).await.expect("tidied"), 1);
     remove_lane(&mut rig.connection, "a").await.expect("removed");
     assert_eq!((rig.lease("a", 9).await.len(), rig.lease("b", 9).await.len()), (0, 1));
+}
+
+fn ordered(rig: &Rig, key: &str, body: &str) -> NewMessage {
+    NewMessage { order: Some(key.to_owned()), ..rig.message("a", body) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_with_the_same_key_come_one_after_the_other_and_wait_for_retries_of_those_before() {
+    let mut rig = Rig::new().await;
+    let batch = [ordered(&rig, "x", "x1"), ordered(&rig, "x", "x2"), ordered(&rig, "y", "y1")];
+    let ids: Vec<i64> = rig.send(&batch).await.into_iter().map(Sent::id).collect();
+    let third = [ordered(&rig, "x", "x3")];
+    rig.send(&third).await;
+    let first = rig.lease("a", 9).await;
+    assert_eq!(bodies(&first), ["x1", "y1"]);
+    assert_eq!(rig.state("a", ids[1]).await, Some(State::HeldBack));
+    let at = rig.now + TimeDelta::seconds(5);
+    assert!(rig.settle(&first[0], Settlement::Retry { at, note: "no luck".to_owned() }).await);
+    assert!(rig.settle(&first[1], done()).await);
+    assert_eq!(rig.lease("a", 9).await.len(), 0, "what failed is still the first");
+    rig.pass(6);
+    rig.sweep().await;
+    let again = rig.lease("a", 9).await;
+    assert_eq!(bodies(&again), ["x1"]);
+    assert!(rig.settle(&again[0], Settlement::Bury { note: "no".to_owned() }).await);
+    let second = rig.lease("a", 9).await;
+    assert_eq!(bodies(&second), ["x2"], "a dead letter holds nobody back");
+    let now = rig.now;
+    assert!(!cancel(&mut rig.connection, "a", second[0].id, now).await.expect("asked"));
+    assert!(rig.settle(&second[0], done()).await);
+    assert_eq!(bodies(&rig.lease("a", 9).await), ["x3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_ends_a_message_and_whoever_sends_the_next_never_miss_each_other() {
+    let mut rig = Rig::new().await;
+    let (rounds, mut other) = (100, connect(&rig.database).await);
+    let first = [ordered(&rig, "x", "0")];
+    rig.send(&first).await;
+    for number in 1..=rounds {
+        let leased = rig.lease("a", 1).await;
+        let lease = leased.first().unwrap_or_else(|| panic!("message {number} is ready")).lease();
+        let (next, now) = ([ordered(&rig, "x", &number.to_string())], rig.now);
+        let (sent, ended) =
+            tokio::join!(transact_send(&mut other, now, &next), transact_settle(&mut rig.connection, now, (lease, done())));
+        assert!(sent && ended);
+    }
+}
+
+async fn transact_send(connection: &mut PgConnection, now: DateTime<Utc>, messages: &[NewMessage]) -> bool {
+    let mut transaction = connection.begin().await.expect("begun");
+    send(&mut transaction, now, messages).await.expect("sent");
+    transaction.commit().await.is_ok()
+}
+
+async fn transact_settle(connection: &mut PgConnection, now: DateTime<Utc>, ended: (weft_queue::Lease, Settlement)) -> bool {
+    let mut transaction = connection.begin().await.expect("begun");
+    let held = settle(&mut transaction, now, &[ended]).await.expect("settled");
+    transaction.commit().await.is_ok() && held == [true]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_message_lets_the_next_of_its_key_through() {
+    let mut rig = Rig::new().await;
+    let batch = [ordered(&rig, "x", "x1"), ordered(&rig, "x", "x2"), ordered(&rig, "x", "x3")];
+    let ids: Vec<i64> = rig.send(&batch).await.into_iter().map(Sent::id).collect();
+    let now = rig.now;
+    for id in &ids[..2] {
+        assert!(cancel(&mut rig.connection, "a", *id, now).await.expect("cancelled"));
+    }
+    assert_eq!(bodies(&rig.lease("a", 9).await), ["x3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_is_to_work_on_lies_with_the_dead_letters_and_says_why() {
+    let mut rig = Rig::new().await;
+    let (message, now) = (rig.message("a", "x"), rig.now);
+    bury(&mut rig.connection, now, &[(message, "a loop".to_owned())]).await.expect("buried");
+    let dead = list(&mut rig.connection, "a", Which::Dead, None, 10).await.expect("listed");
+    assert_eq!(dead.iter().map(|letter| letter.note.as_deref()).collect::<Vec<_>>(), [Some("a loop")]);
+    assert!(replay(&mut rig.connection, "a", dead[0].id, now).await.expect("raised"));
 }

@@ -18,6 +18,8 @@ use crate::{
     connections::Connections,
     data::BackendSql,
     db::notify::Change,
+    files::Files,
+    hooks::Hooks,
     host::{Accounts, Keys},
     http::outbound::Outbound,
     identity::{Identity, Oidc},
@@ -59,6 +61,8 @@ pub struct Node {
     pub runs: Runs,
     pub jobs: Jobs,
     pub crons: Crons,
+    pub hooks: Hooks,
+    pub files: Files,
     pub webhooks: Webhooks,
 }
 
@@ -75,6 +79,7 @@ impl Node {
         match change {
             // Of interest to jobs only.
             Change::Ready(_) => {}
+            Change::Events => self.hooks.wake(),
             Change::Identity => self.identity.forget(),
             Change::Connection(id) => self.connections.forget(*id),
             Change::Connections(tenant) => self.connections.forget_choices(tenant),
@@ -94,6 +99,7 @@ impl Node {
                 self.apps.follow(app);
             }
             Change::Everything => {
+                self.hooks.wake();
                 self.identity.forget();
                 self.connections.forget_all();
                 self.sql.forget_all();

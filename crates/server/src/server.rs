@@ -1,7 +1,7 @@
 //! Starting a server, serving, and shutting it down in order.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -29,6 +29,9 @@ use crate::{
     connections::Connections,
     data::{self, BackendSql},
     db::{self, embedded::Embedded, notify},
+    events,
+    files::{Files, Storage},
+    hooks::{self, Hooks},
     host::{Accounts, DataDir, Keys, Runtime},
     http::{self, outbound::Outbound},
     identity::{Identity, Oidc, Policy},
@@ -88,6 +91,9 @@ impl Server {
             format!("cannot listen on {}: is another server running there? Choose another with --listen", settings.listen)
         })?;
         let address = listener.local_addr()?;
+        // Workers upload files here; they reach nothing else of the server.
+        let side = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen for uploads of workers")?;
+        let door = side.local_addr()?;
         let settings = with_public_url(settings, address)?;
         let (database, options) = database(&settings, &data_dir, &candidates).await?;
         let pool = db::connect(options.clone(), settings.max_connections).await?;
@@ -97,7 +103,7 @@ impl Server {
         let background = TaskTracker::new();
 
         let backend = Arc::new(Backend::default());
-        let workers = Host::new(worker_settings(&runtime, address, &settings, &options), Arc::clone(&backend));
+        let workers = Host::new(worker_settings(&runtime, (address, door), &settings, &options), Arc::clone(&backend));
         let machine = machine(&data_dir, runtime.bun, (accounts, clock.clone()), &settings)?;
         let shared = || (pool.clone(), clock.clone());
         let sql = Arc::new(BackendSql::open(shared(), &vault, &options).await);
@@ -124,13 +130,17 @@ impl Server {
         let integrations = Arc::new(Integrations::new(shared(), Arc::clone(&vault), Arc::clone(&apps)));
         let outside = (Arc::clone(&outbound), public_url.clone());
         let connections = Connections::new(shared(), Arc::clone(&vault), Arc::clone(&integrations), outside, background.clone());
+        let storage = Storage::open(&settings.files.target, data_dir.path().join("files"))
+            .context("cannot open the store of files (settings [files])")?;
         let node = Arc::new(Node {
+            files: Files::new(shared(), Arc::clone(&vault), (storage, settings.files.limits), door),
             oidc: Oidc::new(Arc::clone(&identity), Arc::clone(&vault), (Arc::clone(&outbound), clock.clone()), public_url),
             outbound,
             identity,
             integrations,
             connections: Arc::new(connections),
             crons: Crons::new(pool.clone(), clock.clone()),
+            hooks: Hooks::new(pool.clone(), clock.clone()),
             tenants: Tenants::new(shared(), Arc::clone(&vault), Arc::clone(&apps)),
             namespaces: Namespaces::new(shared()),
             metrics: telemetry::metrics()?,
@@ -152,7 +162,8 @@ impl Server {
             webhooks,
         });
         backend.node.set(&node)?;
-        let background = start_background(&node, node_id).await?;
+        let mut background = start_background(&node, node_id).await?;
+        background.push(tokio::spawn(serve_door(side, Arc::clone(&node))));
         let serving = tokio::spawn(serve(listener, Arc::clone(&node)));
         tracing::info!(%address, data_dir = %data_dir.path().display(), node.id = %node_id, "server.start");
         Ok(Self { address, node, serving, writers, background, database, node_id, _data_dir: data_dir })
@@ -228,6 +239,16 @@ async fn serve(listener: TcpListener, node: Arc<Node>) -> std::io::Result<()> {
     axum::serve(listener, service).with_graceful_shutdown(async move { stopping.cancelled().await }).await
 }
 
+async fn serve_door(listener: TcpListener, node: Arc<Node>) {
+    let stopping = node.stopping.clone();
+    let service = http::door(&node).into_make_service_with_connect_info::<SocketAddr>();
+    drop(node);
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async move { stopping.cancelled().await });
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "workers cannot upload files any more");
+    }
+}
+
 async fn start_background(node: &Arc<Node>, id: Uuid) -> sqlx::Result<Vec<JoinHandle<()>>> {
     let weak = Arc::downgrade(node);
     let listening = notify::listen(node.pool.clone(), (id, node.started_at), node.stopping.clone(), move |change| {
@@ -245,7 +266,8 @@ async fn start_background(node: &Arc<Node>, id: Uuid) -> sqlx::Result<Vec<JoinHa
     };
     let working = tokio::spawn(jobs::run(Arc::clone(node)));
     let ticking = tokio::spawn(jobs::run_crons(Arc::clone(node)));
-    Ok(vec![listening, tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node))), working, ticking])
+    let relaying = tokio::spawn(hooks::run(Arc::clone(node)));
+    Ok(vec![listening, tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node))), working, ticking, relaying])
 }
 
 async fn tidy(node: Arc<Node>) {
@@ -271,6 +293,12 @@ async fn tidy(node: Arc<Node>) {
         }
         if let Err(error) = node.crons.tidy(node.settings.runs_kept).await {
             tracing::warn!(%error, "cannot tidy up the history of crons");
+        }
+        if let Err(error) = events::tidy(&node.pool).await {
+            tracing::warn!(%error, "cannot remove events that everybody has had");
+        }
+        if let Err(error) = node.files.tidy().await {
+            tracing::warn!(%error, "cannot tidy up files");
         }
         if let Err(error) = node.identity.tidy().await {
             tracing::warn!(%error, "cannot tidy up sessions");
@@ -341,13 +369,19 @@ async fn open_vault(pool: &PgPool, clock: &Clock, keys: &Keys, settings: &Settin
     }
 }
 
-fn worker_settings(runtime: &Runtime, address: SocketAddr, all: &Settings, database: &PgConnectOptions) -> HostSettings {
+fn worker_settings(
+    runtime: &Runtime,
+    (address, door): (SocketAddr, SocketAddr),
+    all: &Settings,
+    database: &PgConnectOptions,
+) -> HostSettings {
     let mut settings = HostSettings::new(&runtime.bun, &runtime.prelude, format!("http://{address}"));
     settings.limits = all.workers.limits();
     settings.confinement = (all.workers.jail != Jail::Off).then(|| Confinement {
         required: all.workers.jail == Jail::Require,
         guard: Arc::clone(&all.egress_allow),
         resolver: Arc::new(weft_jail::SystemResolver),
+        own: door,
         closed: vec![Endpoint { host: database.get_host().to_lowercase(), port: database.get_port() }],
         readable: runtime.prelude.parent().map(Path::to_owned).into_iter().collect(),
     });

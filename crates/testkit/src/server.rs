@@ -43,7 +43,12 @@ impl TestServer {
 
     /// The same, with a settings file.
     pub async fn start_with_file(settings: &str) -> Self {
-        let mut test = Self::prepare(ServeArgs::default()).await;
+        Self::start_with_file_and(settings, ServeArgs::default()).await
+    }
+
+    /// The same, and with what comes in the environment.
+    pub async fn start_with_file_and(settings: &str, arguments: ServeArgs) -> Self {
+        let mut test = Self::prepare(arguments).await;
         let file = test.data_path("weft.toml");
         std::fs::write(&file, settings).expect("the data directory is writable");
         test.arguments.config = Some(file);

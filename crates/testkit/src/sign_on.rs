@@ -1,56 +1,15 @@
 //! The other side of a sign-on: an OpenID provider and a browser. Both are real (`oidc-provider` from npm, the system's
 //! Chromium), each in a process of its own that takes commands as lines of JSON and ends when its input does.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{ChildStdin, ChildStdout, Command},
-    sync::Mutex,
-};
+use tokio::sync::Mutex;
+
+use crate::peer::Peer;
 
 /// The scripts and their packages.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sign-on");
-
-/// A script that answers each line with a line.
-struct Peer {
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl Peer {
-    /// Starts a script and returns what it says first.
-    async fn start(script: &str, argument: &str) -> (Self, Value) {
-        let folder = Path::new(FOLDER);
-        assert!(folder.join("node_modules").is_dir(), "the packages of {FOLDER} are missing: run `make js`");
-        let mut child = Command::new("node")
-            .arg(folder.join(script))
-            .arg(argument)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("node starts");
-        let (input, output) = (child.stdin.take().expect("an input"), child.stdout.take().expect("an output"));
-        let mut peer = Self { input, output: BufReader::new(output).lines() };
-        let first = peer.answer().await;
-        (peer, first)
-    }
-
-    async fn ask(&mut self, command: &Value) -> Value {
-        self.input.write_all(format!("{command}\n").as_bytes()).await.expect("the script listens");
-        self.answer().await
-    }
-
-    async fn answer(&mut self) -> Value {
-        let line = self.output.next_line().await.expect("the script can be heard").expect("the script runs");
-        serde_json::from_str(&line).expect("the script answers JSON")
-    }
-}
 
 /// An OpenID provider on this machine with one client, `weft`.
 pub struct Provider {
@@ -64,7 +23,7 @@ impl Provider {
 
     /// A provider that sends browsers back to the server at `base`.
     pub async fn start(base: &str) -> Self {
-        let (peer, first) = Peer::start("provider.mjs", &format!("{base}/api/v1/auth/oidc/callback")).await;
+        let (peer, first) = Peer::start(FOLDER, "provider.mjs", &format!("{base}/api/v1/auth/oidc/callback")).await;
         Self { issuer: first["issuer"].as_str().expect("an issuer").to_owned(), peer: Mutex::new(peer) }
     }
 
@@ -134,7 +93,7 @@ pub struct Page {
 impl Browser {
     pub async fn start() -> Self {
         let program = find_chromium();
-        let (peer, _) = Peer::start("browser.mjs", &program.to_string_lossy()).await;
+        let (peer, _) = Peer::start(FOLDER, "browser.mjs", &program.to_string_lossy()).await;
         Self { peer: Mutex::new(peer) }
     }
 

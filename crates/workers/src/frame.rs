@@ -62,6 +62,8 @@ pub(crate) struct Answer<'a> {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome<'a> {
     Result(&'a RawValue),
+    /// Where to upload a file, once.
+    Url(&'a RawValue),
     Error(WireFailure<'a>),
 }
 
@@ -119,14 +121,18 @@ fn line(message: &impl Serialize, room: usize) -> Vec<u8> {
     line
 }
 
+/// The answer that carries an address.
+pub(crate) const STORAGE_UPLOAD_URL: &str = "storage_upload_url";
+
 /// Questions about data, by the type of their message, each with the type of its answer.
-const DATA: [(&str, &str); 6] = [
+const DATA: [(&str, &str); 7] = [
     ("collection_op", "collection_op_result"),
     ("sql_query", "sql_query_result"),
     ("sql_begin", "sql_begin_result"),
     ("sql_exec", "sql_exec_result"),
     ("sql_commit", "sql_end_result"),
     ("sql_rollback", "sql_end_result"),
+    ("storage_upload", STORAGE_UPLOAD_URL),
 ];
 
 /// Worker to host.

@@ -21,6 +21,12 @@ struct Rules {
 }
 
 impl Rules {
+    /// Whether it is where files are uploaded to.
+    fn is_own(&self, host: &str, port: u16) -> bool {
+        let own = self.confinement.own;
+        port == own.port() && host.parse() == Ok(own.ip())
+    }
+
     /// What the operator opened is open to every app, and what nobody may contact stays closed even so.
     fn allow(&self, host: &str, port: Option<u16>) -> bool {
         let closed = port.is_some_and(|port| self.confinement.closed.iter().any(|closed| closed.covers(host, port)));
@@ -45,7 +51,11 @@ impl<P: Platform> Outbound<P> {
 
 impl<P: Platform> Egress for Outbound<P> {
     fn allows(&self, host: &str, port: u16) -> bool {
-        self.rules.allow(host, Some(port))
+        self.rules.is_own(host, port) || self.rules.allow(host, Some(port))
+    }
+
+    fn opens(&self, host: &str, port: u16) -> bool {
+        self.rules.is_own(host, port)
     }
 
     fn allows_name(&self, host: &str) -> bool {
@@ -53,6 +63,9 @@ impl<P: Platform> Egress for Outbound<P> {
     }
 
     fn connected(&self, host: &str, port: u16) {
+        if self.rules.is_own(host, port) {
+            return;
+        }
         self.vitals.contacted(host, port);
         if let Some(context) = self.calls.only() {
             self.platform.contacted(&self.app, &context, host, port);

@@ -6,7 +6,7 @@
 use crate::{
     Failure, Level, Platform,
     flood::Pace,
-    frame::{Answer, FromWorker, LINE_LIMIT, Outcome, Question},
+    frame::{Answer, FromWorker, LINE_LIMIT, Outcome, Question, STORAGE_UPLOAD_URL},
     in_flight::{CallId, InFlight, Reply},
     lines::{Line, Lines},
     logs::{Journal, MESSAGE_LIMIT},
@@ -185,7 +185,8 @@ impl Asked {
         };
         let failure = match outcome {
             Ok(result) if result.get().len() <= limit => {
-                return Answer { kind: answer, id: &id, outcome: Outcome::Result(&result) }.line();
+                let outcome = if answer == STORAGE_UPLOAD_URL { Outcome::Url(&result) } else { Outcome::Result(&result) };
+                return Answer { kind: answer, id: &id, outcome }.line();
             }
             Ok(result) => crate::CallError::TooLarge { bytes: result.get().len(), limit }.into_failure(),
             Err(error) => error.into_failure(),

@@ -55,6 +55,8 @@ pub struct Confinement {
     pub guard: Arc<AddressGuard>,
     /// Looks up the names that processes contact.
     pub resolver: Arc<dyn Resolver>,
+    /// Where files are uploaded to, which every process may contact.
+    pub own: std::net::SocketAddr,
     /// Whom no process may contact, opened or not: the database.
     pub closed: Vec<Endpoint>,
     /// What every process may read besides its own folder and the system's libraries: the prelude.

@@ -74,6 +74,7 @@ export function makeContext(app: App, call: Call | undefined): Context {
     agentConfig: undefined,
     log: makeLog(() => call),
     emit: (name, data = {}) => emit(call, name, data),
+    uploadFile: (content, filename, contentType) => upload(call, content, filename, contentType),
     selfAction,
     action: (actionName, input = {}) => selfAction("triggerAction", { actionName, input }),
     callIntegration: (integrationId, action, input = {}) =>
@@ -89,6 +90,28 @@ export function settle(id: string, result: unknown, error: unknown): void {
   clearTimeout(asked.timer);
   if (error === undefined || error === null) asked.resolve(result);
   else asked.reject(fromWire(error));
+}
+
+/** The global `uploadFile`. */
+export function globalUpload(content: FileContent, filename: string, contentType?: string): Promise<string> {
+  return upload(current.getStore(), content, filename, contentType);
+}
+
+/** Asks for an address that is good for one upload, and sends the bytes to it. */
+async function upload(
+  call: Call | undefined,
+  content: FileContent,
+  name: string,
+  contentType = "application/octet-stream",
+): Promise<string> {
+  const body = typeof content === "string" ? new TextEncoder().encode(content) : content;
+  const question = { type: "storage_upload", name, content_type: contentType, size: body.byteLength };
+  const url = await ask(call, question, "uploadFile");
+  const response = await fetch(url, { method: "POST", body: body as Uint8Array<ArrayBuffer> });
+  const answer = (await response.json()) as Json;
+  if (response.ok) return answer.file_id;
+  const category = response.status >= 500 ? "Transient" : "Validation";
+  throw new PlatformActionError(`uploadFile: ${answer?.error ?? response.status}`, { code: answer?.code, category });
 }
 
 /** Asks the host for something on behalf of a call. `name` is for messages of errors. */

@@ -5,7 +5,7 @@
  * stdin stays untouched until `serve` is called, so a backend that speaks the protocol by hand can read it itself. An
  * entry point that cannot be loaded is reported as `fatal`, and the process exits with 1.
  */
-import { globalEmit, globalLog } from "./calls.ts";
+import { globalEmit, globalLog, globalUpload } from "./calls.ts";
 import { PlatformActionError, stackOf } from "./errors.ts";
 import { defineIntegration } from "./integration.ts";
 import { describe, load } from "./load.ts";
@@ -21,6 +21,7 @@ function setGlobals(): void {
     defineIntegration,
     emit: globalEmit,
     log: globalLog,
+    uploadFile: globalUpload,
     ActionError: PlatformActionError,
   });
   const { debug, info, warn, error } = globalLog;

@@ -70,6 +70,7 @@ function receive(line: string): void {
   if (message?.type === "rpc") answer(message);
   else if (message?.type === "job") work(message);
   else if (message && ANSWERS.has(message.type)) settle(String(message.id), message.result, message.error);
+  else if (message?.type === "storage_upload_url") settle(String(message.id), message.url, message.error);
   else if (message?.type === "discover") discover(message);
   else if (message?.type === "shutdown") drain();
 }

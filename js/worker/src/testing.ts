@@ -25,6 +25,12 @@ const at = (level: keyof Log) => {
 };
 const log: Log = { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 const emit = (name: string, data: Json = {}) => void output.events.push({ name, data });
+/** Files are kept by servers; here each only gets an id, and an entry among the events. */
+const uploadFile = async (content: FileContent, name: string, contentType = "application/octet-stream") => {
+  const size = typeof content === "string" ? Buffer.byteLength(content) : content.byteLength;
+  emit("uploadFile", { name, contentType, size });
+  return crypto.randomUUID();
+};
 
 Object.assign(globalThis, {
   serve: capture,
@@ -32,6 +38,7 @@ Object.assign(globalThis, {
   ActionError: PlatformActionError,
   log,
   emit,
+  uploadFile,
   testIntegration,
 });
 
@@ -102,6 +109,7 @@ async function testIntegration(folder = "."): Promise<TestIntegration> {
       agentConfig: undefined,
       log,
       emit,
+      uploadFile,
       action: (name, input = {}) => rpc("__integration", { ...fields(options), action: name, input }, options),
       callIntegration: async (integration, action, input = {}) => call(integration, action, input),
       selfAction: (action) => Promise.reject(new Error(`selfAction ${action} needs a server`)),

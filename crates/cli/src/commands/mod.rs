@@ -13,7 +13,9 @@ mod crons;
 mod data;
 pub mod deploy;
 mod dev;
+mod files;
 mod frontend;
+mod hooks;
 mod init;
 mod jobs;
 mod login;
@@ -107,6 +109,10 @@ pub enum Command {
     Jobs(jobs::Arguments),
     /// List, make and fire what apps do by the clock
     Crons(crons::Arguments),
+    /// List, make and change what apps do when their records change
+    Hooks(hooks::Arguments),
+    /// List, upload, download and delete the files of an app
+    Files(files::Arguments),
     /// List, create, import and export the records of an app
     Data(data::Arguments),
     /// List or remove apps and integrations
@@ -162,6 +168,8 @@ impl Command {
             Self::Runs(arguments) => runs::run(context, &arguments).await,
             Self::Jobs(arguments) => jobs::run(context, &arguments).await,
             Self::Crons(arguments) => crons::run(context, &arguments).await,
+            Self::Hooks(arguments) => hooks::run(context, &arguments).await,
+            Self::Files(arguments) => files::run(context, &arguments).await,
             Self::Data(arguments) => data::run(context, arguments).await,
             Self::Apps(arguments) => apps::run(context, arguments).await,
             Self::Versions(arguments) => versions::list(context, &arguments).await,

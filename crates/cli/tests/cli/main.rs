@@ -10,6 +10,7 @@ mod data;
 mod deploy;
 mod dev;
 mod fake;
+mod hooks;
 mod identity;
 mod init;
 mod jobs;

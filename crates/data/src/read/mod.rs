@@ -14,7 +14,7 @@ pub use page::{cursor, page, parse_cursor};
 pub use query::{Direction, Form, LONGEST_PAGE, Order, Query, parse_order};
 
 use crate::{
-    Entity, Sql,
+    Condition, Entity, Sql,
     entity::OWNER,
     sql::{ident, literal},
 };
@@ -50,6 +50,16 @@ pub struct View<'a> {
     pub select: Vec<String>,
     pub expand: Vec<Expansion<'a>>,
     pub linked: Vec<Link<'a>>,
+}
+
+/// The places in a list of the records, given as JSON, that meet a condition, as an array.
+pub fn meeting(entity: &Entity, condition: &Condition, records: Vec<String>) -> Sql {
+    let mut sql = Sql::new("select coalesce(array_agg(_place - 1), '{}') from unnest(");
+    sql.bind(Cell::TextList(records), Kind::TextList);
+    sql.push(") with ordinality as _given (_record, _place) cross join lateral jsonb_populate_record(null::").push(&entity.table);
+    sql.push(", _record::jsonb) as t where ");
+    condition.write(&mut sql);
+    sql
 }
 
 /// One record as JSON text.

@@ -158,7 +158,11 @@ impl Desk {
             Some(address) => vec![address],
             None => self.lookup(&host.name).await,
         };
-        let addresses = self.permitted(&host.name, &addresses).map_err(|why| self.refuse(&host.name, port, why))?;
+        let addresses = if self.network.egress.opens(&host.name, port) {
+            addresses
+        } else {
+            self.permitted(&host.name, &addresses).map_err(|why| self.refuse(&host.name, port, why))?
+        };
         let addresses: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
         let pending = self.put_in_place(question, descriptor, &addresses).await?;
         self.network.egress.connected(&host.name, port);

@@ -11,6 +11,7 @@ use super::{dev, service::Error};
 use crate::{
     connections::{self, Chosen},
     data::{self, Asker, Transactions},
+    files::{self, WorkerUpload},
     http::trace::TraceId,
     node::{Node, NodeHandle},
     runs::{self, Contacts, Invocation},
@@ -18,6 +19,9 @@ use crate::{
 
 /// How deep calls may nest: an action that calls an action that calls an action.
 const MAX_DEPTH: u8 = 8;
+
+/// Asked for by a message of its own.
+const STORAGE_UPLOAD: &str = "storage_upload";
 
 /// Who a call in flight belongs to. The host keeps it; the backend only ever holds the call's id.
 #[derive(Debug, Clone)]
@@ -27,6 +31,8 @@ pub struct CallContext {
     pub run: RunId,
     pub trace: TraceId,
     pub depth: u8,
+    /// How many reactions to changes of records led here. What changes a record on behalf of this call passes it on.
+    pub hops: u8,
     pub contacts: Contacts,
     /// The connection that the call is made with. Calls of the same integration within it use the same.
     pub connection: Option<Pinned>,
@@ -51,6 +57,7 @@ impl CallContext {
             run,
             trace,
             depth: 0,
+            hops: 0,
             contacts: Contacts::default(),
             connection: None,
             itself: false,
@@ -120,6 +127,7 @@ impl Platform for Backend {
             trace: context.trace,
             parent: Some(context.run),
             depth: context.depth + 1,
+            hops: context.hops,
         };
         runs::invoke(&node, invocation).await.map(|outcome| outcome.output).map_err(|error| error.into_failure().into())
     }
@@ -132,6 +140,9 @@ impl Platform for Backend {
         message: Box<RawValue>,
     ) -> Result<Box<RawValue>, CallError> {
         let Some(node) = self.node.get() else { return Err(refused("stopping", "the server is shutting down")) };
+        if kind == STORAGE_UPLOAD {
+            return upload_address(&node, &app, &context, &message).await;
+        }
         let answered = async {
             let asker = asker(&node, &app, &context).await?;
             data::answer(&node, &asker, kind, &message).await
@@ -203,7 +214,29 @@ async fn asker(node: &Node, app: &str, context: &CallContext) -> Result<Asker, d
     if caller.tenant != app.tenant {
         return Err(data::Error::App(Box::new(Error::Unknown(id))).into());
     }
-    Ok(Asker { app: id, caller, trace: context.trace, transactions: Arc::clone(&context.transactions) })
+    Ok(Asker { app: id, caller, trace: context.trace, hops: context.hops, transactions: Arc::clone(&context.transactions) })
+}
+
+/// Where a backend may upload a file, once. A file is the app's, so whoever may have the app do something may have it store one; so may a
+/// webhook, behind which there is nobody.
+async fn upload_address(node: &Node, app: &str, context: &CallContext, params: &RawValue) -> Result<Box<RawValue>, CallError> {
+    let wanted: WorkerUpload =
+        serde_json::from_str(params.get()).map_err(|error| refused("invalid_params", &format!("{STORAGE_UPLOAD}: {error}")))?;
+    let id: AppId = app.parse().map_err(|error| refused("unknown_app", &format!("{error}")))?;
+    let issued = async {
+        let app = node.apps.load(&id).await.map_err(|_| files::Error::UnknownApp(id.clone()))?;
+        let to = context.principal.as_ref().map(|principal| principal.id);
+        node.files.allow_upload((&app.tenant, &id), wanted, to).await
+    };
+    let issued = issued.await.map_err(|error| match error {
+        files::Error::TooLarge(_) => refused("too_large", &error.to_string()),
+        error => {
+            tracing::warn!(%error, app.id = %id, "a backend gets no address to upload to");
+            Failure::new("the server cannot take the file now").with_code("unavailable").with_category(Category::Transient).into()
+        }
+    })?;
+    let url = node.files.door_url(&issued);
+    serde_json::value::to_raw_value(&url).map_err(|error| refused("internal", &error.to_string()))
 }
 
 /// Which integration, action and input a request of a backend is about.

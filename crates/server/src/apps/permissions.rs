@@ -15,6 +15,12 @@ pub fn permissions(manifest: &Manifest) -> Vec<(String, String)> {
     for right in ["read", "write", "trigger", "manage_others"] {
         keys.push((format!("app:{app}:cron.{right}"), format!("Crons of {name}: {right}")));
     }
+    for right in ["read", "write", "manage_others"] {
+        keys.push((format!("app:{app}:hook.{right}"), format!("Hooks of {name}: {right}")));
+    }
+    for right in ["read", "write"] {
+        keys.push((format!("app:{app}:file.{right}"), format!("Files of {name}: {right}")));
+    }
     for entity in &content.data_contract {
         for right in ["create", "read", "update", "delete"] {
             keys.push((format!("app:{app}:{}.{right}", entity.entity_name), format!("{name}: {right} {}", entity.entity_name)));

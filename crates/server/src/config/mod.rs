@@ -2,6 +2,7 @@
 //!
 //! `default.toml` is the manual. All problems are reported at once, each with the name of the setting it is about.
 
+mod files;
 mod jobs;
 mod packages;
 mod workers;
@@ -22,6 +23,8 @@ use weft_model::Secret;
 
 use crate::{db, jobs::Limits};
 
+use files::FilesFile;
+pub use files::Store;
 use jobs::JobsFile;
 use packages::{DeploymentsFile, PackagesFile};
 pub use packages::{Packages, Place};
@@ -73,6 +76,12 @@ pub struct ServeArgs {
     /// Key that signs session tokens: 64 hexadecimal digits [default: made once, kept in the data folder]
     #[arg(long, env = "WEFT_JWT_SECRET", hide = true, hide_env_values = true)]
     pub jwt_secret: Option<String>,
+    /// Access key of the S3 store of files
+    #[arg(long, env = "WEFT_S3_ACCESS_KEY_ID", hide = true, hide_env_values = true)]
+    pub s3_access_key_id: Option<String>,
+    /// Secret key of the S3 store of files
+    #[arg(long, env = "WEFT_S3_SECRET_ACCESS_KEY", hide = true, hide_env_values = true)]
+    pub s3_secret_access_key: Option<String>,
     /// TOML file with settings; see --print-config for all of them
     #[arg(long, env = "WEFT_CONFIG_FILE", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -104,6 +113,8 @@ struct File {
     workers: WorkersFile,
     #[serde(default)]
     jobs: JobsFile,
+    #[serde(default)]
+    files: FilesFile,
     #[serde(default)]
     packages: PackagesFile,
     #[serde(default)]
@@ -164,6 +175,8 @@ pub struct Settings {
     pub workers: Workers,
     /// Jobs that this node works on at once.
     pub jobs: Limits,
+    /// Where files lie, and how large they may be.
+    pub files: Store,
     pub packages: Packages,
     /// Versions of an app that one can go back to, the one that serves included.
     pub versions_kept: u32,
@@ -218,6 +231,7 @@ impl Settings {
             records_kept: days(file.history.records_days, default.history.records_days),
             workers,
             jobs: file.jobs.check(&default.jobs, &mut problems),
+            files: file.files.check(&default.files, (args.s3_access_key_id, args.s3_secret_access_key), &mut problems),
             packages: file.packages.check(default.packages, args.package_registry, &mut problems),
             versions_kept: file.deployments.check(&default.deployments, &mut problems),
             max_connections: file.database.max_connections.or(default.database.max_connections).unwrap_or(16).max(2),

@@ -275,6 +275,7 @@ async fn first_sync(node: &Arc<Node>, connected: &super::oauth::Connected) -> Re
         trace: trace::current(),
         parent: None,
         depth: 0,
+        hops: 0,
         connection: Some(super::Chosen::Inherited(connected.kept.id)),
     };
     match runs::invoke(node, invocation).await {

@@ -6,6 +6,7 @@
 mod audit;
 mod backend;
 mod error;
+mod matching;
 mod records;
 mod schema;
 mod store;
@@ -19,6 +20,7 @@ use crate::node::Node;
 pub use audit::tidy;
 pub use backend::{Asker, BackendSql, Error as BackendError, MigrationFailed, Transactions, answer, app_itself, read_migrations};
 pub use error::Error;
+pub use matching::matching;
 pub use schema::{Consent, admissible, apply, plan, remove, tables};
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {

@@ -19,6 +19,8 @@ use uuid::Uuid;
 use weft_model::{AppId, ConnectionId, TenantId};
 use weft_queue::Ready;
 
+use crate::events;
+
 /// How its name begins.
 const CHANNEL: &str = "weft_changes";
 /// Between two attempts to listen. Others must not take a node for dead that needs no longer than this to return.
@@ -45,6 +47,8 @@ pub enum Change {
     SigningKeys,
     /// Messages became ready in the queue.
     Ready(Ready),
+    /// Something happened that consumers of events may want to hear of.
+    Events,
     /// Unknown: drop everything.
     Everything,
 }
@@ -60,8 +64,8 @@ impl fmt::Display for Change {
             Self::AppSecrets(app) => write!(formatter, "secrets {app}"),
             Self::Vault => formatter.write_str("vault"),
             Self::SigningKeys => formatter.write_str("signing-keys"),
-            // Said by the queue itself, on its own channel.
-            Self::Ready(_) | Self::Everything => formatter.write_str("everything"),
+            // Said on channels of their own.
+            Self::Ready(_) | Self::Events | Self::Everything => formatter.write_str("everything"),
         }
     }
 }
@@ -120,11 +124,15 @@ pub async fn listen(
 async fn connect(pool: &PgPool, (node, started_at): (Uuid, DateTime<Utc>)) -> sqlx::Result<PgListener> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.eager_reconnect(false);
-    let names =
-        sqlx::query!("select weft_channel($1) as \"ours!\", weft_channel($2) as \"queue!\"", CHANNEL, weft_queue::CHANNEL)
-            .fetch_one(&mut listener)
-            .await?;
-    listener.listen_all([names.ours.as_str(), names.queue.as_str()]).await?;
+    let names = sqlx::query!(
+        "select weft_channel($1) as \"ours!\", weft_channel($2) as \"queue!\", weft_channel($3) as \"events!\"",
+        CHANNEL,
+        weft_queue::CHANNEL,
+        events::CHANNEL,
+    )
+    .fetch_one(&mut listener)
+    .await?;
+    listener.listen_all([names.ours.as_str(), names.queue.as_str(), names.events.as_str()]).await?;
     let key = sqlx::query_scalar!("select nextval(pg_get_serial_sequence('nodes', 'lock_key')) as \"key!\"")
         .fetch_one(&mut listener)
         .await?;
@@ -159,6 +167,9 @@ fn heard(notification: &PgNotification) -> Change {
     let payload = notification.payload();
     if notification.channel().starts_with(weft_queue::CHANNEL) {
         return payload.parse().map_or(Change::Everything, Change::Ready);
+    }
+    if notification.channel().starts_with(events::CHANNEL) {
+        return Change::Events;
     }
     match payload.parse() {
         Ok(change) => change,

@@ -36,7 +36,7 @@ use utoipa::{
 };
 use weft_model::RunId;
 
-use crate::node::Node;
+use crate::{files, node::Node};
 use problem::{Code, Problem, ProblemBody};
 use trace::{Origin, TraceId};
 
@@ -57,6 +57,14 @@ pub fn router(node: &Arc<Node>) -> Cors<Router> {
         .layer(middleware::from_fn_with_state(Arc::<[IpNet]>::from(node.settings.trusted_proxies.as_slice()), surround))
         .with_state(Arc::clone(node));
     cors(&node.settings.cors_origins).layer(routes)
+}
+
+/// What workers on this machine may reach of a node: uploads by addresses that are good for once, and nothing else.
+pub fn door(node: &Arc<Node>) -> Router {
+    files::door()
+        .fallback(async || Problem::new(Code::NotFound, "Only uploads come in here."))
+        .layer(middleware::from_fn_with_state(Arc::<[IpNet]>::from([]), surround))
+        .with_state(Arc::clone(node))
 }
 
 /// What happens around every request: a trace, figures, and an answer even when the handler panics.

@@ -19,8 +19,8 @@ use weft_model::CronId;
 
 use super::problem::{Code, Problem, ProblemBody};
 use crate::{
-    apps, audit, authority, connections, data, identity, integrations, jobs, namespaces, node::Node, runs, secrets, tenants,
-    webhooks,
+    apps, audit, authority, connections, data, files, hooks, identity, integrations, jobs, namespaces, node::Node, runs, secrets,
+    tenants, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -57,6 +57,8 @@ pub fn routes() -> OpenApiRouter<Arc<Node>> {
         .merge(secrets::router())
         .merge(apps::router())
         .merge(data::router())
+        .merge(files::router())
+        .merge(hooks::router())
         .merge(integrations::router())
         .merge(connections::router())
         .merge(jobs::router())

@@ -222,6 +222,7 @@ async fn call_action(
         parent: None,
         depth: 0,
         connection: named(&headers, "x-connection-id")?.map(Chosen::Asked),
+        hops: 0,
     };
     Ok(apps::raw_json(runs::invoke(&node, invocation).await?))
 }

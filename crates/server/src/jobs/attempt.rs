@@ -48,7 +48,8 @@ pub async fn make(node: &Node, leased: &Leased) -> Settlement {
     };
     let job = Job { id: leased.id, attempt: attempt.number };
     let timeout = Duration::from_secs(envelope.timeout.into());
-    let called = runs::call_job(node, JobCall { app, principal, job, payload: envelope.payload, timeout }).await;
+    let called =
+        runs::call_job(node, JobCall { app, principal, job, hops: envelope.hops, payload: envelope.payload, timeout }).await;
     match called {
         Ok(outcome) => {
             let result = String::from(Box::<str>::from(outcome.output));
@@ -87,9 +88,12 @@ async fn principal(
         narrowed.permissions = narrowed.permissions.intersection(&only);
         principal = Arc::new(narrowed);
     }
-    let needed = format!("app:{app}:invoke");
-    let allowed = principal.permissions.allows(&needed);
-    Ok(if allowed { Ok(principal) } else { Err(format!("whoever the job acts for has no permission {needed} any more")) })
+    let invoke = format!("app:{app}:invoke");
+    let missing = std::iter::once(&invoke).chain(&envelope.needs).find(|needed| !principal.permissions.allows(needed));
+    Ok(match missing {
+        None => Ok(principal),
+        Some(needed) => Err(format!("whoever the job acts for has no permission {needed} any more")),
+    })
 }
 
 /// Whether jobs of a lane can be worked on at all now. What cannot stays in the queue, untouched.

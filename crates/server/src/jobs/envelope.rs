@@ -17,10 +17,29 @@ pub struct Envelope {
     /// What it may do at most, when the token that enqueued it could do less than its owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<Vec<String>>,
+    /// What else they have to be allowed for it to be done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
+    /// How many reactions to changes led here; 0 for what somebody wanted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hops: u8,
     pub max_attempts: i32,
     /// For one attempt, in seconds.
     pub timeout: u32,
     pub payload: Box<RawValue>,
+}
+
+/// As whom something is done later: looked at when it is done.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub user: UserId,
+    pub by: Option<UserId>,
+    pub only: Option<Vec<String>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+const fn is_zero(hops: &u8) -> bool {
+    *hops == 0
 }
 
 /// The lane of an app's jobs.

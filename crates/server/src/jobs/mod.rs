@@ -16,7 +16,8 @@ mod turns;
 
 pub use crons::{Crons, declare as declare_crons, run as run_crons};
 pub use dispatch::run;
-pub use service::{Jobs, remove};
+pub use envelope::Standing;
+pub use service::{Caused, Jobs, OnBehalf, caused, remove};
 pub use turns::Limits;
 
 use std::sync::Arc;

@@ -77,6 +77,8 @@ enum JobStatus {
     Queued,
     /// For its time, or for its next attempt.
     Waiting,
+    /// For earlier jobs that are about the same.
+    HeldBack,
     Running,
     Completed,
     /// It came to nothing; `error` says why. It can be tried again.

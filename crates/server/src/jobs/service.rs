@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use dashmap::DashMap;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ use weft_model::{AppId, Fault, Principal, Proof, TenantId, manifest::PAYLOAD_LIM
 use weft_queue::{Key, Lease, Message, NewMessage, Sent, Settlement, State, Which};
 
 use super::{
-    envelope::{Envelope, lane},
+    envelope::{Envelope, Standing, lane},
     inbox::Inbox,
 };
 use crate::{
@@ -138,6 +138,7 @@ impl Jobs {
             visible_at,
             tag: None,
             key,
+            order: None,
             body: envelope(who, new)?,
         };
         match self.sends.write(message).await? {
@@ -167,9 +168,9 @@ impl Jobs {
     /// Takes a job out of the queue that nobody works on.
     pub async fn cancel(&self, caller: &Principal, app: &AppId, id: i64) -> Result<Message, Error> {
         self.changeable(caller, app, id).await?;
-        let (mut connection, now) = (self.pool.acquire().await?, self.clock.now());
-        let done = weft_queue::cancel(&mut connection, &lane(&caller.tenant, app), id, now).await?;
-        drop(connection);
+        let mut transaction = self.pool.begin().await?;
+        let done = weft_queue::cancel(&mut transaction, &lane(&caller.tenant, app), id, self.clock.now()).await?;
+        transaction.commit().await?;
         let message = self.find(caller, app, id).await?;
         if done { Ok(message) } else { Err(wrong_state(&message, "cancelled")) }
     }
@@ -219,6 +220,34 @@ impl Jobs {
     }
 }
 
+/// A job that something leads to, and that nobody enqueues.
+#[derive(Debug)]
+pub struct Caused {
+    pub standing: Standing,
+    /// What else whoever it acts for has to be allowed.
+    pub needs: Vec<String>,
+    /// How many reactions led here, this one included.
+    pub hops: u8,
+    /// Jobs of an app with the same key are done one after the other.
+    pub order: String,
+    pub payload: Box<RawValue>,
+}
+
+/// A message for the queue of an app.
+pub fn caused((tenant, app): (&TenantId, &AppId), job: Caused, now: DateTime<Utc>) -> sqlx::Result<NewMessage> {
+    let Caused { standing: Standing { user, by, only }, needs, hops, order, payload } = job;
+    let envelope = Envelope { user, by, only, needs, hops, max_attempts: DEFAULT_ATTEMPTS, timeout: DEFAULT_TIMEOUT, payload };
+    Ok(NewMessage {
+        lane: lane(tenant, app),
+        priority: DEFAULT_PRIORITY,
+        visible_at: now,
+        tag: None,
+        key: None,
+        order: Some(order),
+        body: serde_json::to_string(&envelope).map_err(|error| sqlx::Error::Encode(error.into()))?,
+    })
+}
+
 /// Removes the jobs of an app.
 pub async fn remove(connection: &mut PgConnection, tenant: &TenantId, app: &AppId) -> sqlx::Result<()> {
     weft_queue::remove_lane(connection, &lane(tenant, app)).await
@@ -254,7 +283,7 @@ fn envelope(who: &OnBehalf, new: NewJob) -> Result<String, Error> {
     let only = matches!(caller.proof, Proof::Credential(_)).then(|| acting_as.permissions.iter().map(str::to_owned).collect());
     let by = (caller.id != acting_as.id).then_some(caller.id);
     let NewJob { payload, max_attempts, timeout, .. } = new;
-    let envelope = Envelope { user: acting_as.id, by, only, max_attempts, timeout, payload };
+    let envelope = Envelope { user: acting_as.id, by, only, needs: Vec::new(), hops: 0, max_attempts, timeout, payload };
     Ok(serde_json::to_string(&envelope).map_err(|error| sqlx::Error::Encode(error.into()))?)
 }
 
@@ -273,6 +302,7 @@ pub fn word(state: State) -> &'static str {
     match state {
         State::Ready => "queued",
         State::Waiting => "waiting",
+        State::HeldBack => "held_back",
         State::Leased => "running",
         State::Completed => "completed",
         State::Dead => "dead",

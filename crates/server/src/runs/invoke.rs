@@ -44,6 +44,8 @@ pub struct Invocation {
     pub depth: u8,
     /// The connection that was named, if one was.
     pub connection: Option<Chosen>,
+    /// How many reactions to changes led here.
+    pub hops: u8,
 }
 
 /// A call of a method of an app's own backend.
@@ -70,6 +72,7 @@ pub struct JobCall {
     pub app: Arc<App>,
     pub principal: Arc<Principal>,
     pub job: Job,
+    pub hops: u8,
     pub payload: Box<RawValue>,
     pub timeout: Duration,
 }
@@ -187,9 +190,9 @@ fn check_input(action: &Action, input: &RawValue) -> Result<(), Cause> {
     if faults.is_empty() { Ok(()) } else { Err(Cause::InvalidInput(faults)) }
 }
 
-fn context(principal: Option<&Arc<Principal>>, record: &Record, depth: u8) -> CallContext {
+fn context(principal: Option<&Arc<Principal>>, record: &Record, hops: u8) -> CallContext {
     let (principal, contacts) = (principal.map(Arc::clone), record.contacts.clone());
-    CallContext { principal, depth, contacts, ..CallContext::of_platform(record.id, record.trace) }
+    CallContext { principal, hops, contacts, ..CallContext::of_platform(record.id, record.trace) }
 }
 
 /// Executes on the app's worker, or as the action's recipe says, and checks what comes back.
@@ -303,7 +306,7 @@ pub async fn call_job(node: &Node, call: JobCall) -> Result<Outcome, Error> {
         job: Some(call.job),
         params: call.payload,
         caller: Some(caller(&call.principal, None, None)?),
-        context: context(Some(&call.principal), &record, 0),
+        context: context(Some(&call.principal), &record, call.hops),
         timeout: call.timeout,
     };
     let result = execute(node, &call.app, None, request).await;

@@ -73,6 +73,7 @@ impl Prepared {
         let context = CallContext {
             principal: Some(Arc::clone(&invocation.principal)),
             depth: invocation.depth,
+            hops: invocation.hops,
             contacts: record.contacts.clone(),
             connection,
             ..CallContext::of_platform(record.id, record.trace)

@@ -11,3 +11,4 @@ mod store;
 pub use mask::Masks;
 pub use routes::router;
 pub use service::{Error, Scope, Vault};
+pub use weft_vault::Sealed;

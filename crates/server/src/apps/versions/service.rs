@@ -147,7 +147,7 @@ impl Apps {
         // As the app, and recorded for whoever deploys.
         let caller = Principal { permissions: data::app_itself(&by.tenant, id).permissions, ..by.clone() };
         let (caller, transactions) = (Arc::new(caller), Arc::default());
-        let asker = Asker { app: id.clone(), caller, trace: trace::current(), transactions };
+        let asker = Asker { app: id.clone(), caller, trace: trace::current(), hops: 0, transactions };
         Ok(self.sql.migrate(&asker, &migrations).await?)
     }
 

@@ -37,7 +37,8 @@ pub async fn perform(node: &Arc<Node>, asker: &Asker, message: &RawValue) -> Res
     let origin = Origin { trace: asker.trace, address: None };
     trace::within(origin, async {
         let app = &asker.app;
-        let collection = Collection::open(node, &asker.caller, app, operation.entity.clone()).await?.by(Way::Collection);
+        let collection =
+            Collection::open(node, &asker.caller, app, operation.entity.clone()).await?.by(Way::Collection, asker.hops);
         let work = Work { app, collection, entity: &operation.entity };
         match operation.op.as_str() {
             "insert" => work.insert(&operation.data).await,

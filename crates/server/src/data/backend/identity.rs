@@ -102,6 +102,7 @@ impl Identity {
             "actor": actor(caller),
             "trigger": trigger,
             "trace": asker.trace.to_string(),
+            "hops": asker.hops,
             "at": at,
             "grants": grants.collect::<Vec<_>>(),
         });

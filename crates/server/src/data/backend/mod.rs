@@ -37,6 +37,8 @@ pub struct Asker {
     pub app: AppId,
     pub caller: Arc<Principal>,
     pub trace: TraceId,
+    /// How many reactions to changes of records led here.
+    pub hops: u8,
     /// Those of the call.
     pub transactions: Arc<Transactions>,
 }

@@ -44,6 +44,8 @@ pub struct Collection {
     app: Arc<App>,
     name: String,
     way: Way,
+    /// How many reactions to changes of records led here.
+    hops: u8,
 }
 
 /// A page of records as PostgreSQL made it.
@@ -64,13 +66,13 @@ impl Collection {
             Ok(_) | Err(apps::Error::Unknown(_)) => return Err(unknown(name)),
             Err(error) => return Err(Error::App(Box::new(error))),
         };
-        Ok(Self { node: Arc::clone(node), caller: Arc::clone(caller), app, name, way: Way::Api })
+        Ok(Self { node: Arc::clone(node), caller: Arc::clone(caller), app, name, way: Way::Api, hops: 0 })
     }
 
-    /// The same, in another way.
+    /// The same, in another way and after so many reactions to changes.
     #[must_use]
-    pub fn by(mut self, way: Way) -> Self {
-        self.way = way;
+    pub fn by(mut self, way: Way, hops: u8) -> Self {
+        (self.way, self.hops) = (way, hops);
         self
     }
 
@@ -98,8 +100,9 @@ impl Collection {
         let now = self.node.clock.now();
         let (actor, tenant) = (actor(&self.caller), &self.caller.tenant);
         let trace = trace::current().to_string();
+        let (way, hops) = (self.way.as_str(), self.hops);
         let audit =
-            json!({ "actor": actor, "tenant": tenant, "trigger": self.way.as_str(), "trace": trace, "at": now }).to_string();
+            json!({ "actor": actor, "tenant": tenant, "trigger": way, "trace": trace, "at": now, "hops": hops }).to_string();
         let shown = if self.may(&self.name, "read") { Shown::Record } else { Shown::Id };
         Ok(Stamp { audit, now, author: actor.map(UserId::as_uuid), owner: self.owner()?, shown })
     }

@@ -62,6 +62,14 @@ impl Outbound {
         answer.unwrap_or(Err(Error::Timeout { host, after: limits.timeout }))
     }
 
+    /// Sends a request and returns the answer as it begins to come, whatever it is: a redirect is the answer. Whoever reads it decides how
+    /// much and for how long.
+    pub async fn exchange(&self, request: Request<reqwest::Body>) -> Result<reqwest::Response, Error> {
+        let request = reqwest::Request::try_from(request).map_err(|_| Error::Address)?;
+        let host = self.admit(request.url())?;
+        self.client.execute(request).await.map_err(|error| Error::transport(&host, &error))
+    }
+
     async fn follow(&self, mut request: reqwest::Request, limits: Limits) -> Result<Response<Vec<u8>>, Error> {
         let mut left = limits.redirects;
         loop {

@@ -168,7 +168,7 @@ impl CronRun {
             ("skipped", _) => "skipped",
             ("refused", _) => "refused",
             ("missed", _) => "missed",
-            (_, Some(JobState::Ready | JobState::Waiting)) => "starting",
+            (_, Some(JobState::Ready | JobState::Waiting | JobState::HeldBack)) => "starting",
             (_, Some(JobState::Leased)) => "running",
             (_, Some(JobState::Completed)) => "succeeded",
             (_, Some(JobState::Dead | JobState::Cancelled)) => "failed",

@@ -15,6 +15,7 @@ use weft_queue::{Message, NewMessage, Sent};
 
 use super::store::{self, Cron, Fired, Firing, Owner, Seen, Wanted};
 use crate::{
+    audit,
     clock::Clock,
     jobs::{
         envelope::{Envelope, lane},
@@ -93,9 +94,13 @@ impl Crons {
             next_tick: schedule.next_after(now).filter(|_| new.enabled),
         };
         let owner = owner(&who.acting_as, Some(&who.caller));
+        let mut transaction = self.pool.begin().await?;
         let place = (&who.caller.tenant, app);
-        let stored = store::insert(&mut *self.pool.acquire().await?, place, &wanted, (&owner, new.enabled), now).await?;
-        stored.ok_or_else(|| Error::Exists { app: app.clone(), name: wanted.name })
+        let stored = store::insert(&mut transaction, place, &wanted, (&owner, new.enabled), now).await?;
+        let Some(cron) = stored else { return Err(Error::Exists { app: app.clone(), name: wanted.name }) };
+        self.note(&mut transaction, &who.caller, audit::Action::CronCreated, &cron).await?;
+        transaction.commit().await?;
+        Ok(cron)
     }
 
     /// The crons that `caller` sees in apps whose crons it may read, by app and name.
@@ -123,6 +128,7 @@ impl Crons {
         let now = self.clock.now();
         cron.next_tick = schedule.next_after(now).filter(|_| cron.enabled);
         let stored = store::update(&mut transaction, &cron, now).await?.ok_or(Error::Unknown(id))?;
+        self.note(&mut transaction, caller, audit::Action::CronChanged, &stored).await?;
         transaction.commit().await?;
         Ok(stored)
     }
@@ -131,6 +137,7 @@ impl Crons {
         let mut transaction = self.pool.begin().await?;
         let cron = own(&mut transaction, caller, app, id).await?;
         store::delete(&mut transaction, cron.id).await?;
+        self.note(&mut transaction, caller, audit::Action::CronDeleted, &cron).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -145,6 +152,7 @@ impl Crons {
         let tenant = cron.tenant_id.clone();
         let firing = Firing { tenant, cron: cron.id, tick: None, outcome: "enqueued", message: job, note: None };
         store::insert_firings(&mut transaction, &[firing], now).await?;
+        self.note(&mut transaction, caller, audit::Action::CronTriggered, &cron).await?;
         transaction.commit().await?;
         job.ok_or(Error::Database(sqlx::Error::RowNotFound))
     }
@@ -168,6 +176,23 @@ impl Crons {
             Some(jobs.swap_remove(place))
         };
         Ok(fired.into_iter().map(|firing| (job(&firing), firing)).map(|(job, firing)| (firing, job)).collect())
+    }
+
+    /// Records who did something with a cron, as the last statement of its transaction.
+    async fn note(
+        &self,
+        connection: &mut PgConnection,
+        caller: &Principal,
+        action: audit::Action,
+        cron: &Cron,
+    ) -> Result<(), Error> {
+        let event = audit::Event::by(caller, action)
+            .on("cron", cron.id)
+            .with("app", cron.app_id.clone())
+            .with("name", cron.name.clone())
+            .with("schedule", cron.schedule.clone())
+            .with("enabled", cron.enabled);
+        Ok(audit::record(connection, &event, self.clock.now()).await?)
     }
 
     /// Forgets firings from before `kept`. Run now and then.
@@ -232,6 +257,8 @@ pub fn message(cron: &Cron, now: DateTime<Utc>) -> Result<Option<NewMessage>, sq
         user: user.into(),
         by: cron.set_up_by.map(UserId::from),
         only: cron.only_permissions.clone(),
+        needs: Vec::new(),
+        hops: 0,
         max_attempts: DEFAULT_ATTEMPTS,
         timeout: DEFAULT_TIMEOUT,
         payload: serde_json::value::to_raw_value(&payload).map_err(encode)?,
@@ -242,6 +269,7 @@ pub fn message(cron: &Cron, now: DateTime<Utc>) -> Result<Option<NewMessage>, sq
         visible_at: now,
         tag: Some(tag(cron.id)),
         key: None,
+        order: None,
         body: serde_json::to_string(&envelope).map_err(encode)?,
     }))
 }

@@ -50,6 +50,8 @@ async fn ask(api: &Api, method: &str, sample: Sample) -> (u16, Value) {
         Body::None => request,
         Body::Json(body) => request.json(&body),
         Body::Form(body) => request.header("content-type", "application/x-www-form-urlencoded").body(body),
+        Body::File => request.multipart(world::file()),
+        Body::Raw => request.body("a"),
         Body::Archive(files) => request.multipart(weft_testkit::api::upload(&files)),
     };
     let response = request.send().await.expect("an answer");

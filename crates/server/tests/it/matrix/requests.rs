@@ -17,6 +17,10 @@ pub enum Body {
     Json(Value),
     Form(String),
     Archive(Vec<(&'static str, &'static str)>),
+    /// A small file in a form.
+    File,
+    /// A small file as it is.
+    Raw,
 }
 
 /// Routes with a parameter that finds nothing of a tenant: what is named may be absent, or is everybody's.
@@ -56,8 +60,20 @@ pub async fn sample(world: &World<'_>, route: &str) -> Option<Sample> {
         path if path.starts_with("/api/v1/apps") || path.starts_with("/api/v1/integrations") => apps(world, method, path).await,
         path if path.starts_with("/api/v1/platform") => secrets(world, method, path).await,
         path if path.starts_with("/api/v1/auth") || path.starts_with("/oauth") => auth(world, route).await,
+        path if path.starts_with("/api/v1/storage/") => one_time(world, method).await,
         _ => others(world, route),
     }
+}
+
+async fn one_time(world: &World<'_>, method: &str) -> Option<Sample> {
+    let app = "/api/v1/apps/crm/storage";
+    Some(if method == "POST" {
+        let made = world.administrator.post(&format!("{app}/upload-url"), json!({ "name": "a.txt" })).await.expect(201);
+        Sample { path: made.text("/url"), body: Body::Raw }
+    } else {
+        let path = format!("{app}/{}/download-url", world.fresh_file().await);
+        plain(world.administrator.post(&path, json!({})).await.expect(201).text("/url"))
+    })
 }
 
 fn others(world: &World<'_>, route: &str) -> Option<Sample> {
@@ -286,6 +302,10 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
         ("POST", "/apps/{app_id}/crons/{cron_id}/trigger") => {
             json_body(crm(&format!("/crons/{}/trigger", world.fresh_cron().await)), json!({}))
         }
+        (_, path) if path.starts_with("/apps/{app_id}/hooks") => hooks(world, method, path).await?,
+        (_, path) if path.starts_with("/apps/{app_id}/storage") || path == "/apps/{app_id}/upload" => {
+            files(world, method, path).await?
+        }
         ("GET", "/apps/{app_id}/webhooks") => plain(crm("/webhooks")),
         ("GET", "/apps/{app_id}/worker/status") => plain(crm("/worker/status")),
         ("POST", "/apps/{app_id}/worker/start") => json_body(crm("/worker/start"), json!({})),
@@ -344,6 +364,35 @@ async fn connections(world: &World<'_>, method: &str, path: &str) -> Option<Samp
             json_body(connection("/check").await, json!({}))
         }
         ("GET", "/integrations/{integration_id}/connected-users") => plain(echo("/connected-users")),
+        _ => return None,
+    })
+}
+
+async fn hooks(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
+    let body = json!({ "entity": "things", "operation": "INSERT", "action_type": "agent" });
+    let one = async || {
+        let made = world.administrator.post("/api/v1/apps/crm/hooks", body.clone()).await.expect(200);
+        format!("/api/v1/apps/crm/hooks/{}", made.text("/id"))
+    };
+    Some(match (method, path) {
+        ("GET", "/apps/{app_id}/hooks") => plain("/api/v1/apps/crm/hooks"),
+        ("POST", "/apps/{app_id}/hooks") => json_body("/api/v1/apps/crm/hooks", body),
+        ("PATCH", _) => json_body(one().await, json!({ "active": false })),
+        ("GET" | "DELETE", _) => plain(one().await),
+        _ => return None,
+    })
+}
+
+async fn files(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
+    let crm = |rest: &str| format!("/api/v1/apps/crm{rest}");
+    Some(match (method, path.trim_start_matches("/apps/{app_id}")) {
+        ("POST", rest @ ("/upload" | "/storage/upload")) => Sample { path: crm(rest), body: Body::File },
+        ("GET", "/storage") => plain(crm("/storage")),
+        ("POST", "/storage/upload-url") => json_body(crm("/storage/upload-url"), json!({ "name": "a.txt" })),
+        ("GET" | "DELETE", "/storage/{file_id}") => plain(crm(&format!("/storage/{}", world.fresh_file().await))),
+        ("POST", "/storage/{file_id}/download-url") => {
+            json_body(crm(&format!("/storage/{}/download-url", world.fresh_file().await)), json!({}))
+        }
         _ => return None,
     })
 }

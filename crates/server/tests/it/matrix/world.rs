@@ -173,6 +173,11 @@ impl<'a> World<'a> {
         answer.value("/msg_id").as_i64().expect("a number")
     }
 
+    pub async fn fresh_file(&self) -> String {
+        let request = self.administrator.request(reqwest::Method::POST, "/api/v1/apps/crm/storage/upload");
+        self.administrator.send(request.multipart(file())).await.expect(201).text("/file_id")
+    }
+
     pub async fn fresh_thing(&self) -> String {
         let body = json!({ "name": self.name("thing") });
         self.administrator.post("/api/v1/apps/crm/collections/things", body).await.expect(201).text("/id")
@@ -189,6 +194,12 @@ impl<'a> World<'a> {
         self.administrator.post(path, json!({ "key": key, "value": "v" })).await.expect(200);
         key
     }
+}
+
+/// A form with a small file.
+pub fn file() -> reqwest::multipart::Form {
+    let part = reqwest::multipart::Part::bytes(b"a".as_slice()).file_name("a.txt");
+    reqwest::multipart::Form::new().part("file", part)
 }
 
 /// Keys as the route declares them: with the names of path parameters in place of what they stood for.

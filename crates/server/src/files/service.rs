@@ -1,0 +1,265 @@
+//! Taking files in, handing them out, and removing them.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+use futures::{Stream, StreamExt, stream::BoxStream};
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+use uuid::Uuid;
+use weft_model::{AppId, FileId, Principal, TenantId, UserId};
+
+use super::{
+    content::{self, HEAD},
+    pieces::{Seal, Sealing, opened},
+    storage::{Storage, Writing},
+    store::{self, Completed, File},
+    tickets::Issued,
+};
+use crate::{
+    audit,
+    clock::Clock,
+    secrets::{self, Vault},
+};
+
+/// After how long an upload that is not complete is taken for one that broke off.
+const BROKEN_OFF: TimeDelta = TimeDelta::hours(24);
+/// Objects that are removed in one go.
+const REMAINS: i64 = 100;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("file {0}")]
+    Unknown(FileId),
+    #[error("app '{0}'")]
+    UnknownApp(AppId),
+    #[error("the address is not known, was used before, or its time is over")]
+    UnknownTicket,
+    #[error("the file is empty")]
+    Empty,
+    #[error("the file has more than {0} bytes")]
+    TooLarge(u64),
+    #[error("the files of this tenant would have more than {0} bytes together (setting files.tenant_mib): delete some")]
+    QuotaReached(u64),
+    #[error("the upload broke off: {0}")]
+    Interrupted(String),
+    #[error("the store of files: {0}")]
+    Store(#[from] Box<object_store::Error>),
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl From<object_store::Error> for Error {
+    fn from(error: object_store::Error) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
+/// What files may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of one file.
+    pub file: u64,
+    /// Bytes of all files of a tenant, if that is limited.
+    pub tenant: Option<u64>,
+}
+
+/// A file that somebody wants to store.
+#[derive(Debug)]
+pub struct NewFile {
+    pub name: String,
+    /// What it is said to be.
+    pub content_type: Option<String>,
+    pub by: Option<UserId>,
+    /// Bytes that it may have, where that is less than any file may have.
+    pub most: Option<u64>,
+}
+
+/// The files of all apps.
+pub struct Files {
+    pub(super) pool: PgPool,
+    pub(super) clock: Clock,
+    vault: Arc<Vault>,
+    storage: Storage,
+    pub limits: Limits,
+    /// Where workers on this machine upload to: a door of this server that leads to nothing else.
+    door: SocketAddr,
+}
+
+/// What comes in, piece by piece.
+pub type Incoming<'a> = BoxStream<'a, Result<Bytes, Error>>;
+
+impl Files {
+    pub fn new(
+        (pool, clock): (PgPool, Clock),
+        vault: Arc<Vault>,
+        (storage, limits): (Storage, Limits),
+        door: SocketAddr,
+    ) -> Self {
+        Self { pool, clock, vault, storage, limits, door }
+    }
+
+    /// The address of an upload as workers on this machine reach it.
+    pub fn door_url(&self, issued: &Issued) -> String {
+        format!("http://{}/api/v1/storage/upload/{}", self.door, issued.nonce)
+    }
+
+    /// Stores a file as it comes. It is there when this returns, or not at all.
+    pub async fn store(&self, (tenant, app): (&TenantId, &AppId), new: NewFile, content: Incoming<'_>) -> Result<File, Error> {
+        let now = self.clock.now();
+        let id = FileId::generate(now);
+        let name = content::name(Some(&new.name));
+        let mut connection = self.pool.acquire().await?;
+        if let Some(most) = self.limits.tenant
+            && store::find_usage(&mut connection, tenant).await? >= bytes(most)
+        {
+            return Err(Error::QuotaReached(most));
+        }
+        let object = store::insert(&mut connection, (tenant, app), (id, &name), new.by, now).await?;
+        drop(connection);
+        let seal = Seal { vault: Arc::clone(&self.vault), tenant: tenant.clone(), file: id };
+        let most = new.most.unwrap_or(u64::MAX).min(self.limits.file);
+        let mut writing = self.storage.write(&object);
+        let stored = match receive(&mut writing, Sealing::new(seal), content, most).await {
+            Ok(received) => match writing.finish().await {
+                Ok(()) => self.complete(tenant, id, received, new.content_type.as_deref()).await,
+                Err(error) => Err(error),
+            },
+            Err(error) => {
+                writing.abort().await;
+                Err(error)
+            }
+        };
+        if stored.is_err() {
+            // Its object, if there is one, follows by the trigger. What fails here is tidied up later.
+            let _ = store::delete(&mut *self.pool.acquire().await?, tenant, id).await;
+            // The row may have gone before there was an object.
+            let _ = self.storage.delete(&object).await;
+        }
+        stored
+    }
+
+    async fn complete(&self, tenant: &TenantId, id: FileId, received: Received, said: Option<&str>) -> Result<File, Error> {
+        let completed = Completed {
+            content_type: content::kind(&received.head, said),
+            size: bytes(received.size),
+            digest: received.digest.finalize().to_vec(),
+            key_version: received.key_version,
+        };
+        let mut transaction = self.pool.begin().await?;
+        let most = self.limits.tenant.unwrap_or(u64::MAX);
+        if !store::add_usage(&mut transaction, tenant, completed.size, bytes(most)).await? {
+            return Err(Error::QuotaReached(most));
+        }
+        let file = store::complete(&mut transaction, id, &completed, self.clock.now()).await?;
+        let file = file.ok_or_else(|| Error::Interrupted("the app was removed meanwhile".to_owned()))?;
+        transaction.commit().await?;
+        metrics::counter!("weft_files_stored_total").increment(1);
+        Ok(file)
+    }
+
+    /// A file and what it holds, as it is read.
+    pub async fn read(
+        &self,
+        (tenant, app): (&TenantId, &AppId),
+        id: FileId,
+    ) -> Result<(File, impl Stream<Item = Result<Bytes, Error>> + Send + use<>), Error> {
+        let found = store::find(&mut *self.pool.acquire().await?, (tenant, app), id).await?;
+        let (file, object) = found.ok_or(Error::Unknown(id))?;
+        let seal = Seal { vault: Arc::clone(&self.vault), tenant: tenant.clone(), file: id };
+        let source = self.storage.read(&object).await?;
+        let content = opened(seal, file.key_version.unwrap_or_default(), source);
+        Ok((file, content))
+    }
+
+    pub async fn find(&self, (tenant, app): (&TenantId, &AppId), id: FileId) -> Result<File, Error> {
+        let found = store::find(&mut *self.pool.acquire().await?, (tenant, app), id).await?;
+        found.map(|(file, _)| file).ok_or(Error::Unknown(id))
+    }
+
+    /// Files of an app, newest first.
+    pub async fn list(&self, (tenant, app): (&TenantId, &AppId), before: Option<Uuid>, most: i64) -> Result<Vec<File>, Error> {
+        Ok(store::list(&mut *self.pool.acquire().await?, (tenant, app), before, most).await?)
+    }
+
+    /// Removes a file; its content follows soon.
+    pub async fn delete(&self, caller: &Principal, app: &AppId, id: FileId) -> Result<(), Error> {
+        self.find((&caller.tenant, app), id).await?;
+        let mut transaction = self.pool.begin().await?;
+        let (name, size) = store::delete(&mut transaction, &caller.tenant, id).await?.ok_or(Error::Unknown(id))?;
+        let event = audit::Event::by(caller, audit::Action::FileDeleted).on("file", id);
+        let event = event.with("app", app.to_string()).with("name", name).with("size", size);
+        audit::record(&mut transaction, &event, self.clock.now()).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Removes what broke off, what nobody refers to any more, and addresses whose time is over. Run now and then.
+    pub async fn tidy(&self) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut connection = self.pool.acquire().await?;
+        while store::delete_unfinished(&mut connection, now - BROKEN_OFF).await? > 0 {}
+        while store::delete_expired_tickets(&mut connection, now).await? > 0 {}
+        drop(connection);
+        while self.remove_remains().await? {}
+        Ok(())
+    }
+
+    /// Removes a batch of objects whose files are gone. Whether there may be more.
+    async fn remove_remains(&self) -> Result<bool, Error> {
+        let mut transaction = self.pool.begin().await?;
+        let objects = store::claim_remains(&mut transaction, REMAINS).await?;
+        let (mut gone, mut failed) = (Vec::with_capacity(objects.len()), None);
+        for object in &objects {
+            match self.storage.delete(object).await {
+                Ok(()) => gone.push(object.clone()),
+                // The store may be away; what could be removed is removed all the same.
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        store::delete_remains(&mut transaction, &gone).await?;
+        transaction.commit().await?;
+        failed.map_or_else(|| Ok(objects.len() >= usize::try_from(REMAINS).unwrap_or(0)), Err)
+    }
+}
+
+/// What has come in.
+struct Received {
+    head: Vec<u8>,
+    size: u64,
+    digest: Sha256,
+    key_version: i32,
+}
+
+async fn receive(writing: &mut Writing, mut sealing: Sealing, mut content: Incoming<'_>, most: u64) -> Result<Received, Error> {
+    let (mut head, mut size, mut digest) = (Vec::new(), 0_u64, Sha256::new());
+    while let Some(chunk) = content.next().await {
+        let chunk = chunk?;
+        size += chunk.len() as u64;
+        if size > most {
+            return Err(Error::TooLarge(most));
+        }
+        let wanted = HEAD.saturating_sub(head.len()).min(chunk.len());
+        head.extend_from_slice(chunk.get(..wanted).unwrap_or_default());
+        digest.update(&chunk);
+        let mut piece = sealing.push(&chunk)?;
+        while let Some(full) = piece {
+            writing.write(full).await?;
+            piece = sealing.push(&[])?;
+        }
+    }
+    if size == 0 {
+        return Err(Error::Empty);
+    }
+    writing.write(sealing.finish()?).await?;
+    Ok(Received { head, size, digest, key_version: sealing.version.unwrap_or_default() })
+}
+
+fn bytes(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,125 @@
+//! Where objects lie: a folder, or a bucket of something that speaks S3. Knows nothing of files.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::BoxStream};
+use object_store::{
+    ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, buffered::BufWriter, local::LocalFileSystem, path::Path,
+};
+use tokio::io::AsyncWriteExt;
+use url::Url;
+use weft_jail::{AddressGuard, SystemResolver};
+use weft_model::Secret;
+
+use super::{s3::Way, service::Error};
+use crate::http::outbound::Outbound;
+
+/// Bytes that are sent to the store at once.
+const PART: usize = 8 * 1024 * 1024;
+/// Parts on their way at once, per upload.
+const PARTS: usize = 2;
+
+/// Who waits for an answer waits no longer than this for the store to come back.
+fn retries() -> RetryConfig {
+    RetryConfig { max_retries: 4, retry_timeout: Duration::from_secs(10), ..RetryConfig::default() }
+}
+
+/// Which store it is.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// Absent: a folder of the data directory.
+    Folder(Option<PathBuf>),
+    S3 {
+        endpoint: Option<Url>,
+        region: String,
+        bucket: String,
+        prefix: String,
+        key: String,
+        secret: Secret<String>,
+    },
+}
+
+/// A store of objects.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    objects: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+impl Storage {
+    /// Opens a store. Nothing is asked of it yet. `folder` is where files lie when nothing else is said.
+    pub fn open(target: &Target, folder: PathBuf) -> anyhow::Result<Self> {
+        match target {
+            Target::Folder(named) => {
+                let folder = named.clone().unwrap_or(folder);
+                std::fs::create_dir_all(&folder)?;
+                let objects = LocalFileSystem::new_with_prefix(&folder)?.with_fsync(true).with_automatic_cleanup(true);
+                Ok(Self { objects: Arc::new(objects), prefix: Path::default() })
+            }
+            Target::S3 { endpoint, region, bucket, prefix, key, secret } => {
+                // The operator has named it, so it may be on this machine or in this network: it, and nothing else.
+                let host = endpoint.as_ref().and_then(Url::host_str).map(str::to_owned);
+                let guard = AddressGuard::new(&Vec::from_iter(host))?;
+                let way = Way(Arc::new(Outbound::new(Arc::new(guard), SystemResolver)?));
+                let mut builder = AmazonS3Builder::new()
+                    .with_region(region)
+                    .with_bucket_name(bucket)
+                    .with_access_key_id(key)
+                    .with_secret_access_key(secret.expose())
+                    .with_retry(retries())
+                    .with_http_connector(way);
+                if let Some(endpoint) = endpoint {
+                    builder = builder.with_endpoint(endpoint.as_str().trim_end_matches('/')).with_allow_http(true);
+                }
+                Ok(Self { objects: Arc::new(builder.build()?), prefix: Path::parse(prefix)? })
+            }
+        }
+    }
+
+    fn path(&self, object: &str) -> Path {
+        self.prefix.parts().chain(Path::from(object).parts().map(|part| part.as_ref().to_owned().into())).collect()
+    }
+
+    /// Begins an object. It is there when [`Writing::finish`] has returned, or not at all.
+    pub fn write(&self, object: &str) -> Writing {
+        let writer = BufWriter::with_capacity(Arc::clone(&self.objects), self.path(object), PART).with_max_concurrency(PARTS);
+        Writing(writer)
+    }
+
+    /// The bytes of an object, as they come.
+    pub async fn read(&self, object: &str) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
+        let found = self.objects.get(&self.path(object)).await?;
+        Ok(found.into_stream().map(|piece| piece.map_err(Error::from)).boxed())
+    }
+
+    /// Removes an object. One that is not there is removed already.
+    pub async fn delete(&self, object: &str) -> Result<(), Error> {
+        match self.objects.delete(&self.path(object)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// An object that is being written.
+pub struct Writing(BufWriter);
+
+impl Writing {
+    pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
+        Ok(self.0.put(piece).await?)
+    }
+
+    pub async fn finish(mut self) -> Result<(), Error> {
+        self.0.shutdown().await.map_err(|error| {
+            let error = error.downcast::<object_store::Error>();
+            error.unwrap_or_else(|error| object_store::Error::Generic { store: "files", source: error.into() }).into()
+        })
+    }
+
+    /// Leaves nothing behind, as far as that is possible.
+    pub async fn abort(mut self) {
+        // Fails when nothing was sent yet, or the store is away; then it is tidied up later.
+        let _ = self.0.abort().await;
+    }
+}
