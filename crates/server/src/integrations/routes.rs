@@ -28,6 +28,7 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(list))
         .routes(routes!(save_config))
         .routes(routes!(call_action))
+        .merge(super::catalog::router())
         .merge(super::proxy::router())
 }
 
@@ -154,7 +155,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::Unknown(_) => Self::not_found(message),
+            Error::Unknown(_) | Error::NotInCatalog(_) => Self::not_found(message),
             Error::Invalid(faults) => {
                 let list: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
                 Self::new(Code::ValidationFailed, format!("{message}: {}", list.join("; "))).with_faults(faults)

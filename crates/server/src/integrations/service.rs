@@ -42,6 +42,8 @@ const REMEMBERED: u64 = 5_000;
 pub enum Error {
     #[error("integration '{0}'")]
     Unknown(AppId),
+    #[error("the catalog's integration '{0}'")]
+    NotInCatalog(AppId),
     #[error("the configuration has faults")]
     Invalid(Vec<Fault>),
     #[error("the configuration was saved, but the backend's __bind handler failed: {0}")]
