@@ -92,7 +92,7 @@ async fn deploy(context: &Context, id: &str, yes: bool) -> Result<()> {
     let answer = client.send(Method::POST, url, &json!({})).await?;
     context.output.show(&answer, || format!("{id} is deployed to {}", client.base()))?;
     match Requirements::of(&client, id).await {
-        Ok(requirements) if !requirements.configured => {
+        Ok(Some(requirements)) if !requirements.configured => {
             let missing = &requirements.missing;
             context.output.note(&format!(
                 "Configuration is missing: {}\nNext: {}",

@@ -70,7 +70,13 @@ async fn an_openapi_document_is_imported_and_refreshed() {
     let machine = Machine::new();
     machine.write("api.json", &document(2).to_string());
     let imported = machine.weft(&["import", "openapi", "api.json"]).await;
-    assert_snapshot!(imported.to_string(), @"");
+    assert_snapshot!(imported.to_string(), @r"
+    exit 0
+    --- stdout
+    things/manifest.json: 2 actions
+    --- stderr
+    Next: look over things/manifest.json, then weft deploy things
+    ");
     let again = machine.run(&["import", "openapi", "api.json"], &[], "").await;
     assert!(again.code != 0 && again.stderr.contains("--refresh"), "{again}");
     machine.write("api.json", &document(1).to_string());
