@@ -22,7 +22,7 @@ use super::{
 use crate::{
     apps::{self, App},
     background::outlive,
-    connections::{Credential, Wish, Chosen},
+    connections::{Chosen, Credential, Wish},
     http::trace::TraceId,
     node::Node,
 };
