@@ -26,6 +26,9 @@ pub struct Manifest {
     pub icon: Option<String>,
     #[serde(default)]
     pub actions: Vec<Action>,
+    /// What the actions' recipes have in common.
+    #[serde(default)]
+    http: Option<Value>,
     /// The file's whole content: what is sent.
     #[serde(skip)]
     pub document: Value,
@@ -35,6 +38,8 @@ pub struct Manifest {
 #[derive(Debug, Deserialize)]
 pub struct Action {
     pub id: String,
+    #[serde(default)]
+    recipe: Option<Value>,
 }
 
 impl Manifest {
@@ -48,6 +53,11 @@ impl Manifest {
             CliError::usage(format!("{shown}: {error}")).with_hint("a manifest needs at least appId, name and version")
         })?;
         Ok(Self { document, ..manifest })
+    }
+
+    /// Whether the server carries everything out by itself, so that there is no backend to miss.
+    pub fn is_complete_without_backend(&self) -> bool {
+        self.http.is_some() && self.actions.iter().all(|action| action.recipe.is_some())
     }
 
     pub fn is_integration(&self) -> bool {

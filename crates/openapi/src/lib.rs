@@ -79,6 +79,9 @@ pub fn import(document: &Value, options: &Options) -> Result<Import, Error> {
         "http": http,
         "actions": actions,
     });
+    if let Some(user_auth) = security.user_auth() {
+        manifest["userAuth"] = user_auth;
+    }
     if !config.is_empty() {
         manifest["configSchema"] = json!({ "type": "object", "properties": config, "required": required });
     }

@@ -101,6 +101,18 @@ fn a_document_becomes_a_manifest_without_faults() {
 }
 
 #[test]
+fn oauth_becomes_a_way_to_connect_accounts() {
+    let mut document = pets();
+    let flow = json!({ "authorizationUrl": "https://pets.example/authorize", "tokenUrl": "https://pets.example/token", "scopes": { "read": "", "write": "" } });
+    document["components"]["securitySchemes"] = json!({ "key": { "type": "oauth2", "flows": { "authorizationCode": flow } } });
+    let manifest = import(&document, &Options::default()).expect("imports").manifest;
+    Manifest::parse(manifest.clone()).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    assert_eq!(manifest["http"]["auth"]["token"], "{{ credentials.accessToken }}");
+    assert_eq!(manifest["userAuth"]["scopes"], json!(["read", "write"]));
+    assert_eq!(manifest["configSchema"]["properties"]["clientSecret"]["platformSecret"], "PET_STORE_CLIENT_SECRET");
+}
+
+#[test]
 fn what_is_no_such_document_is_told() {
     let refused = |document: Value, options: &Options| import(&document, options).expect_err("refused");
     assert!(matches!(refused(json!({ "swagger": "2.0" }), &Options::default()), Error::Version(said) if said.contains("2.0")));

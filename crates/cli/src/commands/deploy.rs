@@ -65,7 +65,9 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
         ship(output, &client, &manifest, (plan, loss)).await?
     } else {
         install(output, &client, &manifest, loss).await?;
-        output.note(&format!("There is no {BACKEND} folder: only the manifest was installed."));
+        if !manifest.is_complete_without_backend() {
+            output.note(&format!("There is no {BACKEND} folder: only the manifest was installed."));
+        }
         Shipped::default()
     };
     if let Some(pages) = &pages {

@@ -5,6 +5,7 @@ mod add;
 mod apps;
 mod audit;
 mod call;
+mod catalog;
 mod completions;
 mod config;
 mod connect;
@@ -16,6 +17,7 @@ mod dev;
 mod files;
 mod frontend;
 mod hooks;
+mod import;
 mod init;
 mod jobs;
 mod login;
@@ -99,6 +101,10 @@ pub enum Command {
     Connections(connections::Arguments),
     /// Call an action of an integration
     Call(call::Arguments),
+    /// List, deploy and remove the integrations that come with the server, and grade new ones
+    Catalog(catalog::Arguments),
+    /// Make an integration of a document that describes an API
+    Import(import::Arguments),
     /// Call a method of an app
     Rpc(rpc::Arguments),
     /// Follow the live log of an app or integration
@@ -163,6 +169,8 @@ impl Command {
             Self::Connect(arguments) => connect::run(context, &arguments).await,
             Self::Connections(arguments) => connections::run(context, &arguments).await,
             Self::Call(arguments) => call::run(context, &arguments).await,
+            Self::Catalog(arguments) => catalog::run(context, arguments).await,
+            Self::Import(arguments) => import::run(context, arguments).await,
             Self::Rpc(arguments) => rpc::run(context, &arguments).await,
             Self::Logs(arguments) => logs::run(context, &arguments).await,
             Self::Runs(arguments) => runs::run(context, &arguments).await,

@@ -5,6 +5,7 @@ mod archive;
 mod audit;
 mod call;
 mod canary;
+mod catalog;
 mod connections;
 mod data;
 mod deploy;

@@ -21,10 +21,10 @@ pub fn compile(content: &Content) -> Result<Option<Provider>, Vec<Fault>> {
     }
     let paths: Vec<_> = with_recipe().map(|(index, _)| format!("$.actions[{index}].recipe")).collect();
     let sources: Vec<_> = with_recipe().zip(&paths).filter_map(|((_, action), path)| source(action, path)).collect();
-    let context = Context { config: content.config_schema.as_ref(), credentials: entered(content) };
+    let known = Context { config: content.config_schema.as_ref(), credentials: entered(content) };
     let faults =
         |faults: Vec<weft_recipe::Fault>| faults.into_iter().map(|fault| Fault::new(fault.path, fault.message)).collect();
-    Provider::compile(http, &sources, &context).map(Some).map_err(faults)
+    Provider::compile(http, &sources, &known).map(Some).map_err(faults)
 }
 
 fn source<'a>(action: &'a Action, path: &'a str) -> Option<Source<'a>> {
@@ -51,7 +51,7 @@ mod tests {
 
     use crate::Manifest;
 
-    fn manifest(more: Value) -> Value {
+    fn manifest(more: &Value) -> Value {
         let mut manifest = json!({ "appId": "vendor", "name": "Vendor", "type": "integration" });
         manifest.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
         manifest
@@ -67,20 +67,20 @@ mod tests {
             json!({ "baseUrl": "https://api.vendor.example", "auth": { "type": "bearer", "token": "{{ config.token }}" } });
         let recipe = json!({ "method": "GET", "path": "/things/{{ input.id }}" });
         let config = json!({ "properties": { "token": { "type": "string", "platformSecret": "VENDOR_TOKEN" } } });
-        let whole = manifest(json!({ "http": http, "actions": [action(&recipe)], "configSchema": config }));
+        let whole = manifest(&json!({ "http": http, "actions": [action(&recipe)], "configSchema": config }));
         let parsed = Manifest::parse(whole.clone()).expect("no faults");
         assert!(parsed.recipes.is_some_and(|recipes| recipes.action("get").is_some()) && !parsed.content.needs_backend());
         let mut with_webhook = whole;
         with_webhook["webhooks"] = json!(["message"]);
         assert!(Manifest::parse(with_webhook).expect("no faults").content.needs_backend());
-        assert!(Manifest::parse(manifest(json!({}))).expect("no faults").content.needs_backend());
+        assert!(Manifest::parse(manifest(&json!({}))).expect("no faults").content.needs_backend());
     }
 
     #[test]
     fn faults_of_recipes_are_faults_of_the_manifest() {
         let recipe = json!({ "method": "GET", "path": "/things/{{ input.idd }}" });
         let paths = |more: Value| {
-            let faults = Manifest::parse(manifest(more)).expect_err("a fault");
+            let faults = Manifest::parse(manifest(&more)).expect_err("a fault");
             faults.into_iter().map(|fault| fault.path).collect::<Vec<_>>()
         };
         assert_eq!(paths(json!({ "actions": [action(&recipe)] })), ["$.actions[0].recipe"]);

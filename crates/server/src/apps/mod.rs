@@ -5,6 +5,7 @@
 
 mod archive;
 mod backend;
+mod bundled;
 mod dependencies;
 mod dev;
 mod files;

@@ -207,6 +207,8 @@ rights! {
     Administrator = "*",
     InstallApps = "admin:apps.install" | "platform:apps.create",
     RemoveApps = "admin:apps.install",
+    /// Deploying and removing what the catalog offers.
+    ManageCatalog = "admin:apps.install",
     DeployApps = "admin:apps.deploy",
     InvokeApp = "app:{app_id}:invoke",
     /// The list of everybody's jobs.

@@ -3,6 +3,7 @@
 //! The secret fields of a configuration live in the vault, the others in a table; both reach the backend with each call and
 //! are remembered by the node until they change.
 
+mod catalog;
 mod named;
 mod proxy;
 mod routes;

@@ -36,6 +36,7 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(list_named, add_named))
         .routes(routes!(remove_named))
         .routes(routes!(call_action))
+        .merge(super::catalog::router())
         .merge(super::proxy::router())
 }
 
@@ -237,7 +238,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::Unknown(_) | Error::UnknownConfiguration(_) => Self::not_found(message),
+            Error::Unknown(_) | Error::UnknownConfiguration(_) | Error::NotInCatalog(_) => Self::not_found(message),
             Error::LabelTaken(_) => Self::new(Code::Conflict, message),
             Error::ConfigurationInUse(_) => Self::new(Code::InvalidRequest, message),
             Error::Invalid(faults) => {

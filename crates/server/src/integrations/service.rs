@@ -41,6 +41,8 @@ const REMEMBERED: u64 = 5_000;
 pub enum Error {
     #[error("integration '{0}'")]
     Unknown(AppId),
+    #[error("the catalog's integration '{0}'")]
+    NotInCatalog(AppId),
     #[error("the configuration has faults")]
     Invalid(Vec<Fault>),
     #[error("configuration '{0}'")]

@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod backend_data;
 mod canary;
+mod catalog;
 mod clock;
 mod confinement;
 mod connections;

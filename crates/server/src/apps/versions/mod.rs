@@ -9,3 +9,4 @@ pub mod store;
 pub mod upload;
 
 pub use routes::router;
+pub use service::Release;

@@ -1,0 +1,151 @@
+//! `weft catalog`: integrations that come with the server, and grading a folder that is to become one.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use weft_catalog::{Folder, Report, Severity, grade};
+
+use super::Context;
+use super::requirements::{Requirements, config_command};
+use crate::client::{decode, with_query};
+use crate::error::{CliError, Result};
+use crate::input;
+use crate::output::{Output, Paint, printable, table};
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the integrations that come with the server (the default)
+    #[command(alias = "ls")]
+    List,
+    /// Deploy one of them
+    Deploy {
+        #[arg(value_parser = input::identifier)]
+        integration: String,
+        /// Lose the data that the new data contract does not keep
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Remove one of them with its data and configuration
+    #[command(alias = "rm")]
+    Remove {
+        #[arg(value_parser = input::identifier)]
+        integration: String,
+    },
+    /// Grade integrations in folders, offline: manifest, descriptions, schemas, secrets, recorded calls
+    Test {
+        /// Folders with a manifest.json
+        #[arg(default_value = ".")]
+        folders: Vec<PathBuf>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Offer {
+    id: String,
+    name: String,
+    version: String,
+    #[serde(default)]
+    actions: Vec<Value>,
+    #[serde(default)]
+    description: String,
+    installed_version: Option<String>,
+}
+
+pub async fn run(context: &Context, arguments: Arguments) -> Result<()> {
+    match arguments.command.unwrap_or(Command::List) {
+        Command::List => list(context).await,
+        Command::Deploy { integration, yes } => deploy(context, &integration, yes).await,
+        Command::Remove { integration } => remove(context, &integration).await,
+        Command::Test { folders } => test(&context.output, &folders),
+    }
+}
+
+async fn list(context: &Context) -> Result<()> {
+    let client = context.authorized()?;
+    let answer = client.get(client.api(&["integrations", "catalog"])).await?;
+    let offers: Vec<Offer> = decode(&answer)?;
+    context.output.show(&answer, || {
+        let row = |offer: &Offer| {
+            let installed = offer.installed_version.clone().unwrap_or_else(|| "-".to_owned());
+            [&offer.id, &offer.name, &offer.version, &installed, &offer.actions.len().to_string(), &offer.description]
+                .map(|text| printable(text))
+        };
+        table(["ID", "NAME", "VERSION", "INSTALLED", "ACTIONS", "DESCRIPTION"], &offers.iter().map(row).collect::<Vec<_>>())
+    })?;
+    context.output.note("Next: weft catalog deploy <id>");
+    Ok(())
+}
+
+async fn deploy(context: &Context, id: &str, yes: bool) -> Result<()> {
+    let client = context.authorized()?;
+    let url = with_query(client.api(&["integrations", "catalog", id, "deploy"]), [("acceptLoss", yes.then_some("true"))]);
+    let answer = client.send(Method::POST, url, &json!({})).await?;
+    context.output.show(&answer, || format!("{id} is deployed to {}", client.base()))?;
+    match Requirements::of(&client, id).await {
+        Ok(Some(requirements)) if !requirements.configured => {
+            let missing = &requirements.missing;
+            context.output.note(&format!(
+                "Configuration is missing: {}\nNext: {}",
+                missing.join(", "),
+                config_command(id, missing)
+            ));
+        }
+        Ok(_) => context.output.note(&format!("Next: weft call {id} <action> '{{…}}'")),
+        Err(error) => context.output.note(&format!("The server did not say what is next: {}", printable(&error.to_string()))),
+    }
+    Ok(())
+}
+
+async fn remove(context: &Context, id: &str) -> Result<()> {
+    let client = context.authorized()?;
+    let answer = client.delete(client.api(&["integrations", "catalog", id])).await?;
+    context.output.show(&answer, || format!("{id} is removed from {}", client.base()))
+}
+
+fn test(output: &Output, folders: &[PathBuf]) -> Result<()> {
+    let mut reports = Vec::new();
+    for folder in folders {
+        let unreadable = |error: std::io::Error| CliError::usage(format!("cannot read {}: {error}", folder.display()));
+        let name = folder.canonicalize().map_err(unreadable)?;
+        let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        reports.push(grade(&name, &Folder::read(folder).map_err(unreadable)?));
+    }
+    let all: Vec<_> = reports.iter().map(as_json).collect();
+    output.show(&Value::Array(all), || reports.iter().map(|report| shown(output, report)).collect::<Vec<_>>().join("\n"))?;
+    let failed = reports.iter().filter(|report| !report.passes()).count();
+    if failed == 0 { Ok(()) } else { Err(CliError::failed(format!("{failed} of {} integrations do not pass", reports.len()))) }
+}
+
+fn as_json(report: &Report) -> Value {
+    let finding = |finding: &weft_catalog::Finding| {
+        let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
+        json!({ "severity": severity, "place": finding.place, "message": finding.message })
+    };
+    json!({
+        "integration": report.integration, "passes": report.passes(), "actions": report.actions, "cases": report.cases,
+        "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
+    })
+}
+
+fn shown(output: &Output, report: &Report) -> String {
+    let state = if report.passes() { output.paint(Paint::Good, "passes") } else { output.paint(Paint::Bad, "does not pass") };
+    let head = format!("{} {state}: {} actions, {} recorded calls", report.integration, report.actions, report.cases);
+    let line = |finding: &weft_catalog::Finding| {
+        let word = match finding.severity {
+            Severity::Error => output.paint(Paint::Bad, "error"),
+            Severity::Warning => output.paint(Paint::Warn, "warning"),
+        };
+        format!("  {word} {}: {}", printable(&finding.place), printable(&finding.message))
+    };
+    std::iter::once(head).chain(report.findings.iter().map(line)).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,172 @@
+//! `weft import`: an integration out of a document that describes an API.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use reqwest::Url;
+use serde_json::{Value, json};
+use weft_model::Manifest;
+use weft_openapi::{Change, Import, Options, import, parse, refresh};
+
+use super::Context;
+use crate::error::{CliError, Result};
+use crate::input;
+use crate::manifest::FILE;
+use crate::output::printable;
+
+/// Bytes of a document that are read.
+const LARGEST: u64 = 64 * 1024 * 1024;
+const TIMEOUT: Duration = Duration::from_mins(2);
+/// Lines of a list that people are shown.
+const MOST_LINES: usize = 20;
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make an integration of an OpenAPI 3.0 or 3.1 document, one action per operation
+    Openapi(OpenApi),
+}
+
+#[derive(Args)]
+struct OpenApi {
+    /// File or address of the document, JSON or YAML
+    document: String,
+    /// Where the integration goes; a folder named after its id when absent
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// Id of the integration; made of the document's title when absent
+    #[arg(long, value_parser = input::identifier)]
+    id: Option<String>,
+    /// Address of the API, where the document does not say it or says another one
+    #[arg(long, value_name = "ADDRESS")]
+    base_url: Option<String>,
+    /// Bring an integration that was imported before up to date, and say what that breaks
+    #[arg(long)]
+    refresh: bool,
+}
+
+pub async fn run(context: &Context, arguments: Arguments) -> Result<()> {
+    let Command::Openapi(arguments) = arguments.command;
+    let (text, source) = read(&arguments.document).await?;
+    let options = Options { id: arguments.id.clone(), base_url: arguments.base_url.clone(), source };
+    let refused = |error: weft_openapi::Error| CliError::failed(format!("{}: {error}", arguments.document));
+    let imported = import(&parse(&text).map_err(refused)?, &options).map_err(refused)?;
+    let id = imported.manifest["appId"].as_str().unwrap_or_default();
+    let folder = arguments.folder.clone().unwrap_or_else(|| PathBuf::from(id));
+    let earlier = earlier(&folder, arguments.refresh)?;
+    let Import { manifest, mut notes } = imported;
+    let manifest = sound(manifest, &mut notes)?;
+    let (manifest, changes) = match earlier {
+        Some(earlier) => refresh(&earlier, &manifest),
+        None => (manifest, Vec::new()),
+    };
+    write(&folder, &manifest)?;
+    report(context, (&folder, &manifest), &notes, (arguments.refresh, &changes))
+}
+
+async fn read(document: &str) -> Result<(String, Option<Url>)> {
+    let Some(url) = Url::parse(document).ok().filter(|url| matches!(url.scheme(), "http" | "https")) else {
+        let unreadable = |error| CliError::usage(format!("cannot read {document}: {error}"));
+        return Ok((fs::read_to_string(document).map_err(unreadable)?, None));
+    };
+    let failed = |error: reqwest::Error| CliError::failed(format!("cannot fetch {document}: {error}"));
+    let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(failed)?;
+    let mut response = client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
+    // Relative addresses of servers are relative to where it came from in the end.
+    let source = response.url().clone();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() as u64 > LARGEST {
+            return Err(CliError::failed(format!("{document} is larger than {} MiB", LARGEST / 1024 / 1024)));
+        }
+    }
+    let text = String::from_utf8(bytes).map_err(|_| CliError::failed(format!("{document} is not UTF-8")))?;
+    Ok((text, Some(source)))
+}
+
+/// The manifest that is there already, when it is to be refreshed.
+fn earlier(folder: &Path, wanted: bool) -> Result<Option<Value>> {
+    let path = folder.join(FILE);
+    let shown = path.display().to_string();
+    match (fs::read_to_string(&path), wanted) {
+        (Ok(text), true) => input::parse_json(&text, &shown).map(Some),
+        (Ok(_), false) => {
+            Err(CliError::usage(format!("{shown} is there already")).with_hint("bring it up to date with --refresh"))
+        }
+        (Err(_), true) => {
+            Err(CliError::usage(format!("there is no {shown} to refresh")).with_hint("name its folder with --folder"))
+        }
+        (Err(_), false) => Ok(None),
+    }
+}
+
+/// Without the actions that the platform would refuse; each is told.
+fn sound(mut manifest: Value, notes: &mut Vec<String>) -> Result<Value> {
+    let Err(faults) = Manifest::parse(manifest.clone()) else { return Ok(manifest) };
+    let index = |path: &str| path.strip_prefix("$.actions[")?.split(']').next()?.parse::<usize>().ok();
+    let mut left_out: Vec<_> = faults.iter().filter_map(|fault| Some((index(&fault.path)?, fault.message.clone()))).collect();
+    left_out.sort();
+    left_out.dedup_by_key(|(index, _)| *index);
+    for (index, message) in left_out.into_iter().rev() {
+        if let Some(actions) = manifest["actions"].as_array_mut().filter(|actions| index < actions.len()) {
+            let action = actions.remove(index);
+            notes.push(format!("{} is left out: {message}", action["id"].as_str().unwrap_or_default()));
+        }
+    }
+    Manifest::parse(manifest.clone()).map(|_| manifest).map_err(|faults| {
+        let first = faults.first().map(|fault| format!("{}: {}", fault.path, fault.message)).unwrap_or_default();
+        CliError::failed(format!("the document does not make a manifest: {first}"))
+    })
+}
+
+fn write(folder: &Path, manifest: &Value) -> Result<()> {
+    let failed = |error: std::io::Error| CliError::failed(format!("cannot write {}: {error}", folder.join(FILE).display()));
+    fs::create_dir_all(folder).map_err(failed)?;
+    let text = serde_json::to_string_pretty(manifest).map_err(|error| CliError::failed(error.to_string()))?;
+    fs::write(folder.join(FILE), text + "\n").map_err(failed)
+}
+
+fn report(
+    context: &Context,
+    (folder, manifest): (&Path, &Value),
+    notes: &[String],
+    (refreshed, changes): (bool, &[Change]),
+) -> Result<()> {
+    let actions = manifest["actions"].as_array().map_or(0, Vec::len);
+    let change = |change: &Change| json!({ "breaking": change.breaking, "place": change.place, "what": change.what });
+    let result = json!({
+        "appId": manifest["appId"], "version": manifest["version"], "folder": folder, "actions": actions, "leftOut": notes,
+        "changes": changes.iter().map(change).collect::<Vec<_>>(),
+    });
+    context.output.show(&result, || {
+        let mut lines = vec![format!("{}: {actions} actions", folder.join(FILE).display())];
+        if refreshed {
+            let breaking = changes.iter().filter(|change| change.breaking).count();
+            lines.push(format!("{} changes, {breaking} of them breaking", changes.len()));
+        }
+        let word = |change: &Change| if change.breaking { "breaking" } else { "change" };
+        lines.extend(cut(changes
+            .iter()
+            .map(|change| format!("  {}: {} {}", word(change), printable(&change.place), printable(&change.what)))));
+        lines.join("\n")
+    })?;
+    for note in cut(notes.iter().map(|note| printable(note))) {
+        context.output.note(&format!("Note: {note}"));
+    }
+    context.output.note(&format!("Next: look over {}, then weft deploy {}", folder.join(FILE).display(), folder.display()));
+    Ok(())
+}
+
+fn cut(lines: impl ExactSizeIterator<Item = String>) -> Vec<String> {
+    let more = lines.len().saturating_sub(MOST_LINES);
+    let rest = (more > 0).then(|| format!("  … and {more} more, see --json"));
+    lines.take(MOST_LINES).chain(rest).collect()
+}

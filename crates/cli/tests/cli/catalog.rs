@@ -1,0 +1,102 @@
+use std::time::Instant;
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::fake::Fake;
+use crate::machine::Machine;
+
+#[tokio::test]
+async fn the_catalog_is_listed_and_deployed_from() {
+    let fake = Fake::ready().await;
+    let offer = |id: &str, installed: Value| json!({ "id": id, "name": id, "version": "1.2.0", "description": "Things", "actions": [{}, {}], "installedVersion": installed });
+    fake.ok("GET /api/v1/integrations/catalog", &json!([offer("slack", json!("1.0.0")), offer("stripe", json!(null))]));
+    fake.ok(
+        "POST /api/v1/integrations/catalog/stripe/deploy",
+        &json!({ "message": "integration 'stripe' deployed", "appId": "stripe", "version": null }),
+    );
+    fake.ok("GET /api/v1/integrations", &json!([{ "id": "stripe", "configured": true, "configSchema": null }]));
+    fake.ok("GET /api/v1/platform/secrets", &json!([]));
+    fake.ok("DELETE /api/v1/integrations/catalog/stripe", &json!({ "message": "integration 'stripe' removed" }));
+    let machine = Machine::logged_in(&fake);
+    let listed = machine.weft(&["catalog"]).await;
+    assert!(listed.stdout.contains("slack") && listed.stdout.contains("1.0.0") && listed.stdout.contains("stripe"), "{listed}");
+    let deployed = machine.weft(&["catalog", "deploy", "stripe"]).await;
+    assert!(deployed.stdout.starts_with("stripe is deployed to "), "{deployed}");
+    let removed = machine.weft(&["catalog", "rm", "stripe"]).await;
+    assert!(removed.stdout.starts_with("stripe is removed from "), "{removed}");
+}
+
+#[tokio::test]
+async fn a_folder_is_graded_offline() {
+    let machine = Machine::new();
+    let manifest = json!({
+        "appId": "vendor", "name": "Vendor", "type": "integration", "description": "Things of a vendor",
+        "http": { "baseUrl": "https://api.vendor.example" },
+        "actions": [{
+            "id": "get", "name": "Get", "description": "Reads a thing", "inputSchema": { "properties": { "id": { "type": "string" } } },
+            "recipe": { "method": "GET", "path": "/things/{{ input.id }}" },
+        }],
+    });
+    machine.write("vendor/manifest.json", &manifest.to_string());
+    let case = json!({
+        "name": "reads", "action": "get", "input": { "id": "1" }, "result": { "a": 1 },
+        "exchanges": [{ "request": { "method": "GET", "url": "https://api.vendor.example/things/1" }, "answer": { "json": { "a": 1 } } }],
+    });
+    machine.write("vendor/test/get.json", &case.to_string());
+    let passed = machine.run(&["catalog", "test", "vendor"], &[], "").await;
+    assert_eq!(passed.code, 0, "{passed}");
+    assert!(passed.stdout.starts_with("vendor passes: 1 actions, 1 recorded calls\n"), "{passed}");
+    machine.write("vendor/test/get.json", &case.to_string().replace("things/1", "thing/1"));
+    let failed = machine.run(&["catalog", "test", "vendor"], &[], "").await;
+    assert_eq!(failed.code, 1, "{failed}");
+    assert!(failed.stdout.contains("goes to https://api.vendor.example/things/1"), "{failed}");
+    assert!(failed.stderr.contains("1 of 1 integrations do not pass"), "{failed}");
+}
+
+fn document(operations: usize) -> Value {
+    let mut paths = serde_json::Map::new();
+    for n in 0..operations {
+        let id = json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string" } });
+        let operation =
+            json!({ "operationId": format!("getThing{n}"), "summary": "Get a thing", "parameters": [id], "responses": {} });
+        paths.insert(format!("/things{n}/{{id}}"), json!({ "get": operation }));
+    }
+    json!({ "openapi": "3.1.0", "info": { "title": "Things" }, "servers": [{ "url": "https://things.example/v1" }], "paths": paths })
+}
+
+#[tokio::test]
+async fn an_openapi_document_is_imported_and_refreshed() {
+    let machine = Machine::new();
+    machine.write("api.json", &document(2).to_string());
+    let imported = machine.weft(&["import", "openapi", "api.json"]).await;
+    assert_snapshot!(imported.to_string(), @r"
+    exit 0
+    --- stdout
+    things/manifest.json: 2 actions
+    --- stderr
+    Next: look over things/manifest.json, then weft deploy things
+    ");
+    let again = machine.run(&["import", "openapi", "api.json"], &[], "").await;
+    assert!(again.code != 0 && again.stderr.contains("--refresh"), "{again}");
+    machine.write("api.json", &document(1).to_string());
+    let refreshed = machine.weft(&["import", "openapi", "api.json", "--refresh"]).await;
+    assert!(
+        refreshed.stdout.contains("1 changes, 1 of them breaking\n  breaking: get_thing1 is not there any more"),
+        "{refreshed}"
+    );
+    let manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(machine.path("things/manifest.json")).expect("a file")).expect("JSON");
+    assert_eq!((&manifest["version"], manifest["actions"].as_array().map(Vec::len)), (&json!("2.0.0"), Some(1)));
+}
+
+#[tokio::test]
+async fn a_large_document_is_imported_as_a_whole() {
+    let machine = Machine::new();
+    machine.write("api.json", &document(900).to_string());
+    let begun = Instant::now();
+    let imported = machine.weft(&["import", "openapi", "api.json", "--json"]).await;
+    eprintln!("900 operations in {:?}", begun.elapsed());
+    let result: Value = serde_json::from_str(&imported.stdout).expect("JSON");
+    assert_eq!((&result["actions"], &result["leftOut"]), (&json!(900), &json!([])));
+}

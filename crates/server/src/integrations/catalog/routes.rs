@@ -1,0 +1,125 @@
+//! `/api/v1/integrations/catalog*`.
+
+use std::sync::Arc;
+
+use axum::{Json as Body, extract::State};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use weft_model::{AppId, manifest::Action};
+
+use super::service::{self, Offer};
+use crate::{
+    data::Consent,
+    http::{
+        Message, Problems,
+        extract::{Authorized, Caller, Path, Query, rights},
+        problem::Problem,
+    },
+    node::Node,
+};
+
+pub fn router() -> OpenApiRouter<Arc<Node>> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(deploy)).routes(routes!(remove))
+}
+
+/// An integration that comes with the server.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct CatalogEntry {
+    id: AppId,
+    name: String,
+    version: String,
+    description: String,
+    actions: Vec<Action>,
+    #[schema(value_type = Option<Object>)]
+    config_schema: Option<Value>,
+    #[schema(value_type = Option<Object>)]
+    user_auth: Option<Value>,
+    /// Names of its inbound webhooks.
+    webhooks: Vec<String>,
+    instructions: Option<String>,
+    /// Whether deploying it starts a backend; without one its actions are carried out by the server.
+    backend: bool,
+    /// The version that is installed, if it is.
+    installed_version: Option<String>,
+}
+
+/// The answer to a deployment from the catalog.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct CatalogDeployed {
+    message: String,
+    app_id: AppId,
+    /// The number of the version of its backend; null for one without.
+    version: Option<i32>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct CatalogOptions {
+    /// Agree to losing the data that the new data contract drops.
+    #[serde(default, rename = "acceptLoss")]
+    accept_loss: bool,
+}
+
+impl From<Offer> for CatalogEntry {
+    fn from(Offer { bundled, installed }: Offer) -> Self {
+        let content = bundled.content.clone();
+        Self {
+            backend: content.needs_backend(),
+            id: content.app_id,
+            name: content.name,
+            version: content.version,
+            description: content.description,
+            actions: content.actions,
+            config_schema: content.config_schema,
+            // As it is written: what the server makes of it concerns nobody.
+            user_auth: bundled.document.get("userAuth").cloned(),
+            webhooks: content.webhooks.into_iter().map(|webhook| webhook.name).collect(),
+            instructions: content.instructions,
+            installed_version: installed,
+        }
+    }
+}
+
+/// List the integrations that come with the server
+#[utoipa::path(get, path = "/api/v1/integrations/catalog", tag = "integrations",
+    responses((status = 200, body = Vec<CatalogEntry>), Problems))]
+async fn list(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result<Body<Vec<CatalogEntry>>, Problem> {
+    Ok(Body(service::list(&node, &caller).await?.into_iter().map(CatalogEntry::from).collect()))
+}
+
+/// Deploy an integration from the catalog
+///
+/// Its manifest is installed, its permissions and webhooks exist, and its backend, where it has one, is started. Deploying it again
+/// replaces it, as every deployment does. What it still needs is its configuration.
+#[utoipa::path(post, path = "/api/v1/integrations/catalog/{id}/deploy", tag = "integrations",
+    params(("id" = AppId, Path), CatalogOptions), responses((status = 200, body = CatalogDeployed), Problems))]
+async fn deploy(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::ManageCatalog>,
+    Path(id): Path<AppId>,
+    Query(options): Query<CatalogOptions>,
+) -> Result<Body<CatalogDeployed>, Problem> {
+    let by = Arc::clone(caller.principal());
+    let version = service::deploy(&node, by, &id, Consent::given(options.accept_loss)).await?;
+    let state = if version.is_some() { "deployed and started" } else { "deployed" };
+    Ok(Body(CatalogDeployed { message: format!("integration '{id}' {state}"), app_id: id, version }))
+}
+
+/// Remove an integration of the catalog
+///
+/// Removes its worker, data, permissions, webhooks and jobs like uninstalling does, and besides that the platform secrets that only its
+/// configuration names. Removing one that is not installed succeeds.
+#[utoipa::path(delete, path = "/api/v1/integrations/catalog/{id}", tag = "integrations", params(("id" = AppId, Path)),
+    responses((status = 200, body = Message), Problems))]
+async fn remove(
+    State(node): State<Arc<Node>>,
+    caller: Authorized<rights::ManageCatalog>,
+    Path(id): Path<AppId>,
+) -> Result<Body<Message>, Problem> {
+    service::remove(&node, Arc::clone(caller.principal()), &id).await?;
+    Ok(Message::new(format!("integration '{id}' removed")))
+}
