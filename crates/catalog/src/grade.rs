@@ -118,7 +118,7 @@ fn texts(manifest: &Manifest, folder: &Folder, findings: &mut Findings) {
     }
     match &content.icon {
         Some(icon) if !folder.0.contains_key(icon.trim_start_matches("./")) => {
-            findings.error("icon", format!("{icon} is not there"))
+            findings.error("icon", format!("{icon} is not there"));
         }
         None => findings.warning("icon", "is missing"),
         Some(_) => {}

@@ -6,10 +6,9 @@ pub fn identifier(text: &str) -> String {
     let mut before = ' ';
     for letter in text.chars() {
         let begins_word = letter.is_ascii_uppercase() && (before.is_ascii_lowercase() || before.is_ascii_digit());
-        if !letter.is_ascii_alphanumeric() || begins_word {
-            if !name.is_empty() && !name.ends_with('_') {
-                name.push('_');
-            }
+        let separates = !letter.is_ascii_alphanumeric() || begins_word;
+        if separates && !name.is_empty() && !name.ends_with('_') {
+            name.push('_');
         }
         if letter.is_ascii_alphanumeric() {
             name.push(letter.to_ascii_lowercase());

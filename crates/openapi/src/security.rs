@@ -42,7 +42,8 @@ impl Security {
                 return Self { auth, user_auth: Some(user_auth), required, by_default };
             }
             if let Some((auth, fields)) = placement(scheme) {
-                return Self { auth: Some(auth), required: declare(fields, scheme, id, config), by_default };
+                let required = declare(fields, scheme, id, config);
+                return Self { auth: Some(auth), user_auth: None, required, by_default };
             }
             notes.push(format!(
                 "the security scheme '{name}' ({}) is not one that recipes place",
