@@ -26,7 +26,7 @@ use crate::{
     integrations::Integrations,
     jobs::{Crons, Jobs},
     namespaces::Namespaces,
-    runs::Runs,
+    runs::{Admission, Runs},
     secrets::Vault,
     tenants::Tenants,
     webhooks::Webhooks,
@@ -59,6 +59,7 @@ pub struct Node {
     pub integrations: Arc<Integrations>,
     pub connections: Arc<Connections>,
     pub runs: Runs,
+    pub admission: Admission,
     pub jobs: Jobs,
     pub crons: Crons,
     pub hooks: Hooks,
@@ -83,14 +84,14 @@ impl Node {
             Change::Identity => self.identity.forget(),
             Change::Connection(id) => self.connections.forget(*id),
             Change::Connections(tenant) => self.connections.forget_choices(tenant),
-            Change::Secrets => self.integrations.forget(),
+            Change::Secrets => self.forget_configurations(),
             Change::Vault => {
-                self.integrations.forget();
+                self.forget_configurations();
                 self.follow_vault();
             }
             Change::SigningKeys => self.follow_signing_keys(),
             Change::AppSecrets(app) => {
-                self.integrations.forget();
+                self.forget_configurations();
                 self.apps.restart(app);
             }
             Change::App(app) => {
@@ -134,8 +135,13 @@ impl Node {
 
     fn forget_apps(&self) {
         self.apps.forget();
-        self.integrations.forget();
+        self.forget_configurations();
         self.webhooks.forget();
+    }
+
+    fn forget_configurations(&self) {
+        self.integrations.forget();
+        self.admission.answers.forget();
     }
 }
 

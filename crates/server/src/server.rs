@@ -39,7 +39,7 @@ use crate::{
     jobs::{self, Crons, Jobs},
     namespaces::Namespaces,
     node::Node,
-    runs::{Company, Runs},
+    runs::{Admission, Company, Runs},
     secrets::Vault,
     telemetry::{self, Telemetry},
     tenants::Tenants,
@@ -158,6 +158,7 @@ impl Server {
             apps,
             sql,
             runs,
+            admission: Admission::new(),
             jobs,
             webhooks,
         });

@@ -88,6 +88,8 @@ pub struct Content {
     pub egress: Option<Vec<HostPattern>>,
     #[serde(default)]
     pub limits: WorkerLimits,
+    /// How often the vendor may be called.
+    pub rate_limit: Option<RateLimit>,
     keep_running: Option<bool>,
 }
 
@@ -97,6 +99,26 @@ pub struct Content {
 pub struct WorkerLimits {
     /// Memory in MiB; counts where it is less than the operator grants.
     pub memory_mib: Option<u64>,
+}
+
+/// So many calls in so many seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct RateLimit {
+    pub requests: u32,
+    pub seconds: u32,
+    #[serde(default)]
+    pub per: RateScope,
+}
+
+/// Whose calls are counted together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RateScope {
+    /// Each account at the vendor by itself.
+    #[default]
+    Connection,
+    /// All calls of the tenant.
+    Integration,
 }
 
 impl Content {
@@ -164,6 +186,9 @@ pub struct Action {
     /// How long one call may take, in seconds; 30 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<f64>,
+    /// How long an answer may be given again to the same question of the same account, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_seconds: Option<u32>,
     /// JSON Schema of the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]

@@ -59,6 +59,10 @@ fn action_faults(faults: &mut Vec<Fault>, index: usize, action: &Action) {
     if action.id.starts_with("__") {
         faults.push(Fault::new(format!("$.actions[{index}].id"), "ids that start with '__' belong to the platform"));
     }
+    if action.cache_seconds.is_some() && !matches!(action.effect, Some(Effect::Read | Effect::Search)) {
+        let message = "only for actions whose effect is \"read\" or \"search\"";
+        faults.push(Fault::new(format!("$.actions[{index}].cacheSeconds"), message));
+    }
     for (key, schema) in [("inputSchema", &action.input_schema), ("outputSchema", &action.output_schema)] {
         if let Some(schema) = schema {
             usable(faults, &format!("$.actions[{index}].{key}"), schema);

@@ -110,6 +110,8 @@ pub struct Action {
     pub timeout: Duration,
     /// Its start has to be on disk before it begins.
     pub destructive: bool,
+    /// How long an answer may be given again.
+    pub cached: Option<Duration>,
     /// How the server carries it out by itself; without one it goes to the backend.
     pub recipe: Option<Arc<weft_recipe::Action>>,
 }
@@ -395,6 +397,7 @@ fn compile_action(app: &AppId, action: &manifest::Action, recipe: Option<Arc<wef
         output: schema(&action.output_schema),
         timeout: action.timeout_seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs_f64),
         destructive: action.effect == Some(Effect::Destructive),
+        cached: action.cache_seconds.map(|seconds| Duration::from_secs(seconds.into())),
         recipe,
     }
 }

@@ -8,7 +8,7 @@ use weft_model::{AppId, ConfigurationId, Fault, Principal, TenantId};
 use weft_vault::Sealed;
 
 use super::{
-    service::{Error, Integrations, faults},
+    service::{Error, Integrations, faults, typed},
     store::{self, Named},
 };
 use crate::audit::{self, Action, Event};
@@ -38,7 +38,7 @@ impl Integrations {
         values: Map<String, Value>,
     ) -> Result<ConfigurationId, Error> {
         let app = self.get(&by.tenant, id).await?;
-        let label = label.trim();
+        let (label, values) = (label.trim(), typed(&app.manifest, values));
         let mut found = faults(&app.manifest, &values);
         if label.is_empty() || label.chars().count() > LABEL || label.chars().any(char::is_control) {
             found.push(Fault::new("$.label", format!("is 1 to {LABEL} characters, without control characters")));

@@ -207,6 +207,7 @@ impl Integrations {
     /// Saves fields of a configuration and lets the backend react to it. Fields that are not given stay; null and "" remove.
     pub async fn save(&self, by: &Principal, id: &AppId, given: Map<String, Value>) -> Result<Arc<Config>, Error> {
         let app = self.get(&by.tenant, id).await?;
+        let given = typed(&app.manifest, given);
         let faults = faults(&app.manifest, &given);
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
@@ -296,6 +297,23 @@ impl Integrations {
 
 fn is_empty(value: &Value) -> bool {
     value.is_null() || value.as_str() == Some("")
+}
+
+/// The same, with numbers and truth values that were written as texts read: on command lines everything is a text.
+pub(super) fn typed(manifest: &Manifest, given: Map<String, Value>) -> Map<String, Value> {
+    let properties = manifest.content.config_schema.as_ref().and_then(|schema| schema.get("properties"));
+    let wanted = |name: &str| properties?.get(name)?.get("type")?.as_str();
+    let read = |(name, value): (String, Value)| {
+        let text = value.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        let fits = |read: &Value| match wanted(&name) {
+            Some("integer" | "number") => read.is_number(),
+            Some("boolean") => read.is_boolean(),
+            _ => false,
+        };
+        let value = text.filter(fits).unwrap_or(value);
+        (name, value)
+    };
+    given.into_iter().map(read).collect()
 }
 
 /// What is wrong with given fields: unknown ones, and values that break their own part of the schema.
@@ -406,6 +424,16 @@ mod tests {
         }));
         assert!(assemble(&manifest, &stored(&[("PROXY", "p")], &json!({}))).expect("assembled").missing.is_empty());
         assert_eq!(assemble(&manifest, &stored(&[], &json!({}))).expect("assembled").missing, ["proxy"]);
+    }
+
+    #[test]
+    fn numbers_written_as_texts_are_read_where_numbers_are_wanted() {
+        let manifest = manifest(&json!({ "properties": {
+            "port": { "type": "integer" }, "tls": { "type": "boolean" }, "pin": { "type": "string" },
+        } }));
+        let given = json!({ "port": "5432", "tls": "true", "pin": "0042", "other": "1" });
+        let read = typed(&manifest, given.as_object().cloned().expect("an object"));
+        assert_eq!(Value::Object(read), json!({ "port": 5432, "tls": true, "pin": "0042", "other": "1" }));
     }
 
     #[test]

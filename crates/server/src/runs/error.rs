@@ -3,7 +3,7 @@
 use weft_model::{AppId, Fault, RunId, run::ErrorCategory};
 use weft_workers::{CallError, Failure};
 
-use super::record::Failed;
+use super::{admission::Refused, record::Failed};
 use crate::{
     apps, connections,
     db::group::NotWritten,
@@ -52,6 +52,8 @@ pub enum Cause {
     #[error("{}", .0.message)]
     Failed(Box<Failure>),
     #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
     App(#[from] apps::Error),
     #[error(transparent)]
     Connection(#[from] connections::Error),
@@ -87,6 +89,9 @@ impl Error {
                     ErrorCategory::Poison => weft_workers::Category::Poison,
                 };
                 let mut failure = Failure::new(failed.message).with_code(failed.code).with_category(category);
+                if let Cause::Refused(refused) = &cause {
+                    failure.retry_after = Some(refused.wait());
+                }
                 failure.details = match cause {
                     Cause::InvalidInput(faults) | Cause::InvalidOutput(faults) => serde_json::to_value(faults).ok(),
                     Cause::Connection(error) => error.reconnect_url().map(|url| serde_json::json!({ "reconnectUrl": url })),
@@ -107,6 +112,8 @@ impl Cause {
             Self::InvalidInput(_) => ("invalid_input", ErrorCategory::Validation),
             Self::InvalidOutput(_) => ("invalid_output", ErrorCategory::Poison),
             Self::NotConfigured(_) => ("not_configured", ErrorCategory::Auth),
+            Self::Refused(Refused::OverBudget { .. }) => ("rate_limited", ErrorCategory::RateLimited),
+            Self::Refused(Refused::NotAnswering { .. }) => ("not_answering", ErrorCategory::Transient),
             Self::Connection(error) => error.in_runs(),
             Self::Denied(_) => ("denied", ErrorCategory::Validation),
             Self::UnknownIntegration(_) => ("unknown_integration", ErrorCategory::Validation),
@@ -139,6 +146,15 @@ impl Cause {
             Self::Failed(failure) => Self::Failed(Box::new(masks.failure(*failure))),
             Self::App(apps::Error::Call(error)) => Self::App(apps::Error::Call(masks.call_error(error))),
             other => other,
+        }
+    }
+
+    /// Whether nobody answered at all.
+    pub(super) fn is_no_answer(&self) -> bool {
+        match self {
+            Self::Failed(failure) => failure.category == weft_workers::Category::Transient,
+            Self::App(apps::Error::Call(error)) => matches!(error, CallError::Timeout(_)),
+            _ => false,
         }
     }
 

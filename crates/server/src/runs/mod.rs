@@ -5,6 +5,7 @@
 //! groups within 50 ms; where a second effect would do harm (a destructive action, an idempotency key) the start is on disk
 //! before the executor begins.
 
+mod admission;
 mod error;
 mod idempotency;
 mod invoke;
@@ -17,6 +18,7 @@ mod routes;
 mod service;
 mod store;
 
+pub use admission::Admission;
 pub use error::{Cause, Error};
 pub use invoke::{Invocation, JobCall, Outcome, RpcCall, WebhookCall, call_job, call_rpc, call_webhook, finish, invoke};
 pub use proxy::{Forwarded, ProxyCall, proxy};

@@ -7,6 +7,7 @@ use serde_json::{Value, value::RawValue};
 use weft_model::{AppId, ConnectionId, Principal, UserId};
 
 use super::{
+    admission::{Place, Question},
     error::Cause,
     invoke::{Invocation, execute},
     record::Record,
@@ -103,8 +104,29 @@ impl Prepared {
         })
     }
 
-    /// Executes it. A token that the vendor refuses is renewed, and the call made once more: a refusal has had no effect.
+    /// Executes it, if it may go out now. An answer that may be given again is.
     pub async fn execute(&self, node: &Node, app: &Arc<App>, action: &Action) -> Result<Box<RawValue>, Cause> {
+        let place = Place {
+            tenant: app.tenant.clone(),
+            integration: app.id.clone(),
+            connection: self.credential.as_ref().map(|credential| credential.connection),
+        };
+        let Invocation { principal, action: name, input, .. } = &self.invocation;
+        let question = action.cached.map(|lasts| (Question::new(place.clone(), principal.id, name, input), lasts));
+        if let Some(known) = question.as_ref().and_then(|(question, _)| node.admission.answers.get(question)) {
+            return Ok(known);
+        }
+        node.admission.admit(&place, app.manifest.content.rate_limit.as_ref()).await?;
+        let result = self.attempt(node, app, action).await;
+        node.admission.heard(&place, &result);
+        if let (Some((question, lasts)), Ok(output)) = (question, &result) {
+            node.admission.answers.keep(question, output, lasts);
+        }
+        result
+    }
+
+    /// A token that the vendor refuses is renewed, and the call made once more: a refusal has had no effect.
+    async fn attempt(&self, node: &Node, app: &Arc<App>, action: &Action) -> Result<Box<RawValue>, Cause> {
         let Some(credential) = &self.credential else {
             return execute(node, app, Some(action), self.request(action, None)?).await;
         };

@@ -15,6 +15,7 @@ use weft_model::{
 use weft_workers::{CallError, Category, Failure};
 
 use super::{
+    admission::Refused,
     error::{Cause, Error},
     service::Runs,
     store::{Filter, Row},
@@ -208,6 +209,13 @@ impl From<Cause> for Problem {
                 Code::NotConfigured,
                 format!("{message}. An administrator saves it with `weft config` or PUT /api/v1/integrations/<id>/config."),
             ),
+            Cause::Refused(refused) => {
+                let code = match refused {
+                    Refused::OverBudget { .. } => Code::RateLimited,
+                    Refused::NotAnswering { .. } => Code::VendorUnavailable,
+                };
+                Self::new(code, message).with_retry_after(Some(refused.wait()))
+            }
             Cause::InProgress => Self::new(Code::IdempotencyInProgress, message),
             Cause::KeyMismatch => Self::new(Code::IdempotencyMismatch, message),
             Cause::Interrupted => Self::new(Code::Conflict, message),

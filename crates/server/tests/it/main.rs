@@ -1,6 +1,7 @@
 //! The product over HTTP, on a real PostgreSQL and with real workers. A module per slice, named after its routes.
 
 mod actions;
+mod admission;
 mod apps;
 mod audit;
 mod auth;

@@ -1,0 +1,66 @@
+//! How often a vendor may be called: what the manifest says, kept to before the vendor has to refuse.
+//!
+//! A budget belongs to a tenant's integration, or to each account at the vendor, so that nobody spends another's. It is spent evenly:
+//! a tenth of it may come at once. Each node has it whole; vendors that also say how much is left are believed by recipes.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    middleware::NoOpMiddleware,
+    state::keyed::DashMapStateStore,
+};
+use moka::sync::Cache;
+use weft_model::{AppId, ConnectionId, TenantId, manifest::{RateLimit, RateScope}};
+
+use super::Place;
+
+/// The longest that a call waits for its turn; beyond it the caller is told when to come again.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Integrations with a budget that are remembered.
+const REMEMBERED: u64 = 10_000;
+/// Every how many calls accounts are forgotten whose budget is whole again.
+const TIDY_AFTER: usize = 10_000;
+
+type Limiter =
+    RateLimiter<Option<ConnectionId>, DashMapStateStore<Option<ConnectionId>>, DefaultClock, NoOpMiddleware<<DefaultClock as Clock>::Instant>>;
+
+pub struct Budgets {
+    limiters: Cache<(TenantId, AppId, u32, u32), Arc<Limiter>>,
+    clock: DefaultClock,
+}
+
+impl Budgets {
+    pub fn new() -> Self {
+        Self { limiters: Cache::new(REMEMBERED), clock: DefaultClock::default() }
+    }
+
+    /// Spends one call. Waits for its turn, if that comes soon; else says when it comes.
+    pub async fn spend(&self, place: &Place, limit: &RateLimit) -> Result<(), Duration> {
+        let Some(quota) = quota(limit) else { return Ok(()) };
+        let key = (place.tenant.clone(), place.integration.clone(), limit.requests, limit.seconds);
+        let limiter = self.limiters.get_with(key, || Arc::new(Limiter::keyed(quota)));
+        let account = place.connection.filter(|_| limit.per == RateScope::Connection);
+        let mut waited = Duration::ZERO;
+        loop {
+            let Err(not_yet) = limiter.check_key(&account) else { break };
+            let wait = not_yet.wait_time_from(self.clock.now());
+            if waited + wait > PATIENCE {
+                return Err(wait);
+            }
+            tokio::time::sleep(wait).await;
+            waited += wait;
+        }
+        if limiter.len() > TIDY_AFTER {
+            limiter.retain_recent();
+        }
+        Ok(())
+    }
+}
+
+fn quota(limit: &RateLimit) -> Option<Quota> {
+    let interval = Duration::from_secs(limit.seconds.into()).checked_div(limit.requests)?;
+    let at_once = NonZeroU32::new(limit.requests.div_ceil(10))?;
+    Some(Quota::with_period(interval)?.allow_burst(at_once))
+}

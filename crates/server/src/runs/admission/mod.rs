@@ -1,0 +1,77 @@
+//! Whether a call may go out now: the vendor's budget, whether it answers at all, and whether it has to be asked again.
+
+mod answers;
+mod breaker;
+mod budget;
+
+use std::time::{Duration, Instant};
+
+use weft_model::{AppId, ConnectionId, TenantId, manifest::RateLimit};
+
+use super::error::Cause;
+use answers::Answers;
+pub use answers::Question;
+use breaker::Breakers;
+use budget::Budgets;
+
+/// Whose calls are counted together: an account at a vendor, or what a tenant's integration does without one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    pub tenant: TenantId,
+    pub integration: AppId,
+    pub connection: Option<ConnectionId>,
+}
+
+/// Why a call does not go out.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refused {
+    #[error("{integration} may be called {requests} times in {seconds} s, and that is used up: try again in {} s", whole(*.wait))]
+    OverBudget { integration: AppId, requests: u32, seconds: u32, wait: Duration },
+    #[error("{integration} did not answer several times in a row, so it is left alone: the next call is tried in {} s", whole(*.wait))]
+    NotAnswering { integration: AppId, wait: Duration },
+}
+
+impl Refused {
+    /// How long to wait before the next call.
+    pub const fn wait(&self) -> Duration {
+        match self {
+            Self::OverBudget { wait, .. } | Self::NotAnswering { wait, .. } => *wait,
+        }
+    }
+}
+
+fn whole(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+pub struct Admission {
+    budgets: Budgets,
+    breakers: Breakers,
+    pub answers: Answers,
+}
+
+impl Admission {
+    pub fn new() -> Self {
+        Self { budgets: Budgets::new(), breakers: Breakers::new(), answers: Answers::new() }
+    }
+
+    /// Lets a call go out, or says why not and when.
+    pub async fn admit(&self, place: &Place, limit: Option<&RateLimit>) -> Result<(), Refused> {
+        let integration = place.integration.clone();
+        if let Err(wait) = self.breakers.admit(place, Instant::now()) {
+            return Err(Refused::NotAnswering { integration, wait });
+        }
+        let Some(limit) = limit else { return Ok(()) };
+        let (requests, seconds) = (limit.requests, limit.seconds);
+        let spent = self.budgets.spend(place, limit).await;
+        spent.map_err(|wait| Refused::OverBudget { integration, requests, seconds, wait })
+    }
+
+    /// Takes note of what came of a call.
+    pub fn heard<T>(&self, place: &Place, result: &Result<T, Cause>) {
+        match result {
+            Err(cause) if cause.is_no_answer() => self.breakers.failed(place, Instant::now()),
+            _ => self.breakers.answered(place),
+        }
+    }
+}
