@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use weft_testkit::server::PASSWORD;
 
 use super::world::World;
-use crate::fixtures::app;
+use crate::fixtures::{app, with};
 
 /// One request.
 pub struct Sample {
@@ -376,7 +376,8 @@ async fn hooks(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
     };
     Some(match (method, path) {
         ("GET", "/apps/{app_id}/hooks") => plain("/api/v1/apps/crm/hooks"),
-        ("POST", "/apps/{app_id}/hooks") => json_body("/api/v1/apps/crm/hooks", body),
+        // Whoever may make one gets as far as being told that there is no such entity; for one that is there it takes the right to read it.
+        ("POST", "/apps/{app_id}/hooks") => json_body("/api/v1/apps/crm/hooks", with(body, json!({ "entity": "nothing" }))),
         ("PATCH", _) => json_body(one().await, json!({ "active": false })),
         ("GET" | "DELETE", _) => plain(one().await),
         _ => return None,
