@@ -30,7 +30,8 @@ const HARMLESS: [&str; 4] = ["url", "name", "id", "field"];
 pub fn files(folder: &Folder, findings: &mut Findings) {
     for (path, content) in &folder.0 {
         let text = String::from_utf8_lossy(content);
-        if text.contains("PRIVATE KEY-----") {
+        // A server that a test starts needs a key, and that one opens nothing else.
+        if text.contains("PRIVATE KEY-----") && !path.starts_with("test/") {
             findings.error(path, "holds a private key");
         }
         for (beginning, length) in BEGINNINGS {
