@@ -70,7 +70,7 @@ fn manifest() -> Value {
 }
 
 fn contact(number: usize) -> Value {
-    json!({ "name": format!("Contact {number}"), "email": format!("c{number}@example.com"), "age": number % 90, "notes": { "n": number }, "vip": number % 7 == 0 })
+    json!({ "name": format!("Contact {number}"), "email": format!("c{number}@example.com"), "age": number % 90, "notes": { "n": number }, "vip": number.is_multiple_of(7) })
 }
 
 /// Fills the table up to `size` rows.

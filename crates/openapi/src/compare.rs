@@ -40,7 +40,7 @@ pub fn refresh(old: &Value, new: &Value) -> (Value, Vec<Change>) {
     }
     let after = actions(&merged);
     for id in before.keys().filter(|id| !after.contains_key(*id)) {
-        changes.push(Change { breaking: true, place: (*id).to_owned(), what: "is not there any more".to_owned() });
+        changes.push(Change { breaking: true, place: (*id).clone(), what: "is not there any more".to_owned() });
     }
     for (member, what) in [("baseUrl", "the vendor's address"), ("auth", "the place of the credential")] {
         if old["http"][member] != merged["http"][member] {

@@ -69,11 +69,11 @@ fn converted(document: &Document<'_>, schema: &Value, reading: Reading, mut name
             continue;
         }
         let value = match value {
-            Value::Object(named) if BY_NAME.contains(&word.as_str()) => {
+            Value::Object(members) if BY_NAME.contains(&word.as_str()) => {
                 let each = |(name, schema): (&String, &Value)| {
                     (name.clone(), converted(document, schema, reading, names.as_deref_mut()))
                 };
-                Value::Object(named.iter().map(each).collect())
+                Value::Object(members.iter().map(each).collect())
             }
             Value::Object(_) if is_schema(word) => converted(document, value, reading, names.as_deref_mut()),
             Value::Array(items) if is_list_of_schemas(word) => {

@@ -70,7 +70,17 @@ mod tests {
     fn leased(stream: &Stream, position: i64) -> Leased {
         let enqueued_at = DateTime::UNIX_EPOCH;
         let (tag, body) = (None, String::new());
-        Leased { stream: stream.clone(), id: position, token: position + 100, position, read_count: 1, enqueued_at, tag, order: None, body }
+        Leased {
+            stream: stream.clone(),
+            id: position,
+            token: position + 100,
+            position,
+            read_count: 1,
+            enqueued_at,
+            tag,
+            order: None,
+            body,
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ const DESCRIBE: &str = include_str!("../../../../js/piece/describe.ts");
 /// Where the packages live whose names are given in short.
 const SCOPE: &str = "@activepieces/piece-";
 /// Loading a package is a matter of a second; one that never ends is given up on.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const OPEN_FILES: u64 = 8192;
 
 #[derive(Args)]

@@ -66,7 +66,8 @@ struct One {
 
 #[derive(Deserialize)]
 struct File {
-    file_id: String,
+    #[serde(rename = "file_id")]
+    id: String,
     name: String,
     content_type: String,
     size: u64,
@@ -148,6 +149,6 @@ async fn list(context: &Context, client: &Client, app: &str, (limit, cursor): (O
 impl File {
     fn row(&self) -> [String; 5] {
         let at = moment(self.created_at.as_deref());
-        [at, printable(&self.name), printable(&self.content_type), human_bytes(self.size), self.file_id.clone()]
+        [at, printable(&self.name), printable(&self.content_type), human_bytes(self.size), self.id.clone()]
     }
 }

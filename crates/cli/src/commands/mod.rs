@@ -72,7 +72,7 @@ pub struct Globals {
 #[derive(Subcommand)]
 pub enum Command {
     /// Run the server
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Make a new project folder
     Init(init::Arguments),
     /// Make a project of something that exists
@@ -154,7 +154,7 @@ pub enum Command {
 impl Command {
     pub async fn run(self, context: &Context) -> Result<()> {
         match self {
-            Self::Serve(arguments) => serve::serve(arguments).await,
+            Self::Serve(arguments) => serve::serve(*arguments).await,
             Self::Init(arguments) => init::run(context, &arguments),
             Self::Add(arguments) => add::run(context, arguments).await,
             Self::Login(arguments) => login::login(context, &arguments).await,

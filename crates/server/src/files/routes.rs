@@ -63,6 +63,7 @@ struct FileForm {
 
 /// A file.
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "it is called so on the wire")]
 struct File {
     file_id: Uuid,
     name: String,
@@ -337,7 +338,7 @@ impl From<Error> for Problem {
             Error::TooLarge(_) => Self::new(Code::PayloadTooLarge, format!("{message}.")),
             Error::QuotaReached(_) => Self::new(Code::StorageFull, format!("{message}.")),
             Error::Interrupted(why) => Self::new(Code::InvalidRequest, broken(&why)),
-            Error::Store(cause) => store_failed(*cause),
+            Error::Store(cause) => store_failed(&cause),
             Error::Secrets(cause) => cause.into(),
             Error::Database(cause) => cause.into(),
         }
@@ -348,8 +349,8 @@ impl From<Error> for Problem {
 const FULL: [io::ErrorKind; 3] = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
 
 /// A full disk is told as such. Whatever else it is, it is nothing the caller has done.
-fn store_failed(cause: object_store::Error) -> Problem {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&cause);
+fn store_failed(cause: &object_store::Error) -> Problem {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(cause);
     while let Some(error) = source {
         if let Some(kind) = error.downcast_ref::<io::Error>().map(io::Error::kind).filter(|kind| FULL.contains(kind)) {
             return Problem::files(io::Error::new(kind, cause.to_string()));

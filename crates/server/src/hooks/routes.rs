@@ -123,6 +123,7 @@ struct CreateHookRequest {
 
 /// What is absent stays.
 #[derive(Deserialize, ToSchema)]
+#[expect(clippy::option_option, reason = "absent and null are two things here")]
 struct ChangeHookRequest {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]

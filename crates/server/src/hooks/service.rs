@@ -69,6 +69,7 @@ pub struct NewHook {
 
 /// What may change of a hook; absent stays.
 #[derive(Debug, Default)]
+#[expect(clippy::option_option, reason = "absent and null are two things here")]
 pub struct Terms {
     pub action_config: Option<Value>,
     /// None in it: whatever changed.

@@ -137,14 +137,7 @@ async fn credential(
     if app.manifest.recipes.is_none() {
         return Err(Cause::NoProxy(app.id.clone()));
     }
-    let wish = Wish {
-        principal: &principal,
-        app,
-        action: PROXY,
-        calling_app: calling_app.as_ref(),
-        attested: false,
-        chosen,
-    };
+    let wish = Wish { principal: &principal, app, action: PROXY, calling_app: calling_app.as_ref(), attested: false, chosen };
     Ok(node.connections.for_call(&wish).await?)
 }
 

@@ -30,7 +30,11 @@ async fn a_budget_that_is_used_up_refuses_with_the_time_to_come_again() {
     assert!((1..=360).contains(&retry_after(&refused)));
     // Refused before anybody was asked, and recorded all the same.
     let runs = administrator.runs("limited", 2).await;
-    assert_eq!(runs.iter().filter(|run| run["status"] == "failed" && run["error"]["code"] == "rate_limited").count(), 1, "{runs:?}");
+    assert_eq!(
+        runs.iter().filter(|run| run["status"] == "failed" && run["error"]["code"] == "rate_limited").count(),
+        1,
+        "{runs:?}"
+    );
     administrator.call("free", "count", json!({})).await.expect(200);
     administrator.call("free", "count", json!({})).await.expect(200);
 }
@@ -76,6 +80,7 @@ async fn only_actions_that_read_may_give_answers_again() {
     let server = TestServer::start().await;
     let administrator = server.user("admin").await;
     let actions = json!([{ "id": "send", "name": "Send", "effect": "write", "cacheSeconds": 60 }]);
-    let refused = administrator.post("/api/v1/apps", with(integration("x", &[]), json!({ "actions": actions }))).await.expect(400);
+    let refused =
+        administrator.post("/api/v1/apps", with(integration("x", &[]), json!({ "actions": actions }))).await.expect(400);
     assert_eq!(refused.text("/errors/0/path"), "$.actions[0].cacheSeconds");
 }

@@ -32,11 +32,14 @@ struct Seen {
     body: String,
 }
 
+/// Status, headers and body of an answer.
+type Told = (u16, Vec<(&'static str, String)>, String);
+
 #[derive(Default)]
 struct Shared {
     seen: Vec<Seen>,
-    /// Answers in their order: status, headers, body. Without one, the request is described.
-    answers: VecDeque<(u16, Vec<(&'static str, String)>, String)>,
+    /// Answers in their order. Without one, the request is described.
+    answers: VecDeque<Told>,
 }
 
 /// A vendor that listens on this machine and answers what it is told to.
@@ -94,7 +97,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
     response.body(body.into()).expect("an answer")
 }
 
-fn manifest(vendor: &str, actions: Value) -> Value {
+fn manifest(vendor: &str, actions: &Value) -> Value {
     json!({
         "appId": "tracker", "name": "Tracker", "version": "1.0.0", "type": "integration",
         "configSchema": {
@@ -135,7 +138,7 @@ async fn server() -> TestServer {
 }
 
 async fn install(admin: &Api, vendor: &Vendor) {
-    admin.post("/api/v1/apps", manifest(&vendor.url, actions())).await.expect(200);
+    admin.post("/api/v1/apps", manifest(&vendor.url, &actions())).await.expect(200);
     admin.put("/api/v1/integrations/tracker/config", json!({ "token": SECRET })).await.expect(200);
 }
 
@@ -152,7 +155,7 @@ async fn run(admin: &Api, answer: &Answer) -> Value {
 async fn a_recipe_is_called_like_any_action_and_needs_no_backend() {
     let (server, vendor) = (server().await, Vendor::start().await);
     let (admin, user) = (server.user("admin").await, server.user("user").await);
-    admin.post("/api/v1/apps", manifest(&vendor.url, actions())).await.expect(200);
+    admin.post("/api/v1/apps", manifest(&vendor.url, &actions())).await.expect(200);
     assert_eq!(admin.call("tracker", "create", json!({ "title": "x" })).await.expect(409).code(), "not_configured");
     install(&admin, &vendor).await;
     let listed = admin.get("/api/v1/integrations").await.expect(200);
@@ -245,7 +248,7 @@ async fn recipes_reach_no_further_than_they_may() {
 
     let server = server().await;
     let admin = server.user("admin").await;
-    let named = with(manifest(&vendor.url, actions()), json!({ "egress": ["api.tracker.example"] }));
+    let named = with(manifest(&vendor.url, &actions()), json!({ "egress": ["api.tracker.example"] }));
     admin.post("/api/v1/apps", named).await.expect(200);
     admin.put("/api/v1/integrations/tracker/config", json!({ "token": SECRET })).await.expect(200);
     let refused = admin.call("tracker", "list", json!({})).await.expect(502);
@@ -258,7 +261,7 @@ async fn what_is_wrong_with_a_recipe_is_told_when_it_is_installed() {
     let server = TestServer::start().await;
     let admin = server.user("admin").await;
     let wrong = json!([{ "id": "get", "name": "Get", "recipe": { "method": "GET", "path": "/{{ inptu.id }}", "query": { "a": "{{ config.tokn }}" } } }]);
-    let refused = admin.post("/api/v1/apps", manifest("https://a.example", wrong)).await.expect(400);
+    let refused = admin.post("/api/v1/apps", manifest("https://a.example", &wrong)).await.expect(400);
     assert_eq!(fault_paths(&refused), ["$.actions[0].recipe.path", "$.actions[0].recipe.query.a"]);
 }
 

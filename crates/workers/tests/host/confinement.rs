@@ -33,7 +33,7 @@ pub fn rig(open: &[&str], closed: Option<u16>) -> TestResult<Option<Rig>> {
     let resolver = Arc::new(Here);
     let rig = Rig::with(|settings| {
         settings.confinement =
-            Some(Confinement { required: true, guard, resolver, own: ([127, 0, 0, 1], 9).into(), closed, readable })
+            Some(Confinement { required: true, guard, resolver, own: ([127, 0, 0, 1], 9).into(), closed, readable });
     })?;
     std::fs::set_permissions(rig.folder.path(), Permissions::from_mode(0o777))?;
     Ok(Some(rig))

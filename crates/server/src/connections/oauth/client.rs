@@ -260,7 +260,11 @@ impl<'c> AsyncHttpClient<'c> for Http<'_> {
             let host = request.uri().host().unwrap_or_default().to_owned();
             let mut answer = self.outbound.send(request, LIMITS).await?;
             if answer.status().is_server_error() || answer.status() == StatusCode::TOO_MANY_REQUESTS {
-                return Err(outbound::Error::Unreachable { host, cause: format!("it answered {}", answer.status()), connected: true });
+                return Err(outbound::Error::Unreachable {
+                    host,
+                    cause: format!("it answered {}", answer.status()),
+                    connected: true,
+                });
             }
             let Ok(Value::Object(body)) = serde_json::from_slice::<Value>(answer.body()) else { return Ok(answer) };
             if !answer.status().is_success() {

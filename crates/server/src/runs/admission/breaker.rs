@@ -54,7 +54,8 @@ impl Breakers {
 
     /// The vendor did not answer.
     pub fn failed(&self, place: &Place, now: Instant) {
-        let trouble = self.troubled.get_with_by_ref(place, || Arc::new(Mutex::new(Trouble::Counting { failures: 0, since: now })));
+        let trouble =
+            self.troubled.get_with_by_ref(place, || Arc::new(Mutex::new(Trouble::Counting { failures: 0, since: now })));
         trouble.lock().unwrap_or_else(PoisonError::into_inner).failed(now);
     }
 }

@@ -12,7 +12,10 @@ use governor::{
     state::keyed::DashMapStateStore,
 };
 use moka::sync::Cache;
-use weft_model::{AppId, ConnectionId, TenantId, manifest::{RateLimit, RateScope}};
+use weft_model::{
+    AppId, ConnectionId, TenantId,
+    manifest::{RateLimit, RateScope},
+};
 
 use super::Place;
 
@@ -23,8 +26,12 @@ const REMEMBERED: u64 = 10_000;
 /// Every how many calls accounts are forgotten whose budget is whole again.
 const TIDY_AFTER: usize = 10_000;
 
-type Limiter =
-    RateLimiter<Option<ConnectionId>, DashMapStateStore<Option<ConnectionId>>, DefaultClock, NoOpMiddleware<<DefaultClock as Clock>::Instant>>;
+type Limiter = RateLimiter<
+    Option<ConnectionId>,
+    DashMapStateStore<Option<ConnectionId>>,
+    DefaultClock,
+    NoOpMiddleware<<DefaultClock as Clock>::Instant>,
+>;
 
 pub struct Budgets {
     limiters: Cache<(TenantId, AppId, u32, u32), Arc<Limiter>>,
@@ -43,8 +50,7 @@ impl Budgets {
         let limiter = self.limiters.get_with(key, || Arc::new(Limiter::keyed(quota)));
         let account = place.connection.filter(|_| limit.per == RateScope::Connection);
         let mut waited = Duration::ZERO;
-        loop {
-            let Err(not_yet) = limiter.check_key(&account) else { break };
+        while let Err(not_yet) = limiter.check_key(&account) {
             let wait = not_yet.wait_time_from(self.clock.now());
             if waited + wait > PATIENCE {
                 return Err(wait);
