@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Action, AppKind, Content, Cron, PAYLOAD_LIMIT};
+use super::{Action, AppKind, Content, Cron, Effect, PAYLOAD_LIMIT};
 use crate::{Fault, contract, schedule::Schedule, schema::Schema};
 
 /// App ids that would collide with the platform's or the database's own names.
