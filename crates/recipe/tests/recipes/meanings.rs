@@ -116,17 +116,19 @@ fn the_parts_of_a_credential_are_hidden_like_the_whole() {
 
 #[test]
 fn a_secret_in_the_path_of_the_base_address_is_hidden_and_the_host_is_not() {
-    let http = json!({ "baseUrl": "https://{{ config.region }}.vendor.example/bot{{ config.token }}" });
-    check(
-        &http,
-        &json!({ "method": "GET", "path": "/me" }),
-        json!({
-            "config": { "region": "frankfurt", "token": "secret-token" },
-            "exchanges": [{
-                "request": { "method": "GET", "url": "https://frankfurt.vendor.example/botsecret-token/me" },
-                "answer": { "status": 404, "json": { "message": "frankfurt has no /botsecret-token/me" } },
-            }],
-            "error": { "category": "notFound", "message": "frankfurt has no /bot[masked]/me" },
-        }),
-    );
+    for (value, sent) in [("{{ config.token }}", "secret-token"), ("{{ config.token | upper }}", "SECRET-TOKEN")] {
+        let http = json!({ "baseUrl": format!("https://{{{{ config.region }}}}.vendor.example/bot{value}") });
+        check(
+            &http,
+            &json!({ "method": "GET", "path": "/me" }),
+            json!({
+                "config": { "region": "frankfurt", "token": "secret-token" },
+                "exchanges": [{
+                    "request": { "method": "GET", "url": format!("https://frankfurt.vendor.example/bot{sent}/me") },
+                    "answer": { "status": 404, "json": { "message": format!("frankfurt has no /bot{sent}/me (secret-token)") } },
+                }],
+                "error": { "category": "notFound", "message": "frankfurt has no /bot[masked]/me ([masked])" },
+            }),
+        );
+    }
 }

@@ -37,6 +37,12 @@ fn a_null_of_the_caller_stays_in_json_and_what_is_missing_is_left_out() {
     );
     sent(json!({ "body": { "json": "{{ input.text }}" } }), &json!({ "text": null }), json!({ "json": null }));
     sent(json!({ "body": { "json": "{{ input.text }}" } }), &json!({}), json!({}));
+    let never = json!({ "body": { "json": { "text": "{{ input.text if input.text is not none }}" } } });
+    for (input, body) in
+        [(json!({ "text": null }), json!({})), (json!({}), json!({})), (json!({ "text": "" }), json!({ "text": "" }))]
+    {
+        sent(never.clone(), &input, json!({ "json": body }));
+    }
     sent(
         json!({ "body": { "form": { "a": 1, "text": "{{ input.text }}" } } }),
         &json!({ "text": null }),
