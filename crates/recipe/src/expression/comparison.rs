@@ -170,9 +170,11 @@ fn text_length(rest: &str, quote: char) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use crate::expression::{Expression, Scope};
+    use super::lenient;
+    use crate::expression::{ENVIRONMENT, Expression, Scope};
 
     fn evaluate(source: &str, input: &Value) -> Result<Option<Value>, String> {
         Expression::compile(source)?.evaluate(&Scope::default().with("input", input))
@@ -212,5 +214,42 @@ mod tests {
         }
         assert!(evaluate("input.x.y == 'a'", &input).is_err(), "a member of something missing");
         assert!(evaluate("'a' ~ input.x", &input).is_err(), "a hole in a text");
+    }
+
+    /// Expressions in which every value is there.
+    fn expressions() -> impl Strategy<Value = String> {
+        let texts =
+            ["n", "m", "text", "list", "'a b'", "\"in\"", "3", "1.5", "[1, 3]", "{'a': n}", "list[0]", "o.in", "o['if']", "true"];
+        proptest::sample::select(texts.to_vec()).prop_map(str::to_owned).prop_recursive(5, 40, 3, |inner| {
+            let operators =
+                ["==", "!=", "<", "<=", ">", ">=", "in", "not in", "and", "or", "+", "-", "~", "//", "is eq", "is not eq"];
+            prop_oneof![
+                (inner.clone(), proptest::sample::select(operators.to_vec()), inner.clone())
+                    .prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
+                inner.clone().prop_map(|inner| format!("({inner})")),
+                inner.clone().prop_map(|inner| format!("(not {inner})")),
+                inner.clone().prop_map(|inner| format!("[{inner}, {inner}]")),
+                inner.clone().prop_map(|inner| format!("({inner})|string|length")),
+                inner.clone().prop_map(|inner| format!("list|select('>=',{inner})|list")),
+                inner.clone().prop_map(|inner| format!("{{'k':{inner}}}")),
+                inner.clone().prop_map(|inner| format!("n|default(value={inner})")),
+                (inner.clone(), inner.clone(), inner).prop_map(|(one, two, three)| format!("{one} if {two} else {three}")),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn where_nothing_is_missing_a_rewritten_expression_says_the_same(source in expressions()) {
+            let scope = minijinja::Value::from(minijinja::value::Serde(&json!({
+                "n": 3, "m": -1, "text": "a b in", "list": [1, 3], "o": { "in": 1, "if": 2 },
+            })));
+            let evaluate = |source: &str| {
+                let compiled = ENVIRONMENT.compile_expression_owned(source.to_owned()).map_err(|_| "does not parse")?;
+                let value = compiled.eval(scope.clone()).map_err(|_| "cannot be evaluated")?;
+                serde_json::to_value(&value).map_err(|_| "is not JSON")
+            };
+            prop_assert_eq!(evaluate(&lenient(&source)), evaluate(&source), "{}", lenient(&source));
+        }
     }
 }
