@@ -90,14 +90,18 @@ impl Auth {
                 placed.secrets.push(token);
             }
             Place::Basic(name, password) => {
+                let mut hidden = password.values(scope);
+                let parts = name.values(scope);
                 let Some(name) = self.value(name, scope)? else { return Ok(()) };
-                let hidden = password.values(scope);
                 // Vendors that take an API key as the name want an empty password, which is no missing one.
                 let literal = password.literal().map(str::to_owned);
                 let password = if literal.is_some() { literal } else { self.value(password, scope)? };
                 let Some(password) = password else { return Ok(()) };
                 let encoded = STANDARD.encode(format!("{name}:{password}"));
                 placed.headers.push((header::AUTHORIZATION, secret(&format!("Basic {encoded}"))?));
+                if password.is_empty() {
+                    hidden.extend(parts);
+                }
                 placed.secrets.extend(hidden);
                 placed.secrets.extend([encoded, if password.is_empty() { name } else { password }]);
             }

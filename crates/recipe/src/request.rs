@@ -80,16 +80,12 @@ impl Prepared {
 
 /// The parameters of a query: those of the integration, in place of which an action's own stand.
 fn pairs(action: &Action, scope: &Scope) -> Result<Vec<(String, String)>, Failure> {
-    let mut own = Vec::new();
-    match &action.query {
-        Given::Named(parameters) => own = values(parameters.iter(), scope)?,
-        Given::Object(text) => own.extend(object(text, "query", scope)?),
-    }
-    let set = |name: &str| match &action.query {
-        Given::Named(parameters) => parameters.iter().any(|parameter| parameter.name == name),
-        Given::Object(_) => own.iter().any(|(other, _)| other == name),
+    let own = match &action.query {
+        Given::Named(parameters) => values(parameters.iter(), scope)?,
+        Given::Object(text) => object(text, "query", scope)?.into_iter().collect(),
     };
-    let general = values(action.common.query.iter().filter(|parameter| !set(&parameter.name)), scope)?;
+    let is_set = |parameter: &&Parameter| own.iter().any(|(name, _)| *name == parameter.name);
+    let general = values(action.common.query.iter().filter(|parameter| !is_set(parameter)), scope)?;
     let mut pairs = Vec::new();
     for (name, value) in general.iter().chain(&own) {
         parameters::flatten(name, value, action.arrays, &mut pairs);

@@ -97,7 +97,11 @@ fn level(rest: &mut &[Token<'_>]) -> String {
             }
             _ => side.push_str(&spaced(word)),
         }
-        before = if before == "is" && word == "not" { "is not" } else { word };
+        before = match word {
+            _ if token.plain => "",
+            "not" if before == "is" => "is not",
+            _ => word,
+        };
     }
     written.push_str(&chained(chain, side));
     written
@@ -182,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_compares_like_nothing() {
-        let input = json!({ "n": 3, "text": "abc", "list": [1, 3], "none": null, "in": 1, "if": 2, "a b": "x" });
+        let input = json!({ "n": 3, "text": "abc", "list": [1, 3], "none": null, "in": 1, "if": 2, "is": 4, "a b": "x" });
         for (source, expected) in [
             ("input.x == 'a'", false),
             ("input.x != 'a'", true),
@@ -202,6 +206,7 @@ mod tests {
             ("input.n is not none and input.x is not defined", true),
             ("input.n is eq 3 and input.n is in [3]", true),
             ("input.in == 1 and input.if == 2 and input['a b'] == 'x'", true),
+            ("input.is == 4 and input.is in [4] and not input.is == input.x", true),
             ("{'a == b': input.n == 3}['a == b']", true),
             ("(input.list | select('>', 2) | list) == [3]", true),
             ("'b' in input.text and not 'd' in input.text", true),

@@ -100,8 +100,14 @@ fn a_refusal_is_a_rate_limit_only_when_the_vendor_says_when_there_is_more() {
 #[test]
 fn the_parts_of_a_credential_are_hidden_like_the_whole() {
     let refused = |text: &str| json!({ "status": 400, "json": { "message": text } });
-    for auth in ["Bot {{ config.token }}", "{{ 'Bot ' ~ config.token }}"] {
-        let auth = json!({ "auth": { "type": "header", "name": "Authorization", "value": auth } });
+    let header = |value: &str| json!({ "type": "header", "name": "Authorization", "value": value });
+    for auth in [
+        header("Bot {{ config.token }}"),
+        header("{{ 'Bot ' ~ config.token }}"),
+        json!({ "type": "basic", "username": "Bot {{ config.token }}" }),
+        json!({ "type": "basic", "username": "bot", "password": "Bot {{ config.token }}" }),
+    ] {
+        let auth = json!({ "auth": auth });
         check(
             &with(http(), auth),
             &json!({ "method": "POST", "path": "/x" }),
