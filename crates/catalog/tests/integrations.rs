@@ -76,6 +76,33 @@ fn a_good_folder_has_nothing_to_complain_of() {
 }
 
 #[test]
+fn an_action_of_the_backend_needs_no_recorded_call() {
+    let backed = r#""actions": [{
+        "id": "send", "name": "Send", "description": "Sends a thing", "effect": "write",
+        "inputSchema": { "properties": {} }, "outputSchema": { "type": "object" }
+    }, {"#;
+    let manifest = MANIFEST.replace("SECRET", r#", "platformSecret": "VENDOR_TOKEN""#).replacen(r#""actions": [{"#, backed, 1);
+    let good = folder(&[
+        ("manifest.json", manifest),
+        ("icon.svg", "<svg/>".to_owned()),
+        ("backend/index.ts", "export {};".to_owned()),
+        ("test/things.json", CASES.replace("ANSWER", r#"{ "a": 1 }"#)),
+        ("test/send.test.ts", "export {};".to_owned()),
+    ]);
+    let report = grade("vendor", &good);
+    assert!(report.findings.is_empty(), "{report:#?}");
+    assert_eq!((report.actions, report.cases), (2, 2));
+}
+
+#[test]
+fn only_a_server_of_the_tests_may_have_its_key_in_the_folder() {
+    let key = || format!("-----BEGIN {}-----", "PRIVATE KEY");
+    let report = grade("x", &folder(&[("test/tls/server-key.pem", key()), ("backend/key.pem", key()), ("test/key.pem", key())]));
+    let keys = report.findings.iter().filter(|finding| finding.message.contains("private key"));
+    assert_eq!(keys.map(|finding| finding.place.as_str()).collect::<Vec<_>>(), ["backend/key.pem", "test/key.pem"]);
+}
+
+#[test]
 fn everything_that_is_wrong_with_a_folder_is_found() {
     let bad = folder(&[
         ("manifest.json", MANIFEST.replace("SECRET", "")),

@@ -71,6 +71,20 @@ impl BaseTemplate {
         if let Self::Fixed(base) = self { Some(base) } else { None }
     }
 
+    /// Values in the path that must not show anywhere: those made of secrets of the configuration, or of a person's account. What
+    /// stands in the host is public.
+    pub fn secrets(&self, scope: &Scope, is_secret: impl Fn(&str) -> bool) -> Vec<String> {
+        let Self::Labels(pieces) = self else { return Vec::new() };
+        let mut address = String::new();
+        let in_path = pieces.iter().filter(|piece| {
+            if let Piece::Literal(text) = piece {
+                address.push_str(text);
+            }
+            address.matches('/').count() > 2
+        });
+        in_path.filter(|piece| piece.uses().iter().any(|name| is_secret(name))).flat_map(|piece| piece.values(scope)).collect()
+    }
+
     pub fn render(&self, scope: &Scope) -> Result<Base, Failure> {
         match self {
             Self::Fixed(base) => Ok(base.clone()),

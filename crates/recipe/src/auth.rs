@@ -83,12 +83,15 @@ impl Auth {
 
     fn place(&self, scope: &Scope, placed: &mut Placed) -> Result<(), Failure> {
         match &self.place {
-            Place::Bearer(token) => {
-                let Some(token) = self.value(token, scope)? else { return Ok(()) };
+            Place::Bearer(text) => {
+                let Some(token) = self.value(text, scope)? else { return Ok(()) };
                 placed.headers.push((header::AUTHORIZATION, secret(&format!("Bearer {token}"))?));
+                placed.secrets.extend(text.values(scope));
                 placed.secrets.push(token);
             }
             Place::Basic(name, password) => {
+                let mut hidden = password.values(scope);
+                let parts = name.values(scope);
                 let Some(name) = self.value(name, scope)? else { return Ok(()) };
                 // Vendors that take an API key as the name want an empty password, which is no missing one.
                 let literal = password.literal().map(str::to_owned);
@@ -96,24 +99,31 @@ impl Auth {
                 let Some(password) = password else { return Ok(()) };
                 let encoded = STANDARD.encode(format!("{name}:{password}"));
                 placed.headers.push((header::AUTHORIZATION, secret(&format!("Basic {encoded}"))?));
+                if password.is_empty() {
+                    hidden.extend(parts);
+                }
+                placed.secrets.extend(hidden);
                 placed.secrets.extend([encoded, if password.is_empty() { name } else { password }]);
             }
-            Place::Header(name, value) => {
-                let Some(value) = self.value(value, scope)? else { return Ok(()) };
+            Place::Header(name, text) => {
+                let Some(value) = self.value(text, scope)? else { return Ok(()) };
                 placed.headers.push((name.clone(), secret(&value)?));
+                placed.secrets.extend(text.values(scope));
                 placed.secrets.push(value);
             }
-            Place::Query(name, value) => {
-                let Some(value) = self.value(value, scope)? else { return Ok(()) };
+            Place::Query(name, text) => {
+                let Some(value) = self.value(text, scope)? else { return Ok(()) };
                 placed.query.push((name.clone(), value.clone()));
+                placed.secrets.extend(text.values(scope));
                 placed.secrets.push(value);
             }
-            Place::Cookie(name, value) => {
-                let Some(value) = self.value(value, scope)? else { return Ok(()) };
+            Place::Cookie(name, text) => {
+                let Some(value) = self.value(text, scope)? else { return Ok(()) };
                 if value.contains([';', ',', ' ', '"']) {
                     return Err(Failure::new(Category::Auth, "bad_credential", "the credential cannot stand in a cookie"));
                 }
                 placed.cookies.push(format!("{name}={value}"));
+                placed.secrets.extend(text.values(scope));
                 placed.secrets.push(value);
             }
         }

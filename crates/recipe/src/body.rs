@@ -2,14 +2,14 @@
 
 use base64::{Engine, engine::general_purpose};
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     Failure,
     document::{self, Arrays},
     expression::Scope,
     parameters,
-    template::{Node, Text, as_text},
+    template::{Node, Nulls, Text, as_text},
 };
 
 /// A compiled body.
@@ -81,7 +81,7 @@ impl Body {
         let invalid = |error: String| Failure::input(format!("body: {error}"));
         match self {
             Self::Json(node) => {
-                let Some(document) = node.render(scope).map_err(invalid)? else { return Ok(None) };
+                let Some(document) = node.render_with(scope, Nulls::Kept).map_err(invalid)? else { return Ok(None) };
                 let bytes = serde_json::to_vec(&overlaid(document, page)).map_err(|error| invalid(error.to_string()))?;
                 Ok(Some(Written { content_type: "application/json".to_owned(), bytes: bytes.into() }))
             }
@@ -137,10 +137,36 @@ impl Part {
     }
 }
 
-fn overlaid(document: Value, page: &[(String, Value)]) -> Value {
-    let Value::Object(mut members) = document else { return document };
-    members.extend(page.iter().cloned());
-    Value::Object(members)
+/// The document with the page in it, at names or at pointers.
+fn overlaid(mut document: Value, page: &[(String, Value)]) -> Value {
+    for (name, value) in page {
+        if let Some(pointer) = name.strip_prefix('/') {
+            let path: Vec<_> = pointer.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect();
+            set(&mut document, &path, value);
+        } else if let Value::Object(members) = &mut document {
+            members.insert(name.clone(), value.clone());
+        }
+    }
+    document
+}
+
+/// Sets what a path leads to; objects on the way that are not there come about.
+fn set(document: &mut Value, path: &[String], value: &Value) {
+    let Some((name, rest)) = path.split_first() else {
+        *document = value.clone();
+        return;
+    };
+    if document.is_null() {
+        *document = Value::Object(Map::new());
+    }
+    let member = match document {
+        Value::Object(members) => Some(members.entry(name.as_str()).or_insert(Value::Null)),
+        Value::Array(items) => name.parse::<usize>().ok().and_then(|index| items.get_mut(index)),
+        _ => None,
+    };
+    if let Some(member) = member {
+        set(member, rest, value);
+    }
 }
 
 /// Base64 in either alphabet, with or without padding and line ends.

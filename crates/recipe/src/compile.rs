@@ -1,6 +1,9 @@
 //! From the written recipes of an integration to something that can be carried out, or to everything that is wrong with them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use http::{HeaderName, Method, header};
 use serde::de::DeserializeOwned;
@@ -12,18 +15,18 @@ use crate::{
     answer::Mapping,
     auth::Auth,
     body::Body,
-    document::{self, Arrays, OneOrMany},
+    document::{self, Arrays, Members, OneOrMany},
     page::Pagination,
     request::{self, is_reserved},
     retry::{RateLimit, Retry},
     rules::{ErrorBody, Rule, check_pointer},
-    template::Node,
+    template::{Node, Text},
 };
 
 mod names;
 
 pub use names::Context;
-use names::{ABOUT_ANSWERS, ABOUT_ITEMS, ABOUT_PAGES, ABOUT_REQUESTS, Names, WITHOUT_INPUT};
+use names::{ABOUT_ANSWERS, ABOUT_ITEMS, ABOUT_PAGES, ABOUT_REQUESTS, Names, WITHOUT_INPUT, secret_fields};
 
 /// MiB of one answer that are read when the recipe says nothing, and at most.
 const RESPONSE_MIB: u32 = 10;
@@ -60,6 +63,8 @@ pub(crate) struct Common {
     pub error_body: ErrorBody,
     pub errors: Vec<Rule>,
     pub response_limit: usize,
+    /// Names of what is secret in the configuration: `config.token`.
+    pub secret_fields: BTreeSet<String>,
 }
 
 /// A recipe that can be carried out.
@@ -69,8 +74,8 @@ pub struct Action {
     pub(crate) base: Option<BaseTemplate>,
     pub(crate) method: Method,
     pub(crate) path: PathTemplate,
-    pub(crate) query: Vec<Parameter>,
-    pub(crate) headers: Vec<Header>,
+    pub(crate) query: Given<Parameter>,
+    pub(crate) headers: Given<Header>,
     pub(crate) body: Option<Body>,
     pub(crate) anonymous: bool,
     pub(crate) arrays: Arrays,
@@ -92,10 +97,16 @@ pub(crate) struct Parameter {
     pub value: Node,
 }
 
-impl Action {
-    /// Whether the action sets this parameter itself.
-    pub(crate) fn sets(&self, name: &str) -> bool {
-        self.query.iter().any(|parameter| parameter.name == name)
+/// Parameters or headers of an action: each with its name, or an object of whatever names a call brings.
+#[derive(Debug)]
+pub(crate) enum Given<T> {
+    Named(Vec<T>),
+    Object(Text),
+}
+
+impl<T> Given<T> {
+    pub(crate) fn named(&self) -> &[T] {
+        if let Self::Named(all) = self { all } else { &[] }
     }
 }
 
@@ -106,7 +117,7 @@ impl Provider {
         let document: Option<document::Http> = read(http, "$.http", &mut faults);
         let names = Names::new(context);
         let Some(document) = document else { return Err(faults) };
-        let common = Arc::new(common(&document, &names, &mut faults));
+        let common = Arc::new(Common { secret_fields: secret_fields(context), ..common(&document, &names, &mut faults) });
         let mut actions = HashMap::new();
         for source in sources {
             let own = Names::new(context).with_input(source.input_schema);
@@ -179,6 +190,7 @@ fn common(document: &document::Http, names: &Names, faults: &mut Vec<Fault>) -> 
         error_body,
         errors: rules(&document.errors, "$.http.errors", names, &mut report),
         response_limit: usize::try_from(limit).unwrap_or(1) * 1024 * 1024,
+        secret_fields: BTreeSet::new(),
     }
 }
 
@@ -209,9 +221,15 @@ fn action(
         report(format!("{path}.body"), "a GET or HEAD has no body".to_owned());
     }
     let base = recipe.base_url.as_ref().map(|url| base(url, &format!("{path}.baseUrl"), names, &mut report));
-    let query = parameters(&recipe.query, &format!("{path}.query"), names, &mut report);
-    let headers = headers(&recipe.headers, &format!("{path}.headers"), names, &mut report);
-    for header in headers.iter().filter(|header| common.auth.iter().any(|auth| auth.header() == Some(&header.name))) {
+    let query = match &recipe.query {
+        Members::Named(all) => Given::Named(parameters(all, &format!("{path}.query"), names, &mut report)),
+        Members::Given(source) => Given::Object(object(source, &format!("{path}.query"), names, &mut report)),
+    };
+    let headers = match &recipe.headers {
+        Members::Named(all) => Given::Named(headers(all, &format!("{path}.headers"), names, &mut report)),
+        Members::Given(source) => Given::Object(object(source, &format!("{path}.headers"), names, &mut report)),
+    };
+    for header in headers.named().iter().filter(|header| common.auth.iter().any(|auth| auth.header() == Some(&header.name))) {
         report(format!("{path}.headers"), format!("'{}' is where the credential goes", header.name));
     }
     let mapping = mapping(&recipe.response, path, (names, pagination.is_some()), &mut report);
@@ -291,6 +309,19 @@ fn parameters<'a>(
     all.into_iter().map(parameter).collect()
 }
 
+/// One expression in place of an object.
+fn object(source: &str, path: &str, names: &Names, report: &mut impl FnMut(String, String)) -> Text {
+    match Text::compile(source) {
+        Ok(text @ Text::Whole(_)) => {
+            names.check(path, &text.uses(), ABOUT_REQUESTS, report);
+            return text;
+        }
+        Ok(_) => report(path.to_owned(), "is an object, or one expression that gives one".to_owned()),
+        Err(message) => report(path.to_owned(), message),
+    }
+    Text::Literal(String::new())
+}
+
 fn rules(rules: &[document::Rule], path: &str, names: &Names, report: &mut impl FnMut(String, String)) -> Vec<Rule> {
     let rule = |(index, rule): (usize, &document::Rule)| {
         let path = format!("{path}[{index}]");
@@ -355,6 +386,10 @@ fn pagination(
     let compiled = Pagination::compile(&document, &path, &mut report);
     names.check_all(compiled.uses(&path), ABOUT_ANSWERS, &mut report);
     names.check_all(compiled.uses_of_input(&path), ABOUT_REQUESTS, &mut report);
+    let deep = compiled.parameters().any(|name| name.starts_with('/'));
+    if deep && !(document.place == document::PagePlace::Body && matches!(recipe.body, Some(document::Body::Json(_)))) {
+        report(format!("{path}.parameter"), "is a JSON pointer, which needs a JSON body and \"in\": \"body\"".to_owned());
+    }
     if document.place == document::PagePlace::Body
         && !matches!(recipe.body, Some(document::Body::Json(_) | document::Body::Form(_)))
     {

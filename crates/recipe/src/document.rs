@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// What all actions of an integration have in common.
@@ -41,9 +41,9 @@ pub struct Recipe {
     /// Instead of the integration's own.
     pub base_url: Option<String>,
     #[serde(default)]
-    pub query: BTreeMap<String, Value>,
+    pub query: Members,
     #[serde(default)]
-    pub headers: BTreeMap<String, Value>,
+    pub headers: Members,
     pub body: Option<Body>,
     pub auth: Option<NoAuth>,
     pub arrays: Option<Arrays>,
@@ -56,11 +56,31 @@ pub struct Recipe {
     pub retry: Option<Retry>,
 }
 
+/// Many comes first: a list would be one of what takes any value.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {
-    One(T),
     Many(Vec<T>),
+    One(T),
+}
+
+/// Parameters or headers: each with its name, or one expression that gives an object of all.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Members {
+    Named(BTreeMap<String, Value>),
+    Given(String),
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self::Named(BTreeMap::new())
+    }
+}
+
+/// A value that is there, null included: otherwise null would count as absent.
+pub fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 impl<T> OneOrMany<T> {
@@ -182,12 +202,14 @@ pub struct ErrorBody {
 
 /// What an answer means, when it is what `when` says.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
     pub when: When,
     pub category: crate::Category,
     pub code: Option<String>,
     pub message: Option<String>,
+    /// Seconds after which another request makes sense: a number, or a JSON pointer to one.
+    pub retry_after: Option<Value>,
 }
 
 /// All that is named has to hold.
@@ -196,13 +218,18 @@ pub struct Rule {
 pub struct When {
     /// A status, a class of them (`4xx`), or several.
     pub status: Option<OneOrMany<Value>>,
-    /// Where to look in the body; without `equals`, `in` or `exists`: that it is there and neither null nor false.
+    /// Where to look in the body; without a test: that it is there and neither null, false, zero nor empty.
     pub pointer: Option<String>,
     /// The name of a header to look at instead.
     pub header: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     pub equals: Option<Value>,
     #[serde(rename = "in")]
     pub one_of: Option<Vec<Value>>,
+    /// A part of the text there.
+    pub contains: Option<String>,
+    /// A regular expression for the text there.
+    pub matches: Option<String>,
     pub exists: Option<bool>,
 }
 

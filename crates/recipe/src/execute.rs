@@ -37,7 +37,8 @@ pub struct Call<'a> {
 impl Call<'_> {
     pub(crate) fn scope(&self) -> Scope {
         let scope = Scope::default().with("input", self.input).with("config", self.config);
-        scope.with("credentials", self.credentials.unwrap_or(&Value::Null))
+        let scope = scope.with("credentials", self.credentials.unwrap_or(&Value::Null));
+        scope.with("key", &self.key.map_or(Value::Null, Value::from))
     }
 }
 
@@ -59,7 +60,7 @@ pub async fn execute<T: Transport>(action: &Action, call: &Call<'_>, transport: 
         Some(pagination) => carrier.pages(pagination).await,
         None => carrier.once().await,
     };
-    result.map_err(|failure| failure.without(&carrier.prepared.placed.secrets))
+    result.map_err(|failure| failure.without(&carrier.prepared.secrets))
 }
 
 impl<T: Transport> Carrier<'_, T> {

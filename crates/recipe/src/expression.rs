@@ -9,6 +9,8 @@ use std::{
 use base64::{Engine, engine::general_purpose};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, value::Serde};
 
+mod comparison;
+
 /// Steps that one evaluation may take; what filters make counts by its size.
 const FUEL: u64 = 200_000;
 /// Characters that an expression has at most.
@@ -27,6 +29,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.add_filter("decode_base64", decode_base64);
     environment.add_filter("merge", merge);
     environment.add_filter("from_json", from_json);
+    comparison::register(&mut environment);
     environment
 });
 
@@ -45,6 +48,14 @@ impl Scope {
     pub fn with(mut self, name: &'static str, value: &serde_json::Value) -> Self {
         self.0.push((name, Value::from(Serde(value))));
         self
+    }
+
+    /// The text at a dotted path, where there is one.
+    pub fn text(&self, path: &str) -> Option<String> {
+        let (root, members) = path.split_once('.')?;
+        let value = self.0.iter().find(|(name, _)| *name == root).map(|(_, value)| value.clone())?;
+        let found = members.split('.').try_fold(value, |value, member| value.get_attr(member).ok())?;
+        found.as_str().map(str::to_owned)
     }
 
     #[must_use]
@@ -71,6 +82,7 @@ impl Expression {
         }
         let compiled = ENVIRONMENT
             .compile_expression_owned(source.clone())
+            .and_then(|_| ENVIRONMENT.compile_expression_owned(comparison::lenient(&source)))
             .map_err(|error| format!("'{source}' is no expression: {}", error.detail().unwrap_or("it does not parse")))?;
         for (kind, name) in helpers(&source) {
             if !is_known(kind, &name) {
@@ -91,8 +103,13 @@ impl Expression {
 
     /// The value, `None` when it is null or not there. What goes wrong is told without quoting any value.
     pub fn evaluate(&self, scope: &Scope) -> Result<Option<serde_json::Value>, String> {
+        Ok(self.evaluate_with_null(scope)?.filter(|value| !value.is_null()))
+    }
+
+    /// The value, null included; `None` when it is not there.
+    pub fn evaluate_with_null(&self, scope: &Scope) -> Result<Option<serde_json::Value>, String> {
         let value = self.compiled.eval(scope.value()).map_err(|error| self.explain(&error))?;
-        if value.is_undefined() || value.is_none() {
+        if value.is_undefined() {
             return Ok(None);
         }
         serde_json::to_value(&value).map(Some).map_err(|_| format!("'{}' gives something that is not JSON", self.source))
@@ -109,6 +126,10 @@ impl Expression {
 }
 
 fn is_known(kind: &str, name: &str) -> bool {
+    // The helpers of comparisons are ours alone.
+    if name.starts_with("__") {
+        return false;
+    }
     let question = ENVIRONMENT.compile_expression_owned(format!("name is {kind}"));
     let scope = Value::from(BTreeMap::from([("name", name.to_owned())]));
     question.and_then(|question| question.eval(scope)).is_ok_and(|answer| answer.is_true())

@@ -52,7 +52,10 @@ impl Failure {
 
     /// The same without the credentials that stand in its text.
     pub(crate) fn without(mut self, secrets: &[String]) -> Self {
-        for secret in secrets.iter().filter(|secret| secret.len() >= 6) {
+        let mut secrets: Vec<_> = secrets.iter().filter(|secret| secret.len() >= 6).collect();
+        // The whole of one before its parts.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        for secret in secrets {
             for text in [&mut self.message, &mut self.code] {
                 if text.contains(secret.as_str()) {
                     *text = text.replace(secret.as_str(), "[masked]");

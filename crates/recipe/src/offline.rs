@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
-use crate::{Call, Category, Failure, Interrupted, Provider, Transport, execute};
+use crate::{Call, Category, Failure, Interrupted, Provider, Transport, document::present, execute};
 
 /// One recorded call.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,6 +36,7 @@ pub struct Case {
     /// Requests in their order, each with its answer.
     pub exchanges: Vec<Exchange>,
     /// What the action gives back; nothing is compared when neither this nor `error` is there.
+    #[serde(default, deserialize_with = "present")]
     pub result: Option<Value>,
     pub error: Option<ExpectedError>,
     /// Seconds that were waited between requests.
@@ -61,6 +62,7 @@ pub struct ExpectedRequest {
     /// Headers that have to be there; null: that must not be there.
     #[serde(default)]
     pub headers: BTreeMap<String, Option<String>>,
+    #[serde(default, deserialize_with = "present")]
     pub json: Option<Value>,
     pub form: Option<BTreeMap<String, String>>,
     pub text: Option<String>,
@@ -74,6 +76,7 @@ pub struct Answer {
     pub status: Option<u16>,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "present")]
     pub json: Option<Value>,
     pub text: Option<String>,
     pub base64: Option<String>,
@@ -222,8 +225,7 @@ impl ExpectedRequest {
         let told = |fits: bool| (!fits).then(|| format!("the body is {text}"));
         if let Some(expected) = &self.json {
             let sent = serde_json::from_slice::<Value>(request.body()).ok();
-            let kind = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().ends_with(b"json"));
-            return told(kind && sent.as_ref() == Some(expected));
+            return told(says_json(request) && sent.as_ref() == Some(expected));
         }
         if let Some(expected) = &self.form {
             let sent: BTreeMap<String, String> = form_urlencoded::parse(request.body()).into_owned().collect();
@@ -245,6 +247,12 @@ impl ExpectedRequest {
         }
         told(request.body().is_empty())
     }
+}
+
+/// Whether a request says that its body is JSON, whatever else it says about it.
+fn says_json(request: &Request<Bytes>) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().ends_with("json")
 }
 
 /// An address with its parameters in order.

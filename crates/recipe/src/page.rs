@@ -95,6 +95,11 @@ impl Pagination {
         self.max_items.as_ref().map(|node| node.uses(&format!("{path}.maxItems"))).unwrap_or_default()
     }
 
+    /// Where in a request it says which page is meant: names, or pointers into a JSON body.
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.parameter.as_str()).chain(self.page_size.iter().map(|size| size.parameter.as_str()))
+    }
+
     /// Whether its expressions look at answers.
     pub fn looks(&self) -> bool {
         [&self.next, &self.more].into_iter().any(|look| matches!(look, Some(Look::Expression(_))))

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 use serde_json::Value;
 use url::Url;
 
-use crate::{Failure, Provider, address, auth::Placed, execute::Call};
+use crate::{Failure, Provider, address, auth::Placed, execute::Call, request};
 
 /// Headers of a caller that are about its connection to us, or about who it is here.
 const WITHHELD: [HeaderName; 14] = [
@@ -59,7 +59,8 @@ pub fn forward(
     }
     let placed = Placed::of(&common.auth, &scope)?;
     placed.apply(&mut url, &mut kept)?;
-    Ok(Forward { method, url, headers: kept, secrets: placed.secrets })
+    let secrets = [placed.secrets, request::base_secrets(&common.base, common, &scope)].concat();
+    Ok(Forward { method, url, headers: kept, secrets })
 }
 
 /// The headers that one side of a proxy passes on to the other: none that is about a single connection.

@@ -2,17 +2,18 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::Url;
 
 use crate::{
     Failure,
+    address::BaseTemplate,
     auth::Placed,
-    compile::{Action, Header, Parameter},
+    compile::{Action, Common, Given, Header, Parameter},
     document::Arrays,
     expression::Scope,
     parameters,
-    template::as_text,
+    template::{Text, as_text},
 };
 
 /// A request that can be made again: with another cursor, or because it did not get through.
@@ -20,6 +21,8 @@ pub struct Prepared {
     pub url: Url,
     headers: HeaderMap,
     pub placed: Placed,
+    /// What must not show anywhere.
+    pub secrets: Vec<String>,
 }
 
 impl Prepared {
@@ -27,21 +30,21 @@ impl Prepared {
         let common = &action.common;
         let base = action.base.as_ref().unwrap_or(&common.base).render(scope)?;
         let mut url = base.join(&action.path.render(scope)?).map_err(Failure::input)?;
-        let mut pairs = Vec::new();
-        for Parameter { name, value } in common.query.iter().filter(|one| !action.sets(&one.name)).chain(&action.query) {
-            let value = value.render(scope).map_err(|error| Failure::input(format!("query.{name}: {error}")))?;
-            parameters::flatten(name, &value.unwrap_or(Value::Null), action.arrays, &mut pairs);
-        }
-        parameters::append(&mut url, &pairs);
+        parameters::append(&mut url, &pairs(action, scope)?);
         let placed = if action.anonymous { Placed::default() } else { Placed::of(&common.auth, scope)? };
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
-        write_headers(&mut headers, common.headers.iter().chain(&action.headers), scope)?;
+        write_headers(&mut headers, common.headers.iter().chain(action.headers.named()), scope)?;
+        if let Given::Object(text) = &action.headers {
+            write_given(&mut headers, object(text, "headers", scope)?, common)?;
+        }
         if let (Some(name), Some(key)) = (&common.idempotency_header, key) {
             let value = HeaderValue::from_str(key).map_err(|_| Failure::input("the idempotency key cannot stand in a header"))?;
             headers.insert(name, value);
         }
-        Ok(Self { url, headers, placed })
+        let secrets =
+            [placed.secrets.clone(), base_secrets(action.base.as_ref().unwrap_or(&common.base), common, scope)].concat();
+        Ok(Self { url, headers, placed, secrets })
     }
 
     /// The request for one page.
@@ -73,6 +76,58 @@ impl Prepared {
         *request.headers_mut() = headers;
         Ok(request)
     }
+}
+
+/// The parameters of a query: those of the integration, in place of which an action's own stand.
+fn pairs(action: &Action, scope: &Scope) -> Result<Vec<(String, String)>, Failure> {
+    let own = match &action.query {
+        Given::Named(parameters) => values(parameters.iter(), scope)?,
+        Given::Object(text) => object(text, "query", scope)?.into_iter().collect(),
+    };
+    let is_set = |parameter: &&Parameter| own.iter().any(|(name, _)| *name == parameter.name);
+    let general = values(action.common.query.iter().filter(|parameter| !is_set(parameter)), scope)?;
+    let mut pairs = Vec::new();
+    for (name, value) in general.iter().chain(&own) {
+        parameters::flatten(name, value, action.arrays, &mut pairs);
+    }
+    Ok(pairs)
+}
+
+fn values<'a>(parameters: impl Iterator<Item = &'a Parameter>, scope: &Scope) -> Result<Vec<(String, Value)>, Failure> {
+    let value = |Parameter { name, value }: &Parameter| {
+        let value = value.render(scope).map_err(|error| Failure::input(format!("query.{name}: {error}")))?;
+        Ok((name.clone(), value.unwrap_or(Value::Null)))
+    };
+    parameters.map(value).collect()
+}
+
+/// The object that an expression gives in place of named members.
+fn object(text: &Text, member: &str, scope: &Scope) -> Result<Map<String, Value>, Failure> {
+    match text.render(scope).map_err(|error| Failure::input(format!("{member}: {error}")))? {
+        None => Ok(Map::new()),
+        Some(Value::Object(members)) => Ok(members),
+        Some(_) => Err(Failure::input(format!("{member}: has to be an object"))),
+    }
+}
+
+/// Headers whose names come with the call: none that says who asks, or whom.
+fn write_given(headers: &mut HeaderMap, given: Map<String, Value>, common: &Common) -> Result<(), Failure> {
+    for (name, value) in given.into_iter().filter(|(_, value)| !value.is_null()) {
+        let told = |what: &str| Failure::input(format!("headers.{name}: {what}"));
+        let header = HeaderName::try_from(&name).map_err(|_| told("is no name of a header"))?;
+        let credential = [header::AUTHORIZATION, header::COOKIE].contains(&header);
+        if credential || is_reserved(&header) || common.auth.iter().any(|auth| auth.header() == Some(&header)) {
+            return Err(told("this header is not the caller's to set"));
+        }
+        let text = as_text(&value).map_err(|error| told(&error))?;
+        headers.insert(header, header_value(&name, &text)?);
+    }
+    Ok(())
+}
+
+/// What is secret in a base address.
+pub fn base_secrets(base: &BaseTemplate, common: &Common, scope: &Scope) -> Vec<String> {
+    base.secrets(scope, |name| name.starts_with("credentials.") || common.secret_fields.contains(name))
 }
 
 fn write_headers<'a>(headers: &mut HeaderMap, all: impl Iterator<Item = &'a Header>, scope: &Scope) -> Result<(), Failure> {

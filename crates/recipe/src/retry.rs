@@ -59,11 +59,39 @@ impl Retry {
 }
 
 impl RateLimit {
-    pub fn is_exhausted(&self, answer: &Answer) -> bool {
-        let remaining = self.remaining.as_deref().and_then(|name| answer.header(name));
-        remaining.is_some_and(|remaining| remaining.trim() == "0")
-            || (answer.status == 403 && answer.header("retry-after").is_some())
+    /// Whether a refusal means that there were too many requests. The last permitted one brings no requests left as well, so
+    /// that alone says nothing: the vendor also has to say when there are more.
+    pub fn is_exhausted(&self, answer: &Answer, now: DateTime<Utc>) -> bool {
+        let none_left = self.remaining.as_deref().and_then(|name| answer.header(name)).is_some_and(|left| left.trim() == "0");
+        answer.header("retry-after").is_some() || (none_left && self.is_reset_later(answer, now))
     }
+
+    fn is_reset_later(&self, answer: &Answer, now: DateTime<Utc>) -> bool {
+        match self.reset(answer) {
+            Some(Reset::In(delay)) => delay > Duration::ZERO,
+            Some(Reset::At(then)) => then > now,
+            None => false,
+        }
+    }
+
+    fn reset(&self, answer: &Answer) -> Option<Reset> {
+        let value = answer.header(self.reset.as_deref()?)?.trim();
+        let stamp = |scale: f64| value.parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| n / scale);
+        let at = |scale: f64| DateTime::from_timestamp_millis(milliseconds(stamp(scale)?)?).map(Reset::At);
+        match self.unit {
+            ResetUnit::Seconds => seconds(value).map(Reset::In),
+            ResetUnit::Milliseconds => Duration::try_from_secs_f64(stamp(1_000.0)?).ok().map(Reset::In),
+            ResetUnit::EpochSeconds => at(1.0),
+            ResetUnit::EpochMilliseconds => at(1_000.0),
+            ResetUnit::Date => date(value).map(Reset::At),
+        }
+    }
+}
+
+/// When a vendor takes requests again.
+enum Reset {
+    In(Duration),
+    At(DateTime<Utc>),
 }
 
 /// How long the vendor wants to be left alone, if it says so.
@@ -71,18 +99,14 @@ pub fn wanted(answer: &Answer, limit: &RateLimit, now: DateTime<Utc>) -> Option<
     if let Some(value) = answer.header("retry-after") {
         return seconds(value).or_else(|| date(value).map(|then| until(then, now)));
     }
-    let value = answer.header(limit.reset.as_deref()?)?.trim();
-    let stamp = |scale: f64| value.parse::<f64>().ok().filter(|n| n.is_finite()).map(|n| n / scale);
-    match limit.unit {
-        ResetUnit::Seconds => seconds(value),
-        ResetUnit::Milliseconds => Duration::try_from_secs_f64(stamp(1_000.0)?).ok(),
-        ResetUnit::EpochSeconds => Some(until(DateTime::from_timestamp_millis(milliseconds(stamp(1.0)?)?)?, now)),
-        ResetUnit::EpochMilliseconds => Some(until(DateTime::from_timestamp_millis(milliseconds(stamp(1_000.0)?)?)?, now)),
-        ResetUnit::Date => Some(until(date(value)?, now)),
+    match limit.reset(answer)? {
+        Reset::In(delay) => Some(delay),
+        Reset::At(then) => Some(until(then, now)),
     }
 }
 
-fn seconds(value: &str) -> Option<Duration> {
+/// Seconds as a vendor writes them.
+pub fn seconds(value: &str) -> Option<Duration> {
     value.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 

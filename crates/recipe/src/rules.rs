@@ -1,6 +1,8 @@
 //! What an answer means: the rules of the recipe first, then what the status says.
 
-use serde_json::Value;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::{
     Category, Failure,
@@ -42,6 +44,14 @@ pub struct Rule {
     category: Category,
     pub code: Option<Text>,
     pub message: Option<Text>,
+    retry_after: Option<RetryAfter>,
+}
+
+/// Where a rule has it from when to try again.
+#[derive(Debug)]
+enum RetryAfter {
+    Fixed(Duration),
+    Pointer(String),
 }
 
 /// Which answers a rule is about: all of it has to hold.
@@ -69,6 +79,9 @@ enum Test {
     Truthy,
     Exists(bool),
     OneOf(Vec<Value>),
+    Contains(String),
+    /// Regular expressions as JSON Schema has them: there is one engine for both.
+    Matches(jsonschema::Validator),
 }
 
 /// Where an integration's errors say what they are about.
@@ -86,7 +99,32 @@ impl Rule {
             Text::compile(source).map_err(|message| fault(format!("{path}.{member}"), message)).ok()
         };
         let (code, message) = (text("code", &rule.code), text("message", &rule.message));
-        Self { condition, category: rule.category, code, message }
+        let retry_after = rule.retry_after.as_ref().and_then(|value| {
+            let path = format!("{path}.retryAfter");
+            RetryAfter::compile(value, &path, fault)
+        });
+        Self { condition, category: rule.category, code, message, retry_after }
+    }
+}
+
+impl RetryAfter {
+    fn compile(value: &Value, path: &str, fault: &mut impl FnMut(String, String)) -> Option<Self> {
+        if let Value::String(pointer) = value {
+            check_pointer(pointer, path, fault);
+            return Some(Self::Pointer(pointer.clone()));
+        }
+        let delay = value.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        if delay.is_none() {
+            fault(path.to_owned(), "is a number of seconds, or a JSON pointer to one".to_owned());
+        }
+        delay.map(Self::Fixed)
+    }
+
+    fn delay(&self, answer: &Answer) -> Option<Duration> {
+        match self {
+            Self::Fixed(delay) => Some(*delay),
+            Self::Pointer(pointer) => retry::seconds(&as_text(answer.body.pointer(pointer)?).ok()?),
+        }
     }
 }
 
@@ -106,21 +144,24 @@ impl Condition {
             (None, Some(name)) => Some(Place::Header(name.to_ascii_lowercase())),
             (None, None) => None,
         };
-        let tests = [when.equals.is_some(), when.one_of.is_some(), when.exists.is_some()].iter().filter(|asked| **asked).count();
+        let asked = [
+            when.equals.is_some(),
+            when.one_of.is_some(),
+            when.contains.is_some(),
+            when.matches.is_some(),
+            when.exists.is_some(),
+        ];
+        let tests = asked.iter().filter(|asked| **asked).count();
         let says_nothing = when.status.is_none() && place.is_none();
         if says_nothing || (tests > 0 && place.is_none()) || tests > 1 || (when.pointer.is_some() && when.header.is_some()) {
-            let message = "names a status, or a pointer or a header, and for these at most one of equals, in and exists";
+            let message =
+                "names a status, or a pointer or a header, and for these at most one of equals, in, contains, matches and exists";
             fault(path.to_owned(), message.to_owned());
         }
         if let Some(pointer) = &when.pointer {
             check_pointer(pointer, &format!("{path}.pointer"), fault);
         }
-        let holds = match (&when.equals, &when.one_of, when.exists) {
-            (Some(value), ..) => Test::OneOf(vec![value.clone()]),
-            (None, Some(values), _) => Test::OneOf(values.clone()),
-            (None, None, Some(exists)) => Test::Exists(exists),
-            (None, None, None) => Test::Truthy,
-        };
+        let holds = Test::compile(when, &format!("{path}.matches"), fault);
         Self { statuses, place, holds }
     }
 
@@ -136,12 +177,33 @@ impl Condition {
 }
 
 impl Test {
+    fn compile(when: &document::When, path: &str, fault: &mut impl FnMut(String, String)) -> Self {
+        if let Some(value) = &when.equals {
+            return Self::OneOf(vec![value.clone()]);
+        }
+        if let Some(values) = &when.one_of {
+            return Self::OneOf(values.clone());
+        }
+        if let Some(part) = &when.contains {
+            return Self::Contains(part.clone());
+        }
+        if let Some(pattern) = &when.matches {
+            match jsonschema::validator_for(&json!({ "type": "string", "pattern": pattern })) {
+                Ok(validator) => return Self::Matches(validator),
+                Err(_) => fault(path.to_owned(), format!("'{pattern}' is no regular expression")),
+            }
+        }
+        when.exists.map_or(Self::Truthy, Self::Exists)
+    }
+
     fn holds(&self, value: Option<&Value>) -> bool {
         match (self, value) {
             (Self::Exists(wanted), value) => value.is_some_and(|value| !value.is_null()) == *wanted,
             (Self::Truthy, value) => value.is_some_and(is_truthy),
             (Self::OneOf(values), Some(value)) => values.contains(value),
             (Self::OneOf(values), None) => values.iter().any(Value::is_null),
+            (Self::Contains(part), value) => value.and_then(Value::as_str).is_some_and(|text| text.contains(part.as_str())),
+            (Self::Matches(pattern), value) => value.is_some_and(|value| pattern.is_valid(value)),
         }
     }
 }
@@ -195,7 +257,7 @@ pub fn failure(action: &Action, answer: &Answer, input: &Value, now: chrono::Dat
     if rule.is_none() && (200..300).contains(&answer.status) {
         return None;
     }
-    let exhausted = common.rate_limit.is_exhausted(answer);
+    let exhausted = common.rate_limit.is_exhausted(answer, now);
     let category = rule.map_or_else(|| by_status(answer.status, exhausted), |rule| rule.category);
     let scope = rule.filter(|rule| rule.code.is_some() || rule.message.is_some()).map(|_| answer.scope(input));
     let said = |text: Option<&Text>| rendered(text, scope.as_ref());
@@ -210,9 +272,12 @@ pub fn failure(action: &Action, answer: &Answer, input: &Value, now: chrono::Dat
         .unwrap_or_else(|| format!("the vendor answered with status {}", answer.status));
     let mut failure = Failure::new(category, &shortened(&code, 100), shortened(&message, LONGEST));
     failure.status = Some(answer.status);
-    failure.may_have_happened = answer.status >= 500 || (200..300).contains(&answer.status);
+    // A vendor that counts requests does so before it carries them out, whatever status it answers with.
+    let carried_out = answer.status >= 500 || (200..300).contains(&answer.status);
+    failure.may_have_happened = carried_out && category != Category::RateLimited;
     if matches!(category, Category::RateLimited | Category::Unavailable) {
-        failure.retry_after = retry::wanted(answer, &common.rate_limit, now);
+        let said = rule.and_then(|rule| rule.retry_after.as_ref()?.delay(answer));
+        failure.retry_after = said.or_else(|| retry::wanted(answer, &common.rate_limit, now));
     }
     Some(failure)
 }

@@ -31,7 +31,22 @@ pub enum Node {
     Text(Text),
     List(Vec<Node>),
     Object(Vec<(String, Node)>),
+    /// `{ "$each": "{{ input.list }}", "as": … }`: what every item of a list becomes, under the name `item`.
+    Each {
+        list: Text,
+        template: Box<Node>,
+    },
 }
+
+/// What becomes of a member whose expression gives null. One that is not there is always left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nulls {
+    LeftOut,
+    Kept,
+}
+
+/// Items of a list that `$each` goes through at most.
+const MOST_ITEMS: usize = 10_000;
 
 impl Text {
     pub fn compile(source: &str) -> Result<Self, String> {
@@ -67,6 +82,20 @@ impl Text {
         }
     }
 
+    /// The same, with a null that the expression gives.
+    fn render_with_null(&self, scope: &Scope) -> Result<Option<Value>, String> {
+        if let Self::Whole(expression) = self { expression.evaluate_with_null(scope) } else { self.render(scope) }
+    }
+
+    /// What its expressions put in: their results where these are parts of a text, and the texts that they use.
+    pub fn values(&self, scope: &Scope) -> Vec<String> {
+        match self {
+            Self::Literal(_) => Vec::new(),
+            Self::Whole(expression) => expression.uses().iter().filter_map(|path| scope.text(path)).collect(),
+            Self::Mixed(pieces) => pieces.iter().flat_map(|piece| piece.values(scope)).collect(),
+        }
+    }
+
     /// The value as a text; numbers and truth values are written out, lists and objects are none.
     pub fn render_text(&self, scope: &Scope) -> Result<Option<String>, String> {
         self.render(scope)?.map(|value| as_text(&value)).transpose()
@@ -81,6 +110,13 @@ impl Text {
 impl Piece {
     pub fn uses(&self) -> BTreeSet<String> {
         if let Self::Value(expression) = self { expression.uses() } else { BTreeSet::new() }
+    }
+
+    /// What an expression puts in, and the texts that it uses.
+    pub fn values(&self, scope: &Scope) -> Vec<String> {
+        let Self::Value(expression) = self else { return Vec::new() };
+        let result = self.render(scope).ok();
+        expression.uses().iter().filter_map(|path| scope.text(path)).chain(result).collect()
     }
 
     fn render(&self, scope: &Scope) -> Result<String, String> {
@@ -110,12 +146,38 @@ impl Node {
                 let item = |(index, item)| Self::compile(item, &format!("{path}[{index}]"), fault);
                 Self::List(items.iter().enumerate().map(item).collect())
             }
+            Value::Object(members) if members.len() == 2 && members.contains_key("$each") && members.contains_key("as") => {
+                Self::each(members, path, fault)
+            }
             Value::Object(members) => {
                 let member =
                     |(name, member): (&String, _)| (name.clone(), Self::compile(member, &format!("{path}.{name}"), fault));
                 Self::Object(members.iter().map(member).collect())
             }
             other => Self::Literal(other.clone()),
+        }
+    }
+
+    fn each(members: &Map<String, Value>, path: &str, fault: &mut impl FnMut(String, String)) -> Self {
+        let list = members.get("$each").and_then(Value::as_str).map(Text::compile);
+        let template = Self::compile(members.get("as").unwrap_or(&Value::Null), &format!("{path}.as"), fault);
+        if template.maps() {
+            fault(format!("{path}.as"), "one $each cannot stand in another".to_owned());
+        }
+        match list {
+            Some(Ok(list @ Text::Whole(_))) => return Self::Each { list, template: Box::new(template) },
+            Some(Err(message)) => fault(format!("{path}.$each"), message),
+            _ => fault(format!("{path}.$each"), "is one expression that gives a list".to_owned()),
+        }
+        Self::Literal(Value::Null)
+    }
+
+    fn maps(&self) -> bool {
+        match self {
+            Self::Literal(_) | Self::Text(_) => false,
+            Self::Each { .. } => true,
+            Self::List(items) => items.iter().any(Self::maps),
+            Self::Object(members) => members.iter().any(|(_, member)| member.maps()),
         }
     }
 
@@ -128,29 +190,62 @@ impl Node {
                 items.iter().enumerate().flat_map(|(index, item)| item.uses(&format!("{path}[{index}]"))).collect()
             }
             Self::Object(members) => members.iter().flat_map(|(name, member)| member.uses(&format!("{path}.{name}"))).collect(),
+            Self::Each { list, template } => {
+                let mut uses = template.uses(&format!("{path}.as"));
+                for (_, names) in &mut uses {
+                    names.retain(|name| name.split('.').next() != Some("item"));
+                }
+                uses.push((format!("{path}.$each"), list.uses()));
+                uses
+            }
         }
     }
 
-    /// The document with its values; members and items without one are left out.
+    /// The document with its values; members and items that give null or nothing are left out.
     pub fn render(&self, scope: &Scope) -> Result<Option<Value>, String> {
+        self.render_with(scope, Nulls::LeftOut)
+    }
+
+    /// The document with its values; members and items that give nothing are left out.
+    pub fn render_with(&self, scope: &Scope, nulls: Nulls) -> Result<Option<Value>, String> {
         match self {
             Self::Literal(value) => Ok(Some(value.clone())),
+            Self::Text(text) if nulls == Nulls::Kept => text.render_with_null(scope),
             Self::Text(text) => text.render(scope),
             Self::List(items) => {
-                let items = items.iter().filter_map(|item| item.render(scope).transpose());
+                let items = items.iter().filter_map(|item| item.render_with(scope, nulls).transpose());
                 items.collect::<Result<Vec<_>, _>>().map(|items| Some(Value::Array(items)))
             }
             Self::Object(members) => {
                 let mut object = Map::new();
                 for (name, member) in members {
-                    if let Some(value) = member.render(scope).map_err(|error| format!("{name}: {error}"))? {
+                    if let Some(value) = member.render_with(scope, nulls).map_err(|error| format!("{name}: {error}"))? {
                         object.insert(name.clone(), value);
                     }
                 }
                 Ok(Some(Value::Object(object)))
             }
+            Self::Each { list, template } => {
+                let list = if nulls == Nulls::Kept { list.render_with_null(scope)? } else { list.render(scope)? };
+                list.map(|list| mapped(list, template, (scope, nulls))).transpose()
+            }
         }
     }
+}
+
+/// What the items of a list become; null stays null.
+fn mapped(list: Value, template: &Node, (scope, nulls): (&Scope, Nulls)) -> Result<Value, String> {
+    let items = match list {
+        Value::Null => return Ok(Value::Null),
+        Value::Array(items) if items.len() <= MOST_ITEMS => items,
+        Value::Array(_) => return Err(format!("$each goes through {MOST_ITEMS} items at most")),
+        _ => return Err("$each goes through a list".to_owned()),
+    };
+    let item = |(index, item): (usize, &Value)| {
+        let value = template.render_with(&scope.clone().with("item", item), nulls);
+        value.map_err(|error| format!("[{index}]: {error}")).transpose()
+    };
+    items.iter().enumerate().filter_map(item).collect::<Result<_, _>>().map(Value::Array)
 }
 
 /// A value as it is written into texts, addresses and headers.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// Where no caller has a say: addresses and credentials.
 pub const WITHOUT_INPUT: &[&str] = &["config", "credentials"];
-pub const ABOUT_REQUESTS: &[&str] = &["input", "config", "credentials"];
+pub const ABOUT_REQUESTS: &[&str] = &["input", "config", "credentials", "key"];
 pub const ABOUT_ANSWERS: &[&str] = &["body", "headers", "status", "input"];
 pub const ABOUT_PAGES: &[&str] = &["items", "more", "body", "headers", "status", "input"];
 pub const ABOUT_ITEMS: &[&str] = &["item", "input"];
@@ -25,6 +25,13 @@ pub struct Names {
     config: Option<BTreeSet<String>>,
     credentials: Option<BTreeSet<String>>,
     input: Option<BTreeSet<String>>,
+}
+
+/// The fields of the configuration that are secret, as expressions name them.
+pub fn secret_fields(context: &Context<'_>) -> BTreeSet<String> {
+    let properties = context.config.and_then(|schema| schema.get("properties")?.as_object());
+    let secret = properties.into_iter().flatten().filter(|(_, field)| field.get("platformSecret").is_some());
+    secret.map(|(name, _)| format!("config.{name}")).collect()
 }
 
 impl Names {

@@ -6,11 +6,14 @@ use weft_recipe::{
     offline::{Case, play},
 };
 
+mod meanings;
+mod values;
+
 fn compile(http: &Value, recipe: &Value) -> Result<Provider, Vec<Fault>> {
     let schema = json!({ "type": "object", "properties": {
         "id": {}, "text": {}, "tags": {}, "limit": {}, "file": {}, "more": {}, "nested": {},
     } });
-    let config = json!({ "properties": { "token": {}, "url": {}, "region": {} } });
+    let config = json!({ "properties": { "token": { "platformSecret": "TOKEN" }, "url": {}, "region": {} } });
     let source = Source { path: "$.actions[0].recipe", action: "a", recipe, input_schema: Some(&schema), only_reads: false };
     Provider::compile(http, &[source], &Context { config: Some(&config), credentials: None })
 }
