@@ -15,7 +15,7 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
-use weft_model::CronId;
+use weft_model::{ConfigurationId, ConnectionId, CronId, FileId, HookId};
 
 use super::problem::{Code, Problem, ProblemBody};
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     ),
     security(("bearer" = [])),
     // What is only part of paths has to be named here.
-    components(schemas(ProblemBody, CronId)),
+    components(schemas(ProblemBody, ConfigurationId, ConnectionId, CronId, FileId, HookId)),
     modifiers(&Bearer),
 )]
 struct Document;

@@ -41,7 +41,7 @@ async fn an_action_answers_its_result_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_backend_gets_exactly_five_fields() {
+async fn the_backend_gets_exactly_these_fields() {
     let server = TestServer::start().await;
     let admin = server.user("admin").await;
     let manifest = with(
@@ -52,7 +52,7 @@ async fn the_backend_gets_exactly_five_fields() {
     admin.put("/api/v1/integrations/chat/config", json!({ "token": "t" })).await.expect(200);
     let expected = json!({
         "action": "send", "input": { "text": "hello" }, "config": { "token": "t" },
-        "userCredentials": null, "userId": id_of(&admin).await,
+        "userCredentials": null, "userId": id_of(&admin).await, "connectionId": null,
     });
     assert_eq!(admin.call("chat", "send", json!({ "text": "hello" })).await.expect(200).json, expected);
 }

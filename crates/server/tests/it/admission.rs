@@ -47,10 +47,10 @@ async fn a_vendor_that_does_not_answer_is_left_alone_for_a_while() {
         server.deploy(&administrator, &integration(id, &["count", "down"]), BACKEND).await;
     }
     for _ in 0..5 {
-        let failed = administrator.call("broken", "down", json!({})).await.expect(503);
+        let failed = administrator.call("broken", "down", json!({})).await.expect(502);
         assert!(failed.text("/error").contains("the vendor is down"), "{}", failed.text("/error"));
     }
-    let spared = administrator.call("broken", "count", json!({})).await.expect(503);
+    let spared = administrator.call("broken", "count", json!({})).await.expect(502);
     assert_eq!(spared.code(), "vendor_unavailable");
     assert!(spared.text("/error").contains("broken did not answer several times in a row"), "{}", spared.text("/error"));
     assert!((1..=5).contains(&retry_after(&spared)));

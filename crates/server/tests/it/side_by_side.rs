@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use futures::StreamExt;
-use reqwest::Method;
+use reqwest::{
+    Method,
+    multipart::{Form, Part},
+};
 use serde_json::{Value, json};
 use weft_testkit::{Api, TestServer, api::upload, server::PASSWORD};
 
@@ -29,7 +32,9 @@ const BACKEND: &str = "
 /// Fills a tenant with one of everything, marked.
 async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -> Things {
     let things = json!([{ "entityName": "things", "fields": [{ "name": "name", "type": "text", "unique": true }] }]);
-    let more = json!({ "name": format!("{mark} app"), "description": mark, "webhooks": ["news"], "dataContract": things,
+    let entered = json!({ "type": "object", "properties": { "password": { "type": "string", "secret": true } } });
+    let auth = json!({ "type": "credentials", "required": false, "schema": entered });
+    let more = json!({ "name": format!("{mark} app"), "description": mark, "userAuth": auth, "webhooks": ["news"], "dataContract": things,
         "configSchema": { "properties": { "token": { "platformSecret": format!("{mark}_KEY").to_uppercase() } } } });
     server.deploy(admin, &with(integration(app, &["echo", "fail"]), more), BACKEND).await;
     set(admin, "/api/v1/platform/secrets", &format!("{mark}_KEY").to_uppercase(), mark).await.expect(200);
@@ -50,6 +55,14 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
     let cron = admin.post(&format!("/api/v1/apps/{app}/crons"), cron).await.expect(201).text("/id");
     let job = json!({ "payload": { "mark": mark }, "delay_seconds": 3600 });
     let job = admin.post(&format!("/api/v1/apps/{app}/jobs"), job).await.expect(201).value("/msg_id").to_string();
+    let connection = json!({ "label": mark, "credentials": { "password": format!("{mark} password") } });
+    let connection = admin.post(&format!("/api/v1/integrations/{app}/auth/credentials"), connection).await;
+    let named = json!({ "label": mark, "credentials": { "token": mark } });
+    let named = admin.post(&format!("/api/v1/integrations/{app}/configs"), named).await;
+    let hook = json!({ "entity": "things", "operation": "INSERT", "action_type": "job", "action_config": { "mark": mark } });
+    let hook = admin.post(&format!("/api/v1/apps/{app}/hooks"), hook).await;
+    let file = Form::new().part("file", Part::bytes(mark.as_bytes().to_vec()).file_name(format!("{mark}.txt")));
+    let file = admin.send(admin.request(Method::POST, &format!("/api/v1/apps/{app}/storage/upload")).multipart(file)).await;
     let webhook = admin.get(&format!("/api/v1/apps/{app}/webhooks")).await.expect(200).text("/0/token");
     BTreeMap::from([
         ("app_id", app.to_owned()),
@@ -65,6 +78,10 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
         ("entity", "things".to_owned()),
         ("record", record),
         ("cron_id", cron),
+        ("connection_id", connection.text("/connectionId")),
+        ("configuration_id", named.text("/id")),
+        ("hook_id", hook.text("/id")),
+        ("file_id", file.text("/file_id")),
         ("msg_id", job),
     ])
 }
@@ -132,7 +149,8 @@ async fn nobody_changes_or_calls_what_belongs_to_another_tenant() {
             let verb = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
             let request = ours.request(verb, &path(route, &other));
             // Who may see the app is asked once it is clear that no manifest comes along.
-            let uploads = route.ends_with("/deploy");
+            let uploads =
+                ["/deploy", "/frontend", "/upload"].iter().any(|end| route.ends_with(end)) && !route.contains("/catalog/");
             let request = if uploads { request.multipart(upload(&[("index.ts", "")])) } else { request.json(&body(route)) };
             let answer = ours.send(request).await;
             let line = format!("{} {route}", method.to_uppercase());
@@ -155,6 +173,13 @@ fn body(route: &str) -> Value {
     match route {
         route if route.ends_with("/act-as") => json!({ "userId": "018f0000-0000-7000-8000-000000000000" }),
         route if route.ends_with("/transfer-ownership") => json!({ "new_owner": "018f0000-0000-7000-8000-000000000000" }),
+        route if route.ends_with("/auth/credentials") => json!({ "credentials": {} }),
+        route if route.ends_with("/auth/delegate") => json!({ "user_id": "018f0000-0000-7000-8000-000000000000" }),
+        route if route.ends_with("/configs") => json!({ "label": "x", "credentials": { "token": "x" } }),
+        route if route.contains("/connections/") => json!({ "label": "x" }),
+        route if route.ends_with("/integrations") => json!({ "integrationId": "x" }),
+        route if route.ends_with("/hooks") => json!({ "entity": "things", "operation": "INSERT", "action_type": "job" }),
+        route if route.ends_with("/upload-url") => json!({ "name": "a.txt" }),
         route if route.ends_with("/credentials") => json!({ "name": "k" }),
         route if route.contains("/namespaces/") => json!({ "name": "x" }),
         route if route.ends_with("/bulk") => json!([{ "name": "x" }]),

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use reqwest::{
+    Method,
+    multipart::{Form, Part},
+};
 use serde_json::{Value, json};
 use weft_testkit::{Api, TestServer, server::PASSWORD};
 
@@ -150,6 +154,71 @@ async fn secrets_and_apps(api: &Api, log: &mut Witness) {
     log.sees(&[]).await;
 }
 
+/// Accounts at vendors, and what apps do by themselves.
+async fn accounts_and_automation(api: &Api, log: &mut Witness) {
+    let entered = json!({ "type": "object", "properties": { "password": { "type": "string", "secret": true } } });
+    let config = json!({ "properties": { "apiKey": { "type": "string", "platformSecret": "MAIL_KEY" } } });
+    let auth = json!({ "type": "credentials", "schema": entered });
+    let mail = with(integration("mail", &["go"]), json!({ "userAuth": auth, "configSchema": config }));
+    post(api, "/api/v1/apps", mail).await;
+    let things = json!([{ "entityName": "things", "fields": [{ "name": "name", "type": "text" }] }]);
+    post(api, "/api/v1/apps", with(app("crm"), json!({ "dataContract": things }))).await;
+    log.sees(&["app.installed", "app.installed"]).await;
+    let erin = json!({ "email": "erin@example.com", "password": "An0therPass!" });
+    let erin = text(&post(api, "/api/v1/users", erin).await["user"]["id"]);
+    log.sees(&["user.added"]).await;
+
+    let vendor = |rest: &str| format!("/api/v1/integrations/mail{rest}");
+    let connect = json!({ "label": "one", "credentials": { "password": "canary-of-a-connection" } });
+    let connection = text(&post(api, &vendor("/auth/credentials"), connect.clone()).await["connectionId"]);
+    log.sees(&["connection.created"]).await;
+    post(api, &vendor("/auth/credentials"), connect).await;
+    log.sees(&["connection.renewed"]).await;
+    let connection = vendor(&format!("/connections/{connection}"));
+    api.patch(&connection, json!({ "label": "two" })).await.expect(200);
+    log.sees(&["connection.renamed"]).await;
+    post(api, &vendor("/auth/delegate"), json!({ "user_id": erin })).await;
+    log.sees(&["connection.delegated"]).await;
+    let named = json!({ "label": "west", "credentials": { "apiKey": "canary-of-a-configuration" } });
+    let named = text(&post(api, &vendor("/configs"), named).await["id"]);
+    log.sees(&["configuration.saved"]).await;
+    delete(api, &vendor(&format!("/configs/{named}"))).await;
+    log.sees(&["configuration.deleted"]).await;
+    post(api, "/api/v1/apps/crm/integrations", json!({ "integrationId": "mail" })).await;
+    log.sees(&["app.bound"]).await;
+    delete(api, "/api/v1/apps/crm/integrations/mail").await;
+    log.sees(&["app.unbound"]).await;
+    delete(api, &connection).await;
+    log.sees(&["connection.deleted"]).await;
+
+    let hook = json!({ "entity": "things", "operation": "INSERT", "action_type": "job" });
+    let hook = format!("/api/v1/apps/crm/hooks/{}", text(&post(api, "/api/v1/apps/crm/hooks", hook).await["id"]));
+    log.sees(&["hook.created"]).await;
+    api.patch(&hook, json!({ "active": false })).await.expect(200);
+    log.sees(&["hook.changed"]).await;
+    delete(api, &hook).await;
+    log.sees(&["hook.deleted"]).await;
+    let cron = json!({ "name": "nightly", "schedule": "0 9 * * *" });
+    let cron = format!("/api/v1/apps/crm/crons/{}", text(&post(api, "/api/v1/apps/crm/crons", cron).await["id"]));
+    log.sees(&["cron.created"]).await;
+    api.patch(&cron, json!({ "schedule": "0 10 * * *" })).await.expect(200);
+    log.sees(&["cron.changed"]).await;
+    post(api, &format!("{cron}/trigger"), json!({})).await;
+    log.sees(&["cron.triggered"]).await;
+    delete(api, &cron).await;
+    log.sees(&["cron.deleted"]).await;
+    let file = Form::new().part("file", Part::bytes(b"canary-of-a-file".to_vec()).file_name("a.txt"));
+    let upload = api.request(Method::POST, "/api/v1/apps/crm/storage/upload").multipart(file);
+    let file = api.send(upload).await.expect(201).text("/file_id");
+    log.sees(&[]).await;
+    delete(api, &format!("/api/v1/apps/crm/storage/{file}")).await;
+    log.sees(&["file.deleted"]).await;
+    for app in ["crm", "mail"] {
+        delete(api, &format!("/api/v1/apps/{app}")).await;
+        log.sees(&["app.uninstalled"]).await;
+    }
+}
+
 async fn namespaces(api: &Api, log: &mut Witness) {
     let me = api.get("/api/v1/auth/me").await.expect(200).text("/id");
     post(api, "/api/v1/namespaces", json!({ "id": "sales" })).await;
@@ -242,6 +311,7 @@ async fn every_kind_of_change_leaves_exactly_its_event_and_no_secret() {
     roles_and_people(admin, &mut log).await;
     let key = machines(server, admin, &mut log).await;
     secrets_and_apps(admin, &mut log).await;
+    accounts_and_automation(admin, &mut log).await;
     namespaces(admin, &mut log).await;
     tenants_and_keys(admin, &mut log).await;
     let link = ways_in(&it, &mut log).await;
