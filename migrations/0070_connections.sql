@@ -84,15 +84,15 @@ create function announce_connection() returns trigger language plpgsql as $$
 begin
     if tg_op <> 'INSERT' then
         if tg_op = 'DELETE' or (old.version, old.status) is distinct from (new.version, new.status) then
-            perform pg_notify('weft_changes', 'connection ' || old.id);
+            perform pg_notify(weft_channel('weft_changes'), 'connection ' || old.id);
         end if;
         if tg_op = 'UPDATE' and (old.status, old.user_id) is not distinct from (new.status, new.user_id) then
             return null;
         end if;
-        perform pg_notify('weft_changes', 'connections ' || old.tenant_id);
+        perform pg_notify(weft_channel('weft_changes'), 'connections ' || old.tenant_id);
         return null;
     end if;
-    perform pg_notify('weft_changes', 'connections ' || new.tenant_id);
+    perform pg_notify(weft_channel('weft_changes'), 'connections ' || new.tenant_id);
     return null;
 end $$;
 create trigger connections_announce after insert or update or delete on connections
@@ -100,7 +100,7 @@ create trigger connections_announce after insert or update or delete on connecti
 
 create function announce_binding() returns trigger language plpgsql as $$
 begin
-    perform pg_notify('weft_changes', 'connections ' || coalesce(new.tenant_id, old.tenant_id));
+    perform pg_notify(weft_channel('weft_changes'), 'connections ' || coalesce(new.tenant_id, old.tenant_id));
     return null;
 end $$;
 create trigger app_bindings_announce after insert or update or delete on app_bindings

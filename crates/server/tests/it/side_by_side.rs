@@ -88,9 +88,10 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
 
 /// The path of a route with a tenant's things in it.
 fn path(route: &str, things: &Things) -> String {
-    let id = match route {
+    let id: &str = match route {
         route if route.contains("service-accounts") => &things["account"],
         route if route.contains("/collections/") => &things["record"],
+        route if route.contains("/catalog/") => "their_app",
         _ => &things["user_id"],
     };
     let filled = things.iter().fold(route.replace("{id}", id), |path, (name, value)| path.replace(&format!("{{{name}}}"), value));
