@@ -1,8 +1,10 @@
 //! `/api/v1/integrations/{id}/auth*` and `/connections*`.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod flow;
 
-use axum::{Json as Body, extract::State, http::HeaderMap, response::Response};
+use std::sync::Arc;
+
+use axum::{Json as Body, extract::State, http::HeaderMap};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,16 +12,18 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 use weft_model::{
-    AppId, ConfigurationId, ConnectionId, UserId,
+    AppId, ConnectionId, UserId,
     connection::{ConnectionKind, ConnectionStatus},
 };
+
+use flow::Again;
 
 use super::{
     bindings,
     check::Checked,
     connect::Wanted,
     error::Error,
-    oauth::{Returned, Revocation, Started},
+    oauth::Revocation,
     service::manages,
     store::{Delegate, Listed, Terms},
 };
@@ -29,18 +33,14 @@ use crate::{
         extract::{Authorized, Caller, Json, Path, Query, denied, lacking, rights},
         page::{self, Paging, next},
         problem::{Code, Problem},
-        trace,
-        visit::Visit,
     },
     node::Node,
-    runs::{self, Invocation},
 };
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
     OpenApiRouter::new()
         .routes(routes!(status, disconnect))
-        .routes(routes!(start))
-        .routes(routes!(callback))
+        .merge(flow::router())
         .routes(routes!(enter))
         .routes(routes!(delegate))
         .routes(routes!(list))
@@ -165,133 +165,6 @@ async fn status(
         dead_count: summary.dead,
         shared: summary.shared,
     }))
-}
-
-#[derive(Deserialize, Default, ToSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schema(as = StartConnecting)]
-struct Start {
-    /// What to call the connection; else the vendor's name for the account.
-    label: Option<String>,
-    /// For the whole tenant. It takes the right to manage the integration.
-    shared: bool,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct Again {
-    /// A connection to put fresh credentials into, instead of making one.
-    connection_id: Option<ConnectionId>,
-    /// A named configuration of the integration to connect with.
-    config_id: Option<ConfigurationId>,
-}
-
-/// What to do to connect.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = ConnectingStarted)]
-struct StartAnswer {
-    /// `redirect`: open the address. `credentials`: enter what the schema asks for. `connected`: it is done.
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<String>,
-    /// The same as `url`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    redirect_url: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    schema: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connection_id: Option<ConnectionId>,
-}
-
-/// Begin to connect
-///
-/// The answer says where the person has to go, or what they have to enter. The address is good once and for 10 minutes.
-#[utoipa::path(post, path = "/api/v1/integrations/{integration_id}/auth/start", tag = "connections",
-    params(("integration_id" = AppId, Path), Again), request_body = Start,
-    responses((status = 200, body = StartAnswer), Problems))]
-async fn start(
-    State(node): State<Arc<Node>>,
-    Caller(caller): Caller,
-    Path(id): Path<AppId>,
-    Query(again): Query<Again>,
-    Json(body): Json<Start>,
-) -> Result<Body<StartAnswer>, Problem> {
-    let app = node.integrations.get(&caller.tenant, &id).await?;
-    let wanted = Wanted { label: body.label, shared: body.shared, again: again.connection_id, configuration: again.config_id };
-    let nothing = StartAnswer { kind: "connected", url: None, redirect_url: None, schema: None, connection_id: None };
-    Ok(Body(match node.connections.start(&caller, &app, wanted).await? {
-        Started::Redirect { url } => StartAnswer { kind: "redirect", url: Some(url.clone()), redirect_url: Some(url), ..nothing },
-        Started::Credentials { schema } => StartAnswer { kind: "credentials", schema: Some(schema), ..nothing },
-        Started::Connected(kept) => StartAnswer { connection_id: Some(kept.id), ..nothing },
-    }))
-}
-
-/// Where a vendor sends people back to
-///
-/// Answers with a page for the person.
-#[utoipa::path(get, path = "/api/v1/integrations/auth/callback", tag = "connections", security(()),
-    params(("state" = Option<String>, Query), ("code" = Option<String>, Query), ("error" = Option<String>, Query)),
-    responses((status = 200, description = "A page that says what came of it", content_type = "text/html"), Problems))]
-async fn callback(State(node): State<Arc<Node>>, visit: Visit, Query(mut query): Query<BTreeMap<String, String>>) -> Response {
-    let Some(state) = query.remove("state") else {
-        return visit
-            .refuse(Problem::new(Code::InvalidRequest, "missing state: this address is where a vendor sends people back to."));
-    };
-    let connections = Arc::clone(&node.connections);
-    let connected = match connections.finish(&node, Returned { state, query }).await {
-        Ok(connected) => connected,
-        Err(error) => {
-            tracing::warn!(%error, "connection.callback: refused");
-            return visit.refuse(error.into());
-        }
-    };
-    let name = &connected.app.manifest.content.name;
-    let account = connected.kept.label.as_ref().map_or_else(String::new, |label| format!(" as {label}"));
-    let whose = if connected.shared { "everybody in your organisation".to_owned() } else { connected.principal.email.clone() };
-    let synced = first_sync(&node, &connected).await;
-    let title = if synced.is_ok() { format!("Connected to {name}!") } else { "Connected, but sync failed".to_owned() };
-    let mut lines = vec![format!("{name} is connected{account}, for {whose}.")];
-    lines.extend(synced.err());
-    lines.push("You can close this tab.".to_owned());
-    visit.inform(&title, &lines)
-}
-
-/// Lets an integration that has an action `sync_connect` fetch what there is.
-async fn first_sync(node: &Arc<Node>, connected: &super::oauth::Connected) -> Result<(), String> {
-    const ACTION: &str = "sync_connect";
-    if !connected.app.actions.contains_key(ACTION) {
-        return Ok(());
-    }
-    let invocation = Invocation {
-        principal: Arc::clone(&connected.principal),
-        provider: connected.app.id.clone(),
-        action: ACTION.to_owned(),
-        input: serde_json::from_str("{}").map_err(|error| error.to_string())?,
-        calling_app: None,
-        idempotency_key: None,
-        trace: trace::current(),
-        parent: None,
-        depth: 0,
-        hops: 0,
-        connection: Some(super::Chosen::Inherited(connected.kept.id)),
-    };
-    match runs::invoke(node, invocation).await {
-        Ok(outcome) => refusal(outcome.output.get()).map_or(Ok(()), Err),
-        Err(error) => Err(Problem::from(error).message().to_owned()),
-    }
-}
-
-/// What a result says that is no success by the convention of integrations: `{ok: false, error: {code, message}}`.
-fn refusal(output: &str) -> Option<String> {
-    let result: Value = serde_json::from_str(output).ok()?;
-    if result["ok"] != false {
-        return None;
-    }
-    let text = |name: &str| result["error"][name].as_str().unwrap_or("unknown").to_owned();
-    Some(format!("[{}] {}", text("code"), text("message")))
 }
 
 #[derive(Deserialize, ToSchema)]
