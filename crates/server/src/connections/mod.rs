@@ -13,6 +13,7 @@ mod choice;
 mod connect;
 mod credential;
 mod delegate;
+mod delegations;
 mod error;
 mod oauth;
 mod routes;

@@ -1,7 +1,5 @@
 //! Connections in the database.
 
-mod delegations;
-
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -9,7 +7,7 @@ use weft_model::{AppId, ConfigurationId, ConnectionId, TenantId, UserId};
 use weft_vault::Sealed;
 
 use super::credential::Times;
-pub use delegations::{Delegate, Terms, find_delegable, replace_delegation, take_call};
+pub use super::delegations::store::{Delegate, Terms, find_delegable, replace_delegation, take_call};
 
 /// A connection as it is shown.
 pub struct Listed {

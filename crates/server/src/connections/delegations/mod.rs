@@ -1,0 +1,3 @@
+//! Delegations: connections that lead to somebody else's.
+
+pub mod store;
