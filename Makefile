@@ -22,7 +22,7 @@ JS_READY := js/node_modules/.installed crates/testkit/sign-on/node_modules/.inst
 
 help: ## List the targets
 	@echo "usage: make <target>"
-	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 up: require runtime ## Build the server and run it in the foreground (LISTEN=address:port, DATA=folder)
 	@cargo build --package weft-cli

@@ -23,10 +23,10 @@ else
 fi
 
 if ! command -v node >/dev/null; then
-  lacks "node 20 or newer: see https://nodejs.org, or your system's package manager"
+  lacks "node 20.19 or newer: see https://nodejs.org, or your system's package manager"
 else
   found=$(node -p 'process.versions.node.split(".").slice(0, 2).join(".")')
-  at_least "$found" 20.0 || lacks "node 20 or newer (this is $found): see https://nodejs.org"
+  at_least "$found" 20.19 || lacks "node 20.19 or newer (this is $found): see https://nodejs.org"
 fi
 
 command -v npm >/dev/null || lacks "npm: it comes with node, on Debian and Ubuntu as the package npm"

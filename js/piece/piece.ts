@@ -84,7 +84,8 @@ export function servePiece(module: Record<string, unknown>): void {
 }
 
 async function run(piece: Piece, call: IntegrationCall, ctx: Context): Promise<unknown> {
-  const secret = call.userCredentials ?? call.config ?? {};
+  // The connection's and nothing else: the configuration holds the client's secrets, which no vendor takes for a person's.
+  const secret = call.userCredentials ?? {};
   try {
     if (call.action === OPTIONS_ACTION)
       return await listOptions(piece, call.input, contextOf(piece, secret, {}, call, ctx));

@@ -12,6 +12,8 @@ use tokio::sync::Mutex;
 use crate::config::{Login, Store};
 use crate::error::{CliError, Problem, Result};
 
+/// Names where the next page of a list begins.
+const NEXT_CURSOR: &str = "x-weft-next-cursor";
 /// The address when none is given anywhere.
 pub const DEFAULT_URL: &str = "http://localhost:9100";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,6 +90,23 @@ impl Client {
 
     pub async fn get(&self, url: Url) -> Result<Value> {
         self.fetch(|http| Ok(http.get(url.clone()))).await
+    }
+
+    /// A whole list, page after page.
+    pub async fn list(&self, url: Url) -> Result<Vec<Value>> {
+        let (mut all, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let page = with_query(url.clone(), [("cursor", cursor.as_deref())]);
+            let answer = self.execute(|http| Ok(http.get(page.clone()))).await?;
+            cursor = answer.headers().get(NEXT_CURSOR).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            match self.read_json(answer).await? {
+                Value::Array(more) => all.extend(more),
+                other => all.push(other),
+            }
+            if cursor.is_none() {
+                return Ok(all);
+            }
+        }
     }
 
     pub async fn delete(&self, url: Url) -> Result<Value> {

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{CliError, Result};
 
@@ -18,6 +18,16 @@ pub fn json(argument: Option<&str>, file: Option<&Path>) -> Result<Value> {
         (None, Some(path)) => parse_json(&read_file(path)?, &path.display().to_string()),
         (None, None) => Ok(Value::Object(serde_json::Map::new())),
     }
+}
+
+/// JSON where there is some.
+pub fn optional_json(argument: Option<&str>) -> Result<Option<Value>> {
+    argument.map(|text| json(Some(text), None)).transpose()
+}
+
+/// An object of those members that have a value.
+pub fn members<const COUNT: usize>(given: [(&str, Option<Value>); COUNT]) -> Map<String, Value> {
+    given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// Parses JSON; a mistake is shown with its line and column in `origin`.

@@ -1,4 +1,4 @@
-//! A fake Slack: the part of its Web API that the bundled integration uses, with Slack's own wire format.
+//! A fake Slack: the part of its Web API that the demo and the server's tests use, with Slack's own wire format.
 //!
 //! It listens on 127.0.0.1, remembers every request, and can be told to refuse the next ones. It must not know anything of the
 //! platform: whatever talks to `slack.com/api/` can talk to it. Like the original it answers errors with status 200

@@ -1,7 +1,7 @@
 //! `weft add piece`: makes a project of an npm package that follows the piece convention.
 //!
-//! The package's code has to be loaded to learn what its actions are. That happens in a jail without network, and nothing of it
-//! is called; install scripts are off.
+//! The package's code has to be loaded to learn what its actions are. That happens in a jail without network, where the machine has
+//! one, and nothing of it is called; install scripts are off.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -87,8 +87,14 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<()> {
     let bun = serve::find_bun(piece.runtime_dir.as_deref())?;
     write(&folder.join("package.json"), &pretty(&json!({ "name": app_id, "private": true, "type": "module" })))?;
     let wanted = version.map_or_else(|| name.clone(), |version| format!("{name}@{version}"));
-    install(&bun, &folder, &wanted).await?;
-    let manifest = describe(context, &bun, &folder, (&name, &app_id, piece.auth)).await?;
+    let described = async {
+        install(&bun, &folder, &wanted).await?;
+        describe(context, &bun, &folder, (&name, &app_id, piece.auth)).await
+    };
+    let manifest = described.await.inspect_err(|_| {
+        // It was made here, and in the way of the next try.
+        let _ = fs::remove_dir_all(&folder);
+    })?;
     let actions = manifest.get("actions").and_then(Value::as_array).map_or(0, Vec::len);
     write(&folder.join("manifest.json"), &pretty(&manifest))?;
     let entry = format!(

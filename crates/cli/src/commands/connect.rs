@@ -88,8 +88,9 @@ async fn go(context: &Context, client: &Client, arguments: &Arguments, url: &str
     Err(CliError::failed("nobody came back from the vendor within five minutes").with_hint("run the command again"))
 }
 
-async fn connections(client: &Client, integration: &str) -> Result<Vec<Connection>> {
-    decode(&client.get(client.api(&["integrations", integration, "connections"])).await?)
+/// Those of the caller, and the tenant's.
+pub async fn connections(client: &Client, integration: &str) -> Result<Vec<Connection>> {
+    decode(&client.list(client.api(&["integrations", integration, "connections"])).await?.into())
 }
 
 /// The connection that was made, or that got fresh credentials, since.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Context;
+use super::connect::connections;
 use crate::client::{Client, decode};
 use crate::error::{CliError, Result};
 use crate::input;
@@ -98,7 +99,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
 }
 
 async fn list(context: &Context, client: &Client, integration: &str) -> Result<()> {
-    let answer = client.get(client.api(&["integrations", integration, "connections"])).await?;
+    let answer = client.list(client.api(&["integrations", integration, "connections"])).await?.into();
     let connections: Vec<Connection> = decode(&answer)?;
     if connections.is_empty() && !context.output.is_json() {
         context.output.note(&format!("No connections; run `weft connect {integration}`"));
@@ -123,8 +124,7 @@ fn row(connection: &Connection) -> [String; 5] {
 /// The address of the connection with this id or label.
 async fn find(client: &Client, which: &One) -> Result<Url> {
     let integration = which.integration.as_str();
-    let answer = client.get(client.api(&["integrations", integration, "connections"])).await?;
-    let connections: Vec<Connection> = decode(&answer)?;
+    let connections = connections(client, integration).await?;
     let is_it =
         |connection: &&Connection| connection.id == which.connection || connection.label.as_ref() == Some(&which.connection);
     let found: Vec<_> = connections.iter().filter(is_it).collect();

@@ -89,13 +89,11 @@ struct Options {
 
 impl Options {
     fn body(&self) -> Result<Map<String, Value>> {
-        let payload = self.payload.as_deref().map(|payload| input::json(Some(payload), None)).transpose()?;
-        let options = [
+        Ok(input::members([
             ("timezone", self.timezone.clone().map(Value::from)),
-            ("payload", payload),
+            ("payload", input::optional_json(self.payload.as_deref())?),
             ("overlapPolicy", self.overlap.clone().map(Value::from)),
-        ];
-        Ok(options.into_iter().filter_map(|(name, value)| value.map(|value| (name.to_owned(), value))).collect())
+        ]))
     }
 }
 

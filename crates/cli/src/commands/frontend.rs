@@ -32,7 +32,11 @@ pub enum Build {
 
 /// Builds the frontend of a project, if it has one, and says which files it consists of.
 pub async fn prepare(output: &Output, folder: &Path, manifest: &Manifest, build: Build) -> Result<Option<Plan>> {
-    if build == Build::Run && has_build(folder)? {
+    // The package.json of an integration is its backend's. And what lies in `dist` without a build is not known to be meant for anybody.
+    if manifest.is_integration() || !has_build(folder)? {
+        return Ok(None);
+    }
+    if build == Build::Run {
         let step = Step::begin(output, "build frontend");
         let program = package_manager(folder)?;
         if !folder.join("node_modules").is_dir() {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Context;
-use crate::client::decode;
+use crate::client::{decode, with_query};
 use crate::error::Result;
 use crate::input;
 use crate::output::{printable, table};
@@ -78,10 +78,13 @@ struct Terms {
 
 impl Terms {
     fn body(&self) -> Result<Map<String, Value>> {
-        let read = |text: &Option<String>| text.as_deref().map(|text| input::json(Some(text), None)).transpose();
         let changed = (!self.changed.is_empty()).then(|| json!(self.changed));
-        let terms = [("changed_fields", changed), ("where", read(&self.r#where)?), ("action_config", read(&self.config)?)];
-        Ok(terms.into_iter().filter_map(|(name, value)| value.map(|value| (name.to_owned(), value))).collect())
+        let (condition, config) = (self.r#where.as_deref(), self.config.as_deref());
+        Ok(input::members([
+            ("changed_fields", changed),
+            ("where", input::optional_json(condition)?),
+            ("action_config", input::optional_json(config)?),
+        ]))
     }
 }
 
@@ -99,7 +102,9 @@ struct Hook {
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     match &arguments.command {
-        Command::List { app, entity, on } => list(context, app, [("entity", entity), ("operation", on)]).await,
+        Command::List { app, entity, on } => {
+            list(context, app, [("entity", entity.as_deref()), ("operation", on.as_deref())]).await
+        }
         Command::Create { app, entity, operation, terms } => {
             let mut body = terms.body()?;
             let about = [("entity", entity.as_str()), ("operation", operation), ("action_type", "job")];
@@ -125,15 +130,9 @@ async fn change(context: &Context, hook: &One, body: Value, done: &str) -> Resul
     context.output.show(&answer, || format!("{done} {}", hook.id))
 }
 
-async fn list(context: &Context, app: &str, filter: [(&str, &Option<String>); 2]) -> Result<()> {
+async fn list(context: &Context, app: &str, filter: [(&str, Option<&str>); 2]) -> Result<()> {
     let client = context.authorized()?;
-    let mut url = client.api(&["apps", app, "hooks"]);
-    for (name, value) in filter {
-        if let Some(value) = value {
-            url.query_pairs_mut().append_pair(name, value);
-        }
-    }
-    let answer = client.get(url).await?;
+    let answer = client.get(with_query(client.api(&["apps", app, "hooks"]), filter)).await?;
     let hooks: Vec<Hook> = decode(&answer)?;
     if hooks.is_empty() && !context.output.is_json() {
         context.output.note("No hooks");

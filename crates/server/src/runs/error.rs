@@ -3,7 +3,10 @@
 use weft_model::{AppId, Fault, RunId, run::ErrorCategory};
 use weft_workers::{CallError, Failure};
 
-use super::{admission::Refused, record::Failed};
+use super::{
+    admission::{Refused, Vendor},
+    record::Failed,
+};
 use crate::{
     apps, connections,
     db::group::NotWritten,
@@ -149,12 +152,13 @@ impl Cause {
         }
     }
 
-    /// Whether nobody answered at all.
-    pub(super) fn is_no_answer(&self) -> bool {
+    /// What it says of the vendor; nothing, where the call did not get as far.
+    pub(super) fn of_vendor(&self) -> Option<Vendor> {
         match self {
-            Self::Failed(failure) => failure.category == weft_workers::Category::Transient,
-            Self::App(apps::Error::Call(error)) => matches!(error, CallError::Timeout(_)),
-            _ => false,
+            Self::Failed(failure) if failure.category == weft_workers::Category::Transient => Some(Vendor::Silent),
+            Self::App(apps::Error::Call(CallError::Timeout(_))) => Some(Vendor::Silent),
+            Self::Failed(_) | Self::InvalidOutput(_) => Some(Vendor::Answered),
+            _ => None,
         }
     }
 

@@ -111,16 +111,20 @@ impl Prepared {
             integration: app.id.clone(),
             connection: self.credential.as_ref().map(|credential| credential.connection),
         };
-        let Invocation { principal, action: name, input, .. } = &self.invocation;
-        let question = action.cached.map(|lasts| (Question::new(place.clone(), principal.id, name, input), lasts));
-        if let Some(known) = question.as_ref().and_then(|(question, _)| node.admission.answers.get(question)) {
+        let answers = &node.admission.answers;
+        let question = action.cached.map(|_| {
+            let Invocation { principal, action: name, input, .. } = &self.invocation;
+            let version = self.credential.as_ref().map(|credential| credential.version);
+            (Question::new(place.clone(), (principal.id, version), name, input), answers.asked())
+        });
+        if let Some(known) = question.as_ref().and_then(|(question, _)| answers.get(question)) {
             return Ok(known);
         }
         node.admission.admit(&place, app.manifest.content.rate_limit.as_ref()).await?;
         let result = self.attempt(node, app, action).await;
         node.admission.heard(&place, &result);
-        if let (Some((question, lasts)), Ok(output)) = (question, &result) {
-            node.admission.answers.keep(question, output, lasts);
+        if let (Some(question), Some(lasts), Ok(output)) = (question, action.cached, &result) {
+            answers.keep(question, output, lasts);
         }
         result
     }

@@ -218,7 +218,7 @@ impl Attempt<'_> {
         for _ in 0..SAVES {
             let saved = async {
                 let mut connection = connections.pool.acquire().await?;
-                store::finish(&mut connection, self.connection.id, &sealing, now).await
+                store::finish(&mut connection, self.connection.id, &sealing).await
             };
             match saved.await {
                 Ok(stored) => {

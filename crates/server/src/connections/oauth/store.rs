@@ -131,15 +131,10 @@ pub async fn claim(
 
 /// Puts the renewed credentials in the place of those they were got for, whoever holds the lease by now: an answer of a vendor is not
 /// thrown away while it may be the only one.
-pub async fn finish(
-    connection: &mut PgConnection,
-    id: ConnectionId,
-    sealing: &Sealing,
-    now: DateTime<Utc>,
-) -> sqlx::Result<bool> {
+pub async fn finish(connection: &mut PgConnection, id: ConnectionId, sealing: &Sealing) -> sqlx::Result<bool> {
     let result = sqlx::query!(
         "update connections set version = $2::bigint, key_version = $3, sealed = $4, expires_at = $5, refresh_at = $6, refreshed_at = $7,
-             refresh_holder = null, refresh_started_at = null, refresh_until = null, updated_at = $8
+             refresh_holder = null, refresh_started_at = null, refresh_until = null
          where id = $1 and version = $2::bigint - 1",
         id.as_uuid(),
         sealing.version,
@@ -148,7 +143,6 @@ pub async fn finish(
         sealing.times.expires_at,
         sealing.times.refresh_at,
         sealing.times.refreshed_at,
-        now,
     )
     .execute(connection)
     .await?;

@@ -4,7 +4,10 @@
 //! In memory, per node, bounded in bytes; a changed app or configuration forgets everything.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,14 +29,16 @@ pub struct Question {
     place: Place,
     /// Who asks, where no account of the vendor stands for it: a backend may answer by its caller.
     caller: Option<UserId>,
+    /// Of what the connection holds: another account may have been entered into it.
+    version: Option<i64>,
     action: String,
     input: [u8; 32],
 }
 
 impl Question {
-    pub fn new(place: Place, caller: UserId, action: &str, input: &RawValue) -> Self {
+    pub fn new(place: Place, (caller, version): (UserId, Option<i64>), action: &str, input: &RawValue) -> Self {
         let caller = place.connection.is_none().then_some(caller);
-        Self { place, caller, action: action.to_owned(), input: Sha256::digest(input.get()).into() }
+        Self { place, caller, version, action: action.to_owned(), input: Sha256::digest(input.get()).into() }
     }
 }
 
@@ -45,7 +50,12 @@ struct Answer {
 
 pub struct Answers {
     kept: Cache<Question, Answer>,
+    generation: AtomicU64,
 }
+
+/// When a question was asked: what is forgotten meanwhile is not kept afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked(u64);
 
 struct AsLongAsSaid;
 
@@ -58,7 +68,14 @@ impl Expiry<Question, Answer> for AsLongAsSaid {
 impl Answers {
     pub fn new() -> Self {
         let weigh = |_: &Question, answer: &Answer| u32::try_from(answer.output.len() + 256).unwrap_or(u32::MAX);
-        Self { kept: Cache::builder().max_capacity(REMEMBERED).weigher(weigh).expire_after(AsLongAsSaid).build() }
+        Self {
+            kept: Cache::builder().max_capacity(REMEMBERED).weigher(weigh).expire_after(AsLongAsSaid).build(),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    pub fn asked(&self) -> Asked {
+        Asked(self.generation.load(Ordering::SeqCst))
     }
 
     pub fn get(&self, question: &Question) -> Option<Box<RawValue>> {
@@ -66,13 +83,50 @@ impl Answers {
         RawValue::from_string(answer.output.as_ref().to_owned()).ok()
     }
 
-    pub fn keep(&self, question: Question, output: &RawValue, lasts: Duration) {
-        if output.get().len() <= LARGEST {
-            self.kept.insert(question, Answer { output: output.get().into(), lasts });
+    pub fn keep(&self, (question, asked): (Question, Asked), output: &RawValue, lasts: Duration) {
+        if output.get().len() > LARGEST || self.asked() != asked {
+            return;
+        }
+        self.kept.insert(question.clone(), Answer { output: output.get().into(), lasts });
+        if self.asked() != asked {
+            self.kept.invalidate(&question);
         }
     }
 
     pub fn forget(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
         self.kept.invalidate_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_model::{AppId, TenantId};
+
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).expect("JSON")
+    }
+
+    fn question(version: Option<i64>) -> Question {
+        let place = Place {
+            tenant: TenantId::try_from("acme".to_owned()).expect("a name"),
+            integration: "mail".parse::<AppId>().expect("a name"),
+            connection: None,
+        };
+        Question::new(place, (UserId::from_uuid(uuid::Uuid::nil()), version), "list", &raw("{}"))
+    }
+
+    #[test]
+    fn an_answer_that_was_on_its_way_when_all_were_forgotten_is_not_kept() {
+        let (answers, hour) = (Answers::new(), Duration::from_hours(1));
+        let before = answers.asked();
+        answers.forget();
+        answers.keep((question(None), before), &raw("1"), hour);
+        assert!(answers.get(&question(None)).is_none());
+        answers.keep((question(None), answers.asked()), &raw("2"), hour);
+        assert_eq!(answers.get(&question(None)).expect("kept").get(), "2");
+        assert!(answers.get(&question(Some(2))).is_none(), "another account, another answer");
     }
 }

@@ -52,6 +52,15 @@ impl Breakers {
         self.troubled.invalidate(place);
     }
 
+    /// Nothing was learnt: whoever was to try did not get as far.
+    pub fn untried(&self, place: &Place) {
+        if let Some(trouble) = self.troubled.get(place)
+            && let Trouble::Pausing { trial, .. } = &mut *trouble.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            *trial = None;
+        }
+    }
+
     /// The vendor did not answer.
     pub fn failed(&self, place: &Place, now: Instant) {
         let trouble =

@@ -3,7 +3,14 @@
 //! A budget belongs to a tenant's integration, or to each account at the vendor, so that nobody spends another's. It is spent evenly:
 //! a tenth of it may come at once. Each node has it whole; vendors that also say how much is left are believed by recipes.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use governor::{
     Quota, RateLimiter,
@@ -23,8 +30,8 @@ use super::Place;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Integrations with a budget that are remembered.
 const REMEMBERED: u64 = 10_000;
-/// Every how many calls accounts are forgotten whose budget is whole again.
-const TIDY_AFTER: usize = 10_000;
+/// After how many calls of an integration accounts are forgotten whose budget is whole again.
+const TIDY_AFTER: u64 = 10_000;
 
 type Limiter = RateLimiter<
     Option<ConnectionId>,
@@ -33,8 +40,14 @@ type Limiter = RateLimiter<
     NoOpMiddleware<<DefaultClock as Clock>::Instant>,
 >;
 
+/// The budgets of one integration.
+struct Budget {
+    accounts: Limiter,
+    spent: AtomicU64,
+}
+
 pub struct Budgets {
-    limiters: Cache<(TenantId, AppId, u32, u32), Arc<Limiter>>,
+    limiters: Cache<(TenantId, AppId, u32, u32), Arc<Budget>>,
     clock: DefaultClock,
 }
 
@@ -47,10 +60,11 @@ impl Budgets {
     pub async fn spend(&self, place: &Place, limit: &RateLimit) -> Result<(), Duration> {
         let Some(quota) = quota(limit) else { return Ok(()) };
         let key = (place.tenant.clone(), place.integration.clone(), limit.requests, limit.seconds);
-        let limiter = self.limiters.get_with(key, || Arc::new(Limiter::keyed(quota)));
+        let budget =
+            self.limiters.get_with(key, || Arc::new(Budget { accounts: Limiter::keyed(quota), spent: AtomicU64::new(0) }));
         let account = place.connection.filter(|_| limit.per == RateScope::Connection);
         let mut waited = Duration::ZERO;
-        while let Err(not_yet) = limiter.check_key(&account) {
+        while let Err(not_yet) = budget.accounts.check_key(&account) {
             let wait = not_yet.wait_time_from(self.clock.now());
             if waited + wait > PATIENCE {
                 return Err(wait);
@@ -58,8 +72,8 @@ impl Budgets {
             tokio::time::sleep(wait).await;
             waited += wait;
         }
-        if limiter.len() > TIDY_AFTER {
-            limiter.retain_recent();
+        if budget.spent.fetch_add(1, Ordering::Relaxed) % TIDY_AFTER == TIDY_AFTER - 1 {
+            budget.accounts.retain_recent();
         }
         Ok(())
     }

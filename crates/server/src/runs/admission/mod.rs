@@ -22,6 +22,14 @@ pub struct Place {
     pub connection: Option<ConnectionId>,
 }
 
+/// What a result says of the vendor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vendor {
+    /// Be it with a refusal.
+    Answered,
+    Silent,
+}
+
 /// Why a call does not go out.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refused {
@@ -63,15 +71,18 @@ impl Admission {
         }
         let Some(limit) = limit else { return Ok(()) };
         let (requests, seconds) = (limit.requests, limit.seconds);
-        let spent = self.budgets.spend(place, limit).await;
-        spent.map_err(|wait| Refused::OverBudget { integration, requests, seconds, wait })
+        self.budgets.spend(place, limit).await.map_err(|wait| {
+            self.breakers.untried(place);
+            Refused::OverBudget { integration, requests, seconds, wait }
+        })
     }
 
     /// Takes note of what came of a call.
     pub fn heard<T>(&self, place: &Place, result: &Result<T, Cause>) {
-        match result {
-            Err(cause) if cause.is_no_answer() => self.breakers.failed(place, Instant::now()),
-            _ => self.breakers.answered(place),
+        match result.as_ref().map_or_else(Cause::of_vendor, |_| Some(Vendor::Answered)) {
+            Some(Vendor::Answered) => self.breakers.answered(place),
+            Some(Vendor::Silent) => self.breakers.failed(place, Instant::now()),
+            None => self.breakers.untried(place),
         }
     }
 }
