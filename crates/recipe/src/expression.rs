@@ -80,10 +80,11 @@ impl Expression {
         if source.len() > LONGEST {
             return Err(format!("an expression has more than {LONGEST} characters"));
         }
-        let compiled = ENVIRONMENT
-            .compile_expression_owned(source.clone())
-            .and_then(|_| ENVIRONMENT.compile_expression_owned(comparison::lenient(&source)))
-            .map_err(|error| format!("'{source}' is no expression: {}", error.detail().unwrap_or("it does not parse")))?;
+        let invalid = |error: Error| format!("'{source}' is no expression: {}", error.detail().unwrap_or("it does not parse"));
+        ENVIRONMENT.compile_expression_owned(source.clone()).map_err(invalid)?;
+        let rewritten = comparison::lenient(&source)
+            .map_err(|comparison::TooLong| format!("'{source}' has too many comparisons within comparisons"))?;
+        let compiled = ENVIRONMENT.compile_expression_owned(rewritten).map_err(invalid)?;
         for (kind, name) in helpers(&source) {
             if !is_known(kind, &name) {
                 return Err(format!("'{source}' uses the {kind} '{name}', which does not exist"));
@@ -277,6 +278,15 @@ mod tests {
         let doubling = "input.a".to_owned() + &"|replace('a','aaaa')".repeat(60);
         assert!(evaluate(&doubling, &json!({ "a": "a" })).expect_err("too much").contains("too much work"));
         assert!(evaluate("'a' * 100000000000", &json!({})).is_err());
+    }
+
+    #[test]
+    fn comparisons_within_comparisons_are_refused_before_they_are_written_out() {
+        let nested = |depth: usize| format!("{}1{}", "0<(".repeat(depth), ")<2".repeat(depth));
+        assert!(Expression::compile(&nested(5)).is_ok());
+        assert!(Expression::compile(&nested(30)).expect_err("too much").contains("too many comparisons"));
+        let beside = vec![nested(8); 40].join(" and ");
+        assert!(Expression::compile(&beside).expect_err("too much").contains("too many comparisons"));
     }
 
     proptest! {
