@@ -60,11 +60,11 @@ impl Answer {
 
 impl Mapping {
     /// The result of an answer that is no list of pages.
-    pub fn result(&self, answer: Answer, input: &Value) -> Result<Value, Failure> {
+    pub fn result(&self, mut answer: Answer, input: &Value) -> Result<Value, Failure> {
         let scope = self.template.is_some().then(|| answer.scope(input));
         let selected = match &self.select {
             None => answer.body,
-            Some(pointer) => answer.body.pointer(pointer).cloned().unwrap_or(Value::Null),
+            Some(pointer) => answer.body.pointer_mut(pointer).map(Value::take).unwrap_or_default(),
         };
         let selected = self.each(selected, input)?;
         self.finish(selected, scope)
@@ -79,8 +79,10 @@ impl Mapping {
 
     fn each(&self, value: Value, input: &Value) -> Result<Value, Failure> {
         let (Some(node), Value::Array(items)) = (&self.each, &value) else { return Ok(value) };
+        // The input may be large: it is converted once, and shared.
+        let about_all = Scope::default().with("input", input);
         let item = |item: &Value| {
-            let scope = Scope::default().with("item", item).with("input", input);
+            let scope = about_all.clone().with("item", item);
             node.render(&scope).map(|value| value.unwrap_or(Value::Null)).map_err(|error| unmapped("each", &error))
         };
         items.iter().map(item).collect::<Result<_, _>>().map(Value::Array)
