@@ -272,8 +272,9 @@ pub fn failure(action: &Action, answer: &Answer, input: &Value, now: chrono::Dat
         .unwrap_or_else(|| format!("the vendor answered with status {}", answer.status));
     let mut failure = Failure::new(category, &shortened(&code, 100), shortened(&message, LONGEST));
     failure.status = Some(answer.status);
-    // A vendor that counts requests does so before it carries them out, whatever status it answers with.
-    let carried_out = answer.status >= 500 || (200..300).contains(&answer.status);
+    // A vendor that counts requests does so before it carries them out, whatever status it answers with. One that says 408 may have
+    // had the whole of it.
+    let carried_out = matches!(answer.status, 200..300 | 408 | 500..);
     failure.may_have_happened = carried_out && category != Category::RateLimited;
     if matches!(category, Category::RateLimited | Category::Unavailable) {
         let said = rule.and_then(|rule| rule.retry_after.as_ref()?.delay(answer));

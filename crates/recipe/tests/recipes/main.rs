@@ -315,7 +315,7 @@ fn requests_are_repeated_where_that_does_no_harm() {
             "exchanges": [exchange("POST", limited), exchange("POST", json!({ "fails": "connect" })), exchange("POST", good.clone())],
         }),
     );
-    for lost in [busy.clone(), json!({ "fails": "timeout" })] {
+    for lost in [busy.clone(), json!({ "status": 408 }), json!({ "fails": "timeout" })] {
         check(
             &http(),
             &post,
