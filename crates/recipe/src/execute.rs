@@ -95,7 +95,7 @@ impl<T: Transport> Carrier<'_, T> {
             match next {
                 Next::Parameters(next) => parameters = next,
                 Next::Address(next) => {
-                    self.admit(&next)?;
+                    self.admit(&url, &next)?;
                     (url, parameters) = (next, Vec::new());
                 }
                 Next::Nowhere => {}
@@ -108,7 +108,11 @@ impl<T: Transport> Carrier<'_, T> {
     async fn exchange(&self, url: &Url, in_body: &[(String, Value)]) -> Result<(Answer, usize), Failure> {
         let mut attempt = 1;
         loop {
-            let request = self.prepared.request((self.action, &self.scope), url, in_body, self.transport.random())?;
+            let request = if self.base()?.has(url) {
+                self.prepared.request((self.action, &self.scope), url, in_body, self.transport.random())?
+            } else {
+                self.elsewhere(url)?
+            };
             let failure = match self.send(url, request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
@@ -133,7 +137,8 @@ impl<T: Transport> Carrier<'_, T> {
         let mut at = url.clone();
         for _ in 0..REDIRECTS {
             let Some(target) = redirect(&at, &response).filter(|_| follows) else { break };
-            let request = self.redirected(&at, &target, &headers)?;
+            self.admit(&at, &target)?;
+            let request = self.redirected(&target, &headers)?;
             response = self.transport.send(request, limit).await.map_err(unanswered)?;
             at = target;
         }
@@ -146,23 +151,28 @@ impl<T: Transport> Carrier<'_, T> {
     }
 
     /// The request after a redirect. The credential and all that the recipe adds go to the same host only.
-    fn redirected(&self, from: &Url, to: &Url, headers: &HeaderMap) -> Result<Request<Bytes>, Failure> {
-        if from.scheme() == "https" && to.scheme() != "https" {
-            return Err(Failure::answer("the vendor redirects from https to http"));
+    fn redirected(&self, to: &Url, headers: &HeaderMap) -> Result<Request<Bytes>, Failure> {
+        if !self.base()?.has(to) {
+            return self.elsewhere(to);
         }
-        self.admit(to)?;
-        let mut url = to.clone();
-        let mut kept = HeaderMap::new();
-        if self.base()?.has(to) {
-            kept.clone_from(headers);
-            self.prepared.placed.apply(&mut url, &mut kept)?;
-        } else {
-            kept.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        let (mut url, mut headers) = (to.clone(), headers.clone());
+        self.prepared.placed.apply(&mut url, &mut headers)?;
+        self.bodiless(&url, headers)
+    }
+
+    /// The request to a host that only `egress` names: nothing of the recipe goes there.
+    fn elsewhere(&self, to: &Url) -> Result<Request<Bytes>, Failure> {
+        if !matches!(self.action.method, Method::GET | Method::HEAD) {
+            return Err(Failure::answer("the vendor points to another host, where only what reads may go"));
         }
+        self.bodiless(to, HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("*/*"))]))
+    }
+
+    fn bodiless(&self, url: &Url, headers: HeaderMap) -> Result<Request<Bytes>, Failure> {
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = self.action.method.clone();
-        *request.uri_mut() = url.as_str().parse().map_err(|_| Failure::answer("the vendor redirects to no address"))?;
-        *request.headers_mut() = kept;
+        *request.uri_mut() = url.as_str().parse().map_err(|_| Failure::answer("the vendor points to no address"))?;
+        *request.headers_mut() = headers;
         Ok(request)
     }
 
@@ -171,7 +181,10 @@ impl<T: Transport> Carrier<'_, T> {
     }
 
     /// Whether an address that the vendor names may be contacted.
-    fn admit(&self, url: &Url) -> Result<(), Failure> {
+    fn admit(&self, from: &Url, url: &Url) -> Result<(), Failure> {
+        if from.scheme() == "https" && url.scheme() != "https" {
+            return Err(Failure::answer("the vendor leads from https to http"));
+        }
         let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let port = url.port_or_known_default().unwrap_or_default();
         if self.base()?.has(url) || (matches!(url.scheme(), "http" | "https") && self.transport.permits(host, port)) {

@@ -389,6 +389,55 @@ fn credentials_stay_with_the_vendor() {
     );
 }
 
+/// Reads a list whose second page is at `next`.
+fn second_page(base: &str, next: &str, expected: Value) {
+    let pagination = json!({ "type": "link", "next": "/next", "items": "/data" });
+    let recipe = json!({ "method": "GET", "path": "/list", "headers": { "x-own": "1" }, "pagination": pagination });
+    let http = with(http(), json!({ "baseUrl": base, "idempotencyHeader": "Idempotency-Key" }));
+    let first = json!({
+        "request": { "method": "GET", "url": format!("{base}/list"), "headers": { "authorization": "Bearer secret" } },
+        "answer": { "json": { "data": [1], "next": next } },
+    });
+    let mut case = json!({ "config": { "token": "secret" }, "exchanges": [first] });
+    let Value::Object(mut expected) = expected else { panic!("an object") };
+    if let Some(request) = expected.remove("request") {
+        let second = json!({ "request": request, "answer": { "json": { "data": [2] } } });
+        case["exchanges"].as_array_mut().expect("a list").push(second);
+    }
+    check(&http, &recipe, with(case, Value::Object(expected)));
+}
+
+#[test]
+fn pages_on_another_host_are_read_without_the_credential() {
+    let bare = json!({ "authorization": null, "x-version": null, "x-own": null, "idempotency-key": null, "accept": "*/*" });
+    let next = "https://files.vendor.example/list?page=2";
+    second_page(
+        "https://api.vendor.example/v1",
+        next,
+        json!({ "request": { "method": "GET", "url": next, "headers": bare }, "result": [1, 2] }),
+    );
+    let own = "https://api.vendor.example/v1/list?page=2";
+    let whole = json!({ "authorization": "Bearer secret", "x-version": "2026-01-01", "x-own": "1" });
+    second_page(
+        "https://api.vendor.example/v1",
+        own,
+        json!({ "request": { "method": "GET", "url": own, "headers": whole }, "result": [1, 2] }),
+    );
+    let plain = json!({ "error": { "category": "failed", "message": "the vendor leads from https to http" } });
+    second_page("https://api.vendor.example/v1", "http://files.vendor.example/list?page=2", plain);
+}
+
+#[test]
+fn a_body_does_not_follow_to_another_host() {
+    let pagination = json!({ "type": "link", "next": "/next", "items": "/data" });
+    let recipe = json!({ "method": "POST", "path": "/list", "body": { "json": {} }, "pagination": pagination });
+    let first = json!({
+        "request": { "method": "POST", "url": "https://api.vendor.example/v1/list", "json": {} },
+        "answer": { "json": { "data": [1], "next": "https://files.vendor.example/list" } },
+    });
+    check(&http(), &recipe, json!({ "config": { "token": "secret" }, "exchanges": [first], "error": { "category": "failed" } }));
+}
+
 #[test]
 fn everything_wrong_with_a_recipe_is_told_with_its_place() {
     let http = json!({
