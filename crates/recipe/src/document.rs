@@ -27,7 +27,7 @@ pub struct Http {
     pub errors: Vec<Rule>,
     pub pagination: Option<Value>,
     #[serde(default)]
-    pub retry: Retry,
+    pub retry: GeneralRetry,
     /// Bytes of one answer that are read, in MiB.
     pub max_response_mib: Option<u32>,
 }
@@ -231,6 +231,14 @@ pub struct When {
     /// A regular expression for the text there.
     pub matches: Option<String>,
     pub exists: Option<bool>,
+}
+
+/// What goes for all actions. Whether repeating does no harm is a matter of each.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GeneralRetry {
+    /// Requests in all, the first one included.
+    pub attempts: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]

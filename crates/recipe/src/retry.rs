@@ -35,7 +35,7 @@ pub struct RateLimit {
 }
 
 impl Retry {
-    pub fn new(general: document::Retry, own: Option<document::Retry>, method: &Method, only_reads: bool) -> Self {
+    pub fn new(general: document::GeneralRetry, own: Option<document::Retry>, method: &Method, only_reads: bool) -> Self {
         let own = own.unwrap_or_default();
         let attempts = own.attempts.or(general.attempts).unwrap_or(ATTEMPTS).clamp(1, MOST_ATTEMPTS);
         let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || only_reads;
@@ -165,8 +165,8 @@ mod tests {
     #[test]
     fn what_may_have_happened_is_repeated_only_where_that_does_no_harm() {
         let failure = |category, may_have_happened| Failure { may_have_happened, ..Failure::new(category, "x", "x") };
-        let post = Retry::new(document::Retry::default(), None, &Method::POST, false);
-        let get = Retry::new(document::Retry::default(), None, &Method::GET, false);
+        let post = Retry::new(document::GeneralRetry::default(), None, &Method::POST, false);
+        let get = Retry::new(document::GeneralRetry::default(), None, &Method::GET, false);
         let world = (Duration::from_secs(10), 0);
         assert!(post.pause(&failure(Category::Unavailable, true), 1, world).is_none());
         assert!(post.pause(&failure(Category::Unavailable, false), 1, world).is_some());

@@ -86,6 +86,8 @@ mod tests {
         assert_eq!(paths(json!({ "actions": [action(&recipe)] })), ["$.actions[0].recipe"]);
         let http = json!({ "baseUrl": "https://api.vendor.example" });
         assert_eq!(paths(json!({ "http": http, "actions": [action(&recipe)] })), ["$.actions[0].recipe.path"]);
+        let retry = json!({ "baseUrl": "https://api.vendor.example", "retry": { "attempts": 2, "idempotent": true } });
+        assert_eq!(paths(json!({ "http": retry })), ["$.http.retry"], "whether repeating does harm is a matter of each action");
         let shape = paths(json!({ "http": { "base": 1 }, "actions": [action(&json!({ "method": "FETCH", "path": "/" }))] }));
         assert!(shape.contains(&"$.actions[0].recipe.method".to_owned()) && shape.contains(&"$.http".to_owned()), "{shape:?}");
     }

@@ -477,4 +477,8 @@ fn everything_wrong_with_a_recipe_is_told_with_its_place() {
     let unknown =
         compile(&with(json!({ "baseUrl": "https://a.example" }), json!({ "bsae": 1 })), &json!({})).expect_err("a fault");
     assert!(unknown[0].message.contains("bsae"), "{unknown:?}");
+    let retry = json!({ "baseUrl": "https://a.example", "retry": { "attempts": 2, "idempotent": true } });
+    let general = compile(&retry, &json!({ "method": "POST", "path": "/x" })).expect_err("a fault");
+    assert_eq!(general[0].path, "$.http.retry.idempotent");
+    assert!(general[0].message.contains("idempotent"), "{general:?}");
 }
