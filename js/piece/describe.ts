@@ -3,6 +3,7 @@
  * and none of it is called.
  */
 import {
+  actionsOf,
   authsOf,
   fieldsOf,
   isDynamic,
@@ -23,9 +24,9 @@ const DESTROYING = /^(delete|remove|archive|kick|ban|cancel|revoke|trash|purge)/
 
 /** The manifest of a piece. `wanted` is the type of the way in to offer, when it has several. */
 export function describe(piece: Piece, appId: string, version: string, wanted?: string): Schema {
-  const actions = Object.entries(piece._actions).map(([id, action]) => describeAction(piece, id, action));
-  if (Object.values(piece._actions).some((action) => Object.values(action.props).some(isDynamic)))
-    actions.push(optionsAction());
+  const served = actionsOf(piece);
+  const actions = [...served].map(([id, action]) => describeAction(piece, id, action));
+  if ([...served.values()].some((action) => Object.values(action.props).some(isDynamic))) actions.push(optionsAction());
   return {
     appId,
     name: piece.displayName,
@@ -38,7 +39,8 @@ export function describe(piece: Piece, appId: string, version: string, wanted?: 
 }
 
 function describeAction(piece: Piece, id: string, action: PieceAction): Schema {
-  const words = id.replace(new RegExp(`^${piece.displayName}[-_]`, "i"), "");
+  const prefix = `${piece.displayName.toLowerCase()}_`;
+  const words = id.startsWith(prefix) ? id.slice(prefix.length) : id;
   const guess = READING.test(words) ? "read" : DESTROYING.test(words) ? "destructive" : "write";
   return {
     id,

@@ -15,6 +15,12 @@ const SECRET_TYPES = ["SECRET_TEXT", "BASIC_AUTH", "CUSTOM_AUTH", "OAUTH2"];
 /** The action that lists what a property can be, where the piece asks its vendor for that. */
 export const OPTIONS_ACTION = "list_options";
 
+/** Ids that mean something else: rights over the integration itself, and the platform's own action. */
+const RESERVED = ["manage", "proxy", OPTIONS_ACTION];
+const LONGEST_ID = 100;
+const FILE_MIB = 25;
+const FILE_BYTES = FILE_MIB * 1024 * 1024;
+
 export interface Property {
   type: string;
   displayName?: string;
@@ -57,6 +63,39 @@ function isPiece(value: unknown): boolean {
   return typeof value === "object" && value !== null && typeof (value as Json)._actions === "object";
 }
 
+const named = new WeakMap<Piece, Map<string, PieceAction>>();
+
+/** The actions by the ids that manifests and callers know them by: `slack-send-message` is `slack_send_message`. */
+export function actionsOf(piece: Piece): Map<string, PieceAction> {
+  const actions = named.get(piece) ?? withIds(piece._actions);
+  named.set(piece, actions);
+  return actions;
+}
+
+function withIds(actions: Record<string, PieceAction>): Map<string, PieceAction> {
+  const isPlain = (name: string) => plainId(name) === name;
+  // What is an id already stays one, whatever else becomes the same.
+  const taken = new Set(Object.keys(actions).filter(isPlain));
+  const idOf = (name: string) => {
+    const wanted = plainId(name);
+    let id = wanted;
+    for (let number = 2; taken.has(id); number++) id = `${wanted}_${number}`;
+    taken.add(id);
+    return id;
+  };
+  return new Map(Object.entries(actions).map(([name, action]) => [isPlain(name) ? name : idOf(name), action]));
+}
+
+function plainId(name: string): string {
+  const words = name.replace(/([a-z0-9])([A-Z])/g, "$1_$2").replace(/[^A-Za-z0-9]+/g, "_");
+  const id =
+    words
+      .toLowerCase()
+      .slice(0, LONGEST_ID)
+      .replace(/^_+|_+$/g, "") || "action";
+  return RESERVED.includes(id) ? `vendor_${id}` : id;
+}
+
 /** The ways in that a piece offers. The oldest pieces ask for them among the props of their actions. */
 export function authsOf(piece: Piece): Property[] {
   if (piece.auth) return [piece.auth].flat();
@@ -89,7 +128,7 @@ async function run(piece: Piece, call: IntegrationCall, ctx: Context): Promise<u
   try {
     if (call.action === OPTIONS_ACTION)
       return await listOptions(piece, call.input, contextOf(piece, secret, {}, call, ctx));
-    const action = piece._actions[call.action];
+    const action = actionsOf(piece).get(call.action);
     if (!action) throw new ActionError(`The piece has no action "${call.action}".`, { category: "Validation" });
     const values = await valuesOf(piece, action, call.input ?? {}, secret);
     return (await action.run(contextOf(piece, secret, values, call, ctx))) ?? null;
@@ -114,20 +153,42 @@ async function valuesOf(piece: Piece, action: PieceAction, input: Json, secret: 
 
 /** A file is given by its address, or by its content in base64. */
 async function fileOf(given: Json): Promise<Json> {
-  if (typeof given === "string" || given.url) return download(given.url ?? given, given.filename);
+  if (typeof given === "string" || typeof given.url === "string") return download(given.url ?? given, given.filename);
   const { filename, base64 } = given;
   return withBase64(filename, Buffer.from(String(base64), "base64"));
 }
 
-async function download(url: string, filename?: string): Promise<Json> {
+async function download(address: string, filename?: string): Promise<Json> {
+  const url = webAddress(address);
   const answer = await fetch(url);
-  if (!answer.ok) {
-    throw new ActionError(`The file at ${new URL(url).host} was answered with ${answer.status}.`, {
-      category: "Validation",
-    });
+  if (!answer.ok) throw invalid(`The file at ${url.host} was answered with ${answer.status}.`);
+  const name = filename ?? decodeURIComponent(url.pathname.split("/").pop() || "file");
+  return withBase64(name, Buffer.concat(await chunksOf(answer, url.host)));
+}
+
+/** Bun's fetch reads files and data too, and files are this machine's. */
+function webAddress(address: string): URL {
+  const url = URL.canParse(address) ? new URL(address) : undefined;
+  if (url?.protocol !== "http:" && url?.protocol !== "https:") {
+    throw invalid("A file is given by an address that begins with http:// or https://, or by filename and base64.");
   }
-  const name = filename ?? decodeURIComponent(new URL(url).pathname.split("/").pop() || "file");
-  return withBase64(name, Buffer.from(await answer.arrayBuffer()));
+  return url;
+}
+
+async function chunksOf(answer: Response, host: string): Promise<Bytes[]> {
+  const chunks: Bytes[] = [];
+  let size = 0;
+  // Leaving the loop cancels the rest.
+  for await (const chunk of answer.body ?? []) {
+    size += chunk.byteLength;
+    if (size > FILE_BYTES) throw invalid(`The file at ${host} has more than ${FILE_MIB} MiB.`);
+    chunks.push(chunk);
+  }
+  return chunks;
+}
+
+function invalid(message: string): Error {
+  return new ActionError(message, { category: "Validation" });
 }
 
 function withBase64(filename: string, data: Bytes & { toString(encoding: string): string }): Json {
@@ -234,7 +295,7 @@ function storeFor(connectionId: string): Json {
 }
 
 async function listOptions(piece: Piece, input: Json, context: Json): Promise<unknown> {
-  const property = piece._actions[input?.action]?.props[input?.property];
+  const property = actionsOf(piece).get(input?.action)?.props[input?.property];
   if (!property || !isDynamic(property)) {
     throw new ActionError(`"${input?.action}" has no property "${input?.property}" whose values can be listed.`, {
       category: "Validation",

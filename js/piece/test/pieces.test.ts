@@ -70,6 +70,16 @@ test("slack: a message goes out with the bot's token", async () => {
   expect(new URLSearchParams(message?.body).get("channel") ?? message?.body.channel).toBe("C1");
 });
 
+test("slack: ids are what manifests take, whatever the piece calls its actions", async () => {
+  const manifest = await load("slack");
+  expect(manifest.actions.filter(({ id }: Json) => !/^[a-z0-9_]+$/.test(id))).toEqual([]);
+  expect(actionOf(manifest, "slack_add_reaction_to_message")).toBeDefined();
+  vendor = () => ({ body: { ok: true } });
+  const input = { channel: "C1", ts: "1700000000.000200", reaction: "eyes" };
+  await call("slack_add_reaction_to_message", input, { botToken: "xoxb-secret" });
+  expect(seen.some(({ url }) => url.pathname === "/api/reactions.add")).toBeTrue();
+});
+
 test("slack: what a channel can be is listed", async () => {
   await load("slack");
   vendor = () => ({ body: { ok: true, channels: [{ id: "C1", name: "general" }], response_metadata: {} } });
