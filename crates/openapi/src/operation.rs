@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     document::Document,
     names,
-    schema::{Reading, complete},
+    schema::{Reading, complete, read_only},
     security::Security,
 };
 
@@ -151,7 +151,7 @@ impl Shape {
         };
         match place {
             "path" => return Ok(path.replace(&format!("{{{name}}}"), &value)),
-            "query" => _ = self.query.insert(name.trim_end_matches("[]").to_owned(), json!(value)),
+            "query" => _ = self.query.insert(name.to_owned(), json!(value)),
             "header" => _ = self.headers.insert(name.to_owned(), json!(value)),
             _ => {}
         }
@@ -196,7 +196,8 @@ impl Shape {
         let body = document.resolve(body).ok_or("its body refers to something that is not there")?;
         let Some(content) = body["content"].as_object().filter(|content| !content.is_empty()) else { return Ok(None) };
         let kinds = |wanted: fn(&str) -> bool| content.iter().find(|(kind, _)| wanted(kind));
-        let found = kinds(|kind| kind.contains("json"))
+        let found = kinds(is_plain_json)
+            .or_else(|| kinds(|kind| kind.contains("json")))
             .or_else(|| kinds(|kind| kind.starts_with("application/x-www-form-urlencoded")))
             .or_else(|| kinds(|kind| kind.starts_with("multipart/form-data")))
             .or_else(|| kinds(|kind| kind.starts_with("text/")))
@@ -210,7 +211,7 @@ impl Shape {
         let binary = !kind.contains("json") && !kind.starts_with("text/") && !kind.contains("urlencoded");
         let schema = if binary { json!({ "type": "string", "contentEncoding": "base64" }) } else { schema };
         let value = format!("{{{{ {} }}}}", accessor(&self.declare(document, "body", &schema, about)));
-        if !kind.starts_with("application/json") {
+        if !is_plain_json(kind) {
             self.headers.insert("content-type".to_owned(), json!(kind.replace("*/*", "application/octet-stream")));
         }
         Ok(Some(match kind.as_str() {
@@ -224,12 +225,14 @@ impl Shape {
     fn multipart(&mut self, document: &Document<'_>, schema: &Value) -> Value {
         let resolved = document.resolve(schema).cloned().unwrap_or_default();
         let required: Vec<_> = resolved["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let filled_in = read_only(document, &resolved);
         let mut parts = Vec::new();
         for (name, schema) in resolved["properties"].as_object().into_iter().flatten() {
             let target = document.resolve(schema);
             let is_file = target.is_some_and(|schema| schema["format"] == "binary" || schema.get("contentMediaType").is_some());
             let schema = if is_file { json!({ "type": "string", "contentEncoding": "base64" }) } else { schema.clone() };
-            let property = self.declare(document, name, &schema, (None, required.contains(&name.as_str())));
+            let property =
+                self.declare(document, name, &schema, (None, required.contains(&name.as_str()) && !filled_in.contains(name)));
             let value = format!("{{{{ {} }}}}", accessor(&property));
             parts.push(if is_file {
                 json!({ "name": name, "base64": value, "fileName": name })
@@ -239,6 +242,11 @@ impl Shape {
         }
         json!({ "multipart": parts })
     }
+}
+
+/// Whether a media type is JSON itself and not a format made of it, such as `application/json-patch+json`.
+fn is_plain_json(kind: &str) -> bool {
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// A property in an expression; some names are words of the language.

@@ -8,6 +8,8 @@ use crate::document::Document;
 
 /// Bytes of a schema beyond which what it refers to is left open.
 const LARGEST: usize = 12 * 1024;
+/// Schemas made of schemas made of schemas, that are looked through.
+const DEEPEST: usize = 8;
 /// What schemas of OpenAPI hold that is no JSON Schema.
 const FOREIGN: [&str; 6] = ["discriminator", "xml", "externalDocs", "example", "nullable", "$schema"];
 /// Members whose members are names of properties and not words of the language.
@@ -84,7 +86,39 @@ fn converted(document: &Document<'_>, schema: &Value, reading: Reading, mut name
         rewritten.insert(word.clone(), value);
     }
     dialect(document, members, &mut rewritten, reading);
+    if reading == Reading::Strict {
+        forgo(&mut rewritten, &read_only(document, schema));
+    }
     Value::Object(rewritten)
+}
+
+/// The properties that the vendor fills in, in a schema and the schemas that it is made of.
+pub fn read_only(document: &Document<'_>, schema: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![(schema, 0)];
+    while let Some((schema, depth)) = open.pop() {
+        let Some(schema) = document.resolve(schema).filter(|_| depth < DEEPEST) else { continue };
+        let filled_in = |property: &Value| {
+            [Some(property), document.resolve(property)].into_iter().flatten().any(|one| one["readOnly"] == true)
+        };
+        let properties = schema["properties"].as_object().into_iter().flatten();
+        found.extend(properties.filter(|(_, property)| filled_in(property)).map(|(name, _)| name.clone()));
+        open.extend(schema["allOf"].as_array().into_iter().flatten().map(|part| (part, depth + 1)));
+    }
+    found
+}
+
+/// Demands none of `names`, neither itself nor in the parts that are written here.
+fn forgo(schema: &mut Map<String, Value>, names: &BTreeSet<String>) {
+    if let Some(Value::Array(required)) = schema.get_mut("required") {
+        required.retain(|name| !name.as_str().is_some_and(|name| names.contains(name)));
+        if required.is_empty() {
+            schema.remove("required");
+        }
+    }
+    for part in schema.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
+        forgo(part, names);
+    }
 }
 
 /// What 3.0 writes otherwise than JSON Schema does.

@@ -79,7 +79,7 @@ fn a_document_becomes_a_manifest_without_faults() {
     assert_eq!(list["effect"], "read");
     assert_eq!(
         list["recipe"]["query"],
-        json!({ "limit": "{{ input.limit }}", "tags": "{{ input.tags }}", "fields": "{{ input.fields | join(',') if input.fields is defined }}" })
+        json!({ "limit": "{{ input.limit }}", "tags[]": "{{ input.tags }}", "fields": "{{ input.fields | join(',') if input.fields is defined }}" })
     );
     assert_eq!(list["recipe"]["headers"], json!({ "X-Trace": "{{ input.X_Trace }}" }));
     assert_eq!(list["inputSchema"]["properties"]["limit"], json!({ "type": "integer", "exclusiveMaximum": 100 }));
@@ -110,6 +110,40 @@ fn oauth_becomes_a_way_to_connect_accounts() {
     assert_eq!(manifest["http"]["auth"]["token"], "{{ credentials.accessToken }}");
     assert_eq!(manifest["userAuth"]["scopes"], json!(["read", "write"]));
     assert_eq!(manifest["configSchema"]["properties"]["clientSecret"]["platformSecret"], "PET_STORE_CLIENT_SECRET");
+}
+
+/// Members that the vendor fills in stand in `required` all the same, because answers always have them.
+#[test]
+fn callers_need_not_give_what_the_vendor_fills_in() {
+    let mut document = pets();
+    let schemas = &mut document["components"]["schemas"];
+    schemas["Id"] = json!({ "type": "integer", "readOnly": true });
+    schemas["Kept"] = json!({ "required": ["id"], "properties": { "id": { "$ref": "#/components/schemas/Id" } } });
+    schemas["Pet"]["allOf"] = json!([{ "$ref": "#/components/schemas/Kept" }, { "required": ["id", "since", "name"] }]);
+    schemas["Pet"]["properties"]["since"] = json!({ "type": "string", "readOnly": true });
+    schemas["Pet"]["required"] = json!(["since", "name"]);
+    let manifest = import(&document, &Options::default()).expect("imports").manifest;
+    let definitions = &action(&manifest, "create_pet")["inputSchema"]["$defs"];
+    assert_eq!(definitions["Pet"]["required"], json!(["name"]));
+    assert_eq!(definitions["Pet"]["allOf"][1]["required"], json!(["name"]));
+    assert_eq!(definitions["Kept"].get("required"), None, "{definitions:#}");
+    assert_eq!(definitions["Pet"]["properties"]["since"]["readOnly"], true, "it may be given still");
+}
+
+#[test]
+fn a_body_goes_out_as_the_kind_of_json_that_it_is() {
+    let sent = |content: Value| {
+        let mut document = pets();
+        document["paths"]["/pets"]["post"]["requestBody"]["content"] = content;
+        let manifest = import(&document, &Options::default()).expect("imports").manifest;
+        Manifest::parse(manifest.clone()).unwrap_or_else(|faults| panic!("{faults:#?}"));
+        let recipe = &action(&manifest, "create_pet")["recipe"];
+        assert_eq!(recipe["body"], json!({ "json": "{{ input.body }}" }));
+        recipe["headers"]["content-type"].as_str().map(str::to_owned)
+    };
+    assert_eq!(sent(json!({ "application/json-patch+json": {} })).as_deref(), Some("application/json-patch+json"));
+    assert_eq!(sent(json!({ "application/geo+json": {}, "application/json; charset=utf-8": {} })), None);
+    assert_eq!(sent(json!({ "application/merge-patch+json": {}, "application/json": {} })), None);
 }
 
 #[test]

@@ -7,11 +7,17 @@ use crate::{document::Arrays, template::as_text};
 
 /// Adds what a value amounts to under a name. Null amounts to nothing.
 pub fn flatten(name: &str, value: &Value, arrays: Arrays, pairs: &mut Vec<(String, String)>) {
+    // A name may bring the brackets already that its list would be written with.
+    let bare = name.strip_suffix("[]").filter(|_| value.is_array() && matches!(arrays, Arrays::Brackets | Arrays::Indices));
+    spread(bare.unwrap_or(name), value, arrays, pairs);
+}
+
+fn spread(name: &str, value: &Value, arrays: Arrays, pairs: &mut Vec<(String, String)>) {
     match value {
         Value::Null => {}
         Value::Object(members) => {
             for (member, value) in members {
-                flatten(&format!("{name}[{member}]"), value, arrays, pairs);
+                spread(&format!("{name}[{member}]"), value, arrays, pairs);
             }
         }
         Value::Array(items) if arrays == Arrays::Comma && items.iter().all(|item| as_text(item).is_ok()) => {
@@ -27,7 +33,7 @@ pub fn flatten(name: &str, value: &Value, arrays: Arrays, pairs: &mut Vec<(Strin
                     Arrays::Repeat if !item.is_object() => name.to_owned(),
                     _ => format!("{name}[{index}]"),
                 };
-                flatten(&name, item, arrays, pairs);
+                spread(&name, item, arrays, pairs);
             }
         }
         scalar => pairs.extend(as_text(scalar).ok().map(|text| (name.to_owned(), text))),
@@ -80,6 +86,23 @@ mod tests {
             let written = form(&pairs).replace("%5B", "[").replace("%5D", "]");
             assert_eq!(written, expected, "{arrays:?}");
         }
+    }
+
+    #[test]
+    fn brackets_in_a_name_are_not_written_twice() {
+        for (arrays, expected) in [
+            (Arrays::Repeat, "f[]=1&f[]=2"),
+            (Arrays::Brackets, "f[]=1&f[]=2"),
+            (Arrays::Indices, "f[0]=1&f[1]=2"),
+            (Arrays::Comma, "f[]=1%2C2"),
+        ] {
+            let mut pairs = Vec::new();
+            flatten("f[]", &json!([1, 2]), arrays, &mut pairs);
+            assert_eq!(form(&pairs).replace("%5B", "[").replace("%5D", "]"), expected, "{arrays:?}");
+        }
+        let mut pairs = Vec::new();
+        flatten("f", &json!([[1], [2]]), Arrays::Brackets, &mut pairs);
+        assert_eq!(form(&pairs), "f%5B%5D%5B%5D=1&f%5B%5D%5B%5D=2");
     }
 
     #[test]
