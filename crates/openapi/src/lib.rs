@@ -4,19 +4,20 @@
 //! on and says what changes for callers. Pure: whoever calls it reads files and fetches addresses. What cannot be imported is
 //! left out and told in [`Import::notes`].
 
-mod compare;
+mod difference;
 mod document;
 mod names;
 mod operation;
+mod refresh;
 mod schema;
 mod security;
 mod server;
 
 use serde_json::{Map, Value, json};
 
-pub use compare::{Change, refresh};
 use document::Document;
 pub use document::parse;
+pub use refresh::{Change, Refresh, refresh};
 
 /// Why nothing comes of a document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,13 +51,21 @@ pub struct Import {
     pub notes: Vec<String>,
 }
 
+/// The id that an integration gets when none is given.
+pub fn id(document: &Value) -> String {
+    names::identifier(title(document))
+}
+
+fn title(document: &Value) -> &str {
+    document["info"]["title"].as_str().unwrap_or("API")
+}
+
 /// Makes a manifest of a document.
 pub fn import(document: &Value, options: &Options) -> Result<Import, Error> {
     let document = Document::new(document)?;
     let mut notes = Vec::new();
     let info = &document.root["info"];
-    let title = info["title"].as_str().unwrap_or("API");
-    let id = options.id.clone().unwrap_or_else(|| names::identifier(title));
+    let id = options.id.clone().unwrap_or_else(|| id(document.root));
     let mut config = Map::new();
     let base_url = server::base_url(&document, options, &mut config)?;
     let security = security::Security::of(&document, &id, &mut config, &mut notes);
@@ -72,7 +81,7 @@ pub fn import(document: &Value, options: &Options) -> Result<Import, Error> {
     let required: Vec<_> = security.required().collect();
     let mut manifest = json!({
         "appId": id,
-        "name": names::cut(title, 200),
+        "name": names::cut(title(document.root), 200),
         "version": "1.0.0",
         "type": "integration",
         "description": names::first_paragraph(description),

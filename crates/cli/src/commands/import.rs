@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use reqwest::Url;
 use serde_json::{Value, json};
 use weft_model::Manifest;
-use weft_openapi::{Change, Import, Options, import, parse, refresh};
+use weft_openapi::{Change, Import, Options, Refresh, import, parse, refresh};
 
 use super::Context;
 use crate::error::{CliError, Result};
@@ -55,20 +55,22 @@ struct OpenApi {
 pub async fn run(context: &Context, arguments: Arguments) -> Result<()> {
     let Command::Openapi(arguments) = arguments.command;
     let (text, source) = read(&arguments.document).await?;
-    let options = Options { id: arguments.id.clone(), base_url: arguments.base_url.clone(), source };
     let refused = |error: weft_openapi::Error| CliError::failed(format!("{}: {error}", arguments.document));
-    let imported = import(&parse(&text).map_err(refused)?, &options).map_err(refused)?;
-    let id = imported.manifest["appId"].as_str().unwrap_or_default();
-    let folder = arguments.folder.clone().unwrap_or_else(|| PathBuf::from(id));
+    let document = parse(&text).map_err(refused)?;
+    let id = arguments.id.clone().unwrap_or_else(|| weft_openapi::id(&document));
+    let folder = arguments.folder.clone().unwrap_or_else(|| PathBuf::from(&id));
     let earlier = earlier(&folder, arguments.refresh)?;
-    let Import { manifest, mut notes } = imported;
+    // Secrets are named after the integration, and keep their names as it does.
+    let id = earlier.as_ref().and_then(|earlier| earlier["appId"].as_str()).map_or(id, str::to_owned);
+    let options = Options { id: Some(id), base_url: arguments.base_url.clone(), source };
+    let Import { manifest, mut notes } = import(&document, &options).map_err(refused)?;
     let manifest = sound(manifest, &mut notes)?;
-    let (manifest, changes) = match earlier {
+    let refreshed = match earlier {
         Some(earlier) => refresh(&earlier, &manifest),
-        None => (manifest, Vec::new()),
+        None => Refresh { manifest, changes: Vec::new(), kept: Vec::new() },
     };
-    write(&folder, &manifest)?;
-    report(context, (&folder, &manifest), &notes, (arguments.refresh, &changes))
+    write(&folder, &refreshed.manifest)?;
+    report(context, &folder, &refreshed, &notes, arguments.refresh)
 }
 
 async fn read(document: &str) -> Result<(String, Option<Url>)> {
@@ -134,17 +136,13 @@ fn write(folder: &Path, manifest: &Value) -> Result<()> {
     fs::write(folder.join(FILE), text + "\n").map_err(failed)
 }
 
-fn report(
-    context: &Context,
-    (folder, manifest): (&Path, &Value),
-    notes: &[String],
-    (refreshed, changes): (bool, &[Change]),
-) -> Result<()> {
+fn report(context: &Context, folder: &Path, made: &Refresh, notes: &[String], refreshed: bool) -> Result<()> {
+    let Refresh { manifest, changes, kept } = made;
     let actions = manifest["actions"].as_array().map_or(0, Vec::len);
     let change = |change: &Change| json!({ "breaking": change.breaking, "place": change.place, "what": change.what });
     let result = json!({
         "appId": manifest["appId"], "version": manifest["version"], "folder": folder, "actions": actions, "leftOut": notes,
-        "changes": changes.iter().map(change).collect::<Vec<_>>(),
+        "kept": kept, "changes": changes.iter().map(change).collect::<Vec<_>>(),
     });
     context.output.show(&result, || {
         let mut lines = vec![format!("{}: {actions} actions", folder.join(FILE).display())];
@@ -158,8 +156,10 @@ fn report(
             .map(|change| format!("  {}: {} {}", word(change), printable(&change.place), printable(&change.what)))));
         lines.join("\n")
     })?;
-    for note in cut(notes.iter().map(|note| printable(note))) {
-        context.output.note(&format!("Note: {note}"));
+    for list in [kept.as_slice(), notes] {
+        for note in cut(list.iter().map(|note| printable(note))) {
+            context.output.note(&format!("Note: {note}"));
+        }
     }
     context.output.note(&format!("Next: look over {}, then weft deploy {}", folder.join(FILE).display(), folder.display()));
     Ok(())

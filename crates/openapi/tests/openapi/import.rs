@@ -1,67 +1,10 @@
-//! Documents of both versions and sizes, as manifests that the platform takes.
+//! Documents as manifests that the platform takes.
 
 use serde_json::{Value, json};
 use weft_model::Manifest;
-use weft_openapi::{Error, Options, import, parse, refresh};
+use weft_openapi::{Error, Options, import, parse};
 
-const PETS: &str = "
-openapi: 3.0.3
-info: { title: Pet Store, description: Keeps pets. }
-servers:
-  - url: 'https://{region}.pets.example/{version}'
-    variables: { region: { default: eu, enum: [eu, us] }, version: { default: v2 } }
-security: [{ key: [] }]
-paths:
-  /pets:
-    parameters: [{ $ref: '#/components/parameters/Trace' }]
-    get:
-      operationId: listPets
-      summary: List pets
-      parameters:
-        - { name: limit, in: query, schema: { type: integer, maximum: 100, exclusiveMaximum: true } }
-        - { name: 'tags[]', in: query, schema: { type: array, items: { type: string } } }
-        - { name: fields, in: query, explode: false, schema: { type: array, items: { type: string } } }
-      responses: { '200': { content: { application/json: { schema: { type: array, items: { $ref: '#/components/schemas/Pet' } } } } } }
-    post:
-      operationId: createPet
-      requestBody: { required: true, content: { application/json: { schema: { $ref: '#/components/schemas/Pet' } } } }
-      responses: { '201': { content: { application/json: { schema: { $ref: '#/components/schemas/Pet' } } } } }
-  /pets/{pet-id}:
-    delete:
-      parameters: [{ name: pet-id, in: path, required: true, schema: { type: string } }]
-      security: []
-      responses: { '204': { description: gone } }
-  /pets/{pet-id}/photo:
-    put:
-      operationId: setPhoto
-      parameters: [{ name: pet-id, in: path, required: true, schema: { type: string } }]
-      requestBody: { content: { multipart/form-data: { schema: { type: object, required: [photo], properties: { photo: { type: string, format: binary }, title: { type: string } } } } } }
-      responses: { '200': { content: { image/png: {} } } }
-  /broken/{x}: { get: { responses: {} } }
-components:
-  parameters:
-    Trace: { name: X-Trace, in: header, schema: { type: string } }
-  securitySchemes:
-    other: { type: mutualTLS }
-    key: { type: apiKey, in: header, name: X-Api-Key }
-  schemas:
-    Pet:
-      type: object
-      required: [name]
-      properties:
-        name: { type: string, example: Rex }
-        age: { type: integer, nullable: true }
-        mother: { $ref: '#/components/schemas/Pet' }
-";
-
-fn pets() -> Value {
-    parse(PETS).expect("YAML")
-}
-
-fn action<'a>(manifest: &'a Value, id: &str) -> &'a Value {
-    let mut all = manifest["actions"].as_array().expect("actions").iter();
-    all.find(|action| action["id"] == id).unwrap_or_else(|| panic!("{id} in {manifest:#}"))
-}
+use crate::{action, pets};
 
 #[test]
 fn a_document_becomes_a_manifest_without_faults() {
@@ -156,42 +99,6 @@ fn what_is_no_such_document_is_told() {
     let placed = import(&bare, &Options { source, ..Options::default() }).expect("imports");
     assert_eq!(placed.manifest["http"]["baseUrl"], "https://a.example");
     assert!(parse("a: [").is_err());
-}
-
-#[test]
-fn a_refresh_keeps_what_people_wrote_and_names_what_breaks() {
-    let mut old = import(&pets(), &Options::default()).expect("imports").manifest;
-    old["name"] = json!("Our pets");
-    let list = &mut old["actions"]
-        .as_array_mut()
-        .expect("actions")
-        .iter_mut()
-        .find(|one| one["id"] == "list_pets")
-        .expect("there")["recipe"];
-    list["pagination"] = json!({ "type": "link" });
-    let mut document = pets();
-    document["paths"]["/pets"]["get"]["parameters"][0]["schema"]["type"] = json!("string");
-    document["paths"]["/pets"]["post"]["parameters"] =
-        json!([{ "name": "owner", "in": "query", "required": true, "schema": {} }]);
-    document["paths"].as_object_mut().expect("paths").remove("/pets/{pet-id}/photo");
-    document["paths"]["/owners"] = json!({ "get": { "operationId": "listOwners", "responses": {} } });
-    let new = import(&document, &Options::default()).expect("imports").manifest;
-    let (merged, changes) = refresh(&old, &new);
-    Manifest::parse(merged.clone()).unwrap_or_else(|faults| panic!("{faults:#?}"));
-    assert_eq!((&merged["name"], &merged["version"]), (&json!("Our pets"), &json!("2.0.0")));
-    assert_eq!(action(&merged, "list_pets")["recipe"]["pagination"], json!({ "type": "link" }));
-    let told: Vec<_> = changes.iter().map(|change| (change.breaking, change.place.as_str(), change.what.as_str())).collect();
-    assert_eq!(
-        told,
-        [
-            (true, "create_pet", "needs the new input 'owner'"),
-            (true, "list_pets", "the input 'limit' is \"string\" instead of \"integer\""),
-            (true, "set_photo", "is not there any more"),
-            (false, "list_owners", "is new"),
-        ]
-    );
-    let (same, none) = refresh(&old, &import(&pets(), &Options::default()).expect("imports").manifest);
-    assert!(none.is_empty() && same["version"] == "1.0.0", "{none:?}");
 }
 
 /// As large as the largest public ones: a thousand operations over schemas that refer to each other.
