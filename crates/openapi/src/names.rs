@@ -24,6 +24,12 @@ pub fn identifier(text: &str) -> String {
     }
 }
 
+/// The id of an action. Two names are rights over an integration as a whole.
+pub fn action(text: &str) -> String {
+    let name = identifier(text);
+    if ["manage", "proxy"].contains(&name.as_str()) { format!("vendor_{name}") } else { name }
+}
+
 /// `list_repos` as people write it: `List repos`.
 pub fn title(name: &str) -> String {
     let words = name.replace('_', " ");
@@ -61,6 +67,10 @@ mod tests {
         ] {
             assert_eq!(identifier(text), expected);
         }
+        assert_eq!(
+            (action("Manage"), action("proxy/"), action("manage-users")),
+            ("vendor_manage".to_owned(), "vendor_proxy".to_owned(), "manage_users".to_owned())
+        );
         assert_eq!(title("list_repos"), "List repos");
         assert_eq!(first_paragraph(" Keeps\npets.\n\nAnd more."), "Keeps pets.");
     }

@@ -61,7 +61,7 @@ fn action(
     (method, path, item): (&str, &str, &Value),
     operation: &Value,
 ) -> Result<Value, String> {
-    let id = operation["operationId"].as_str().map_or_else(|| names::identifier(&format!("{method} {path}")), names::identifier);
+    let id = operation["operationId"].as_str().map_or_else(|| names::action(&format!("{method} {path}")), names::action);
     let mut shape = Shape::default();
     let mut template = path.to_owned();
     for parameter in parameters(document, item, operation)? {

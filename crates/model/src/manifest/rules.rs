@@ -8,6 +8,9 @@ use crate::{Fault, contract, schedule::Schedule, schema::Schema};
 /// App ids that would collide with the platform's or the database's own names.
 const RESERVED: [&str; 8] = ["core", "public", "information_schema", "weft", "pgmq", "cron", "default", "catalog"];
 
+/// Ids of actions whose permission would be a right over the whole integration: `integration:{app}:manage`.
+const RIGHTS: [&str; 2] = ["manage", "proxy"];
+
 /// Every rule that `content` breaks.
 pub fn faults(content: &Content) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -56,9 +59,13 @@ fn usable(faults: &mut Vec<Fault>, path: &str, schema: &serde_json::Value) {
 }
 
 fn action_faults(faults: &mut Vec<Fault>, index: usize, action: &Action) {
-    if action.id.starts_with("__") {
-        faults.push(Fault::new(format!("$.actions[{index}].id"), "ids that start with '__' belong to the platform"));
-    }
+    let refusal = match action.id.as_str() {
+        id if id.starts_with("__") => Some("ids that start with '__' belong to the platform".to_owned()),
+        id if RIGHTS.contains(&id) => Some(format!("'{id}' is a right over the integration itself: choose another id")),
+        id if id.contains('*') => Some("'*' stands for all actions in permissions: choose another id".to_owned()),
+        _ => None,
+    };
+    faults.extend(refusal.map(|message| Fault::new(format!("$.actions[{index}].id"), message)));
     if action.cache_seconds.is_some() && !matches!(action.effect, Some(Effect::Read | Effect::Search)) {
         let message = "only for actions whose effect is \"read\" or \"search\"";
         faults.push(Fault::new(format!("$.actions[{index}].cacheSeconds"), message));
@@ -117,6 +124,21 @@ mod tests {
         ] {
             assert!(paths.contains(&path), "{path} in {paths:?}");
         }
+    }
+
+    #[test]
+    fn no_action_is_named_as_a_right_over_the_integration() {
+        let faults = |id: &str| {
+            let manifest =
+                json!({ "appId": "crm", "name": "CRM", "type": "integration", "actions": [{ "id": id, "name": "A" }] });
+            Manifest::parse(manifest).err().unwrap_or_default()
+        };
+        for id in ["manage", "proxy", "*", "contacts.*", "__run"] {
+            let faults = faults(id);
+            assert_eq!(faults.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(), ["$.actions[0].id"], "{id}");
+        }
+        assert_eq!(faults("manage_contacts"), []);
+        assert_eq!(faults("contacts.manage"), []);
     }
 
     #[test]
