@@ -8,7 +8,7 @@ use crate::{
     document::Document,
     names,
     schema::{Reading, complete, read_only},
-    security::Security,
+    security::{Access, Security},
 };
 
 const METHODS: [&str; 6] = ["get", "post", "put", "patch", "delete", "head"];
@@ -24,25 +24,30 @@ struct Shape {
     headers: Map<String, Value>,
 }
 
+/// Every operation of the document: its method, its path, the path's item and itself.
+pub fn all<'v>(document: &Document<'v>) -> impl Iterator<Item = (&'static str, &'v str, &'v Value, &'v Value)> {
+    let items = document.root["paths"].as_object().into_iter().flatten();
+    let items = items.filter_map(|(path, item)| Some((path.as_str(), document.resolve(item)?)));
+    items.flat_map(|(path, item)| METHODS.iter().filter_map(move |method| Some((*method, path, item, item.get(*method)?))))
+}
+
 /// Every operation as an action.
 pub fn actions(document: &Document<'_>, security: &Security, notes: &mut Vec<String>) -> Vec<Value> {
     let mut taken = BTreeSet::new();
     let mut actions = Vec::new();
     for (path, item) in document.root["paths"].as_object().into_iter().flatten() {
-        let Some(item) = document.resolve(item) else {
+        if document.resolve(item).is_none() {
             notes.push(format!("{path} refers to something that is not there"));
-            continue;
-        };
-        for method in METHODS {
-            let Some(operation) = item.get(method) else { continue };
-            match action(document, security, (method, path, item), operation) {
-                Ok(mut action) => {
-                    let id = free(action["id"].as_str().unwrap_or_default(), &mut taken);
-                    action["id"] = json!(id);
-                    actions.push(action);
-                }
-                Err(why) => notes.push(format!("{} {path} is left out: {why}", method.to_uppercase())),
+        }
+    }
+    for (method, path, item, operation) in all(document) {
+        match action(document, security, (method, path, item), operation) {
+            Ok(mut action) => {
+                let id = free(action["id"].as_str().unwrap_or_default(), &mut taken);
+                action["id"] = json!(id);
+                actions.push(action);
             }
+            Err(why) => notes.push(format!("{} {path} is left out: {why}", method.to_uppercase())),
         }
     }
     actions
@@ -83,8 +88,10 @@ fn action(
             recipe[member] = Value::Object(values);
         }
     }
-    if security.is_anonymous(operation) {
-        recipe["auth"] = json!("none");
+    match security.access(operation) {
+        Access::WithCredential => {}
+        Access::Anonymous => recipe["auth"] = json!("none"),
+        Access::Otherwise(schemes) => return Err(format!("it takes another credential than most operations: {schemes}")),
     }
     let summary = operation["summary"].as_str().map(|text| names::cut(text, 120)).filter(|text| !text.is_empty());
     let said = operation["description"].as_str().or(operation["summary"].as_str()).unwrap_or_default();

@@ -44,29 +44,8 @@ pub fn refresh(old: &Value, new: &Value) -> Refresh {
     keep(&mut manifest, old, &WRITTEN);
     keep(&mut manifest["http"], &old["http"], &WRITTEN_OF_HTTP);
     keep_way_in(&mut manifest, old, &mut kept);
-    let before = actions(old);
-    for action in manifest["actions"].as_array_mut().into_iter().flatten() {
-        let id = action["id"].as_str().unwrap_or_default().to_owned();
-        match before.get(id.as_str()) {
-            None => changes.push(Change { breaking: false, place: id, what: "is new".to_owned() }),
-            Some(earlier) if earlier.get("recipe").is_none() => {
-                kept.push(format!("{id} stays as the backend serves it"));
-                *action = (*earlier).clone();
-            }
-            Some(earlier) => {
-                keep_action(action, earlier, new["http"].get("auth").is_some());
-                compare_action(earlier, action, &id, &mut changes);
-            }
-        }
-    }
-    let after: Vec<_> = actions(&manifest).into_keys().map(str::to_owned).collect();
-    for (id, earlier) in before.into_iter().filter(|(id, _)| !after.iter().any(|one| one == id)) {
-        if earlier.get("recipe").is_some() {
-            changes.push(Change { breaking: true, place: id.to_owned(), what: "is not there any more".to_owned() });
-        } else if let Some(all) = manifest["actions"].as_array_mut() {
-            all.push(earlier.clone());
-        }
-    }
+    let has_credential = new["http"].get("auth").is_some();
+    lay_actions(&mut manifest, old, has_credential, (&mut changes, &mut kept));
     for (member, what) in [("baseUrl", "the vendor's address"), ("auth", "the place of the credential")] {
         if old["http"][member] != manifest["http"][member] {
             changes.push(Change { breaking: member == "auth", place: "http".to_owned(), what: format!("{what} changes") });
@@ -88,6 +67,32 @@ fn keep(into: &mut Value, from: &Value, written: &[&str]) {
 fn actions(manifest: &Value) -> BTreeMap<&str, &Value> {
     let all = manifest["actions"].as_array().into_iter().flatten();
     all.filter_map(|action| Some((action["id"].as_str()?, action))).collect()
+}
+
+fn lay_actions(manifest: &mut Value, old: &Value, has_credential: bool, (changes, kept): (&mut Vec<Change>, &mut Vec<String>)) {
+    let mut before = actions(old);
+    let Some(all) = manifest["actions"].as_array_mut() else { return };
+    for action in all.iter_mut() {
+        let id = action["id"].as_str().unwrap_or_default().to_owned();
+        match before.remove(id.as_str()) {
+            None => changes.push(Change { breaking: false, place: id, what: "is new".to_owned() }),
+            Some(earlier) if earlier.get("recipe").is_none() => {
+                kept.push(format!("{id} stays as the backend serves it"));
+                *action = earlier.clone();
+            }
+            Some(earlier) => {
+                keep_action(action, earlier, has_credential);
+                compare_action(earlier, action, &id, changes);
+            }
+        }
+    }
+    for (id, earlier) in before {
+        if earlier.get("recipe").is_some() {
+            changes.push(Change { breaking: true, place: id.to_owned(), what: "is not there any more".to_owned() });
+        } else {
+            all.push(earlier.clone());
+        }
+    }
 }
 
 fn keep_action(action: &mut Value, earlier: &Value, has_credential: bool) {
@@ -124,20 +129,30 @@ fn keep_way_in(manifest: &mut Value, old: &Value, kept: &mut Vec<String>) {
         put(&mut manifest["http"], "auth", old["http"].get("auth"));
         put(manifest, "userAuth", old.get("userAuth"));
     }
-    let Some(before) = old.get("configSchema") else {
-        // Fields that a server's address is made of are needed all the same.
-        if has_one && let Some(config) = manifest.get_mut("configSchema") {
-            forget_required(config, &Map::new());
-        }
-        return;
-    };
-    let mut config = manifest.get("configSchema").cloned().unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
-    keep(&mut config, before, &WRITTEN_OF_CONFIG);
-    let properties = before["properties"].as_object().cloned().unwrap_or_default();
+    let before = old.get("configSchema").cloned().unwrap_or_else(|| json!({}));
+    let Some(mut config) = manifest.get("configSchema").cloned().or_else(|| old.get("configSchema").cloned()) else { return };
     if has_one {
-        forget_required(&mut config, &properties);
+        forget_credential(&mut config, &before["properties"]);
     }
-    for (name, property) in &properties {
+    keep_config(&mut config, &before);
+    let is_empty = config["properties"].as_object().is_none_or(Map::is_empty) && old.get("configSchema").is_none();
+    put(manifest, "configSchema", Some(&config).filter(|_| !is_empty));
+}
+
+/// Takes out the fields of the document's credential, which are those that an import requires, unless they are `known`.
+fn forget_credential(config: &mut Value, known: &Value) {
+    let required = config["required"].take();
+    let required = required.as_array().into_iter().flatten().filter_map(Value::as_str);
+    let (stay, go): (Vec<_>, Vec<_>) = required.partition(|name| known.get(*name).is_some());
+    for name in go {
+        config["properties"].as_object_mut().and_then(|properties| properties.remove(name));
+    }
+    config["required"] = json!(stay);
+}
+
+fn keep_config(config: &mut Value, old: &Value) {
+    keep(config, old, &WRITTEN_OF_CONFIG);
+    for (name, property) in old["properties"].as_object().into_iter().flatten() {
         let said = config["properties"].get(name).cloned().unwrap_or_default();
         let field = &mut config["properties"][name];
         *field = property.clone();
@@ -147,11 +162,13 @@ fn keep_way_in(manifest: &mut Value, old: &Value, kept: &mut Vec<String>) {
             }
         }
     }
-    let mut required = before["required"].as_array().cloned().unwrap_or_default();
-    let more = config["required"].as_array().into_iter().flatten().filter(|name| !required.contains(name)).cloned();
-    required.extend(more.collect::<Vec<_>>());
+    let mut required = old["required"].as_array().cloned().unwrap_or_default();
+    for name in config["required"].as_array().into_iter().flatten() {
+        if !required.contains(name) {
+            required.push(name.clone());
+        }
+    }
     config["required"] = json!(required);
-    manifest["configSchema"] = config;
 }
 
 fn put(into: &mut Value, member: &str, value: Option<&Value>) {
@@ -160,23 +177,14 @@ fn put(into: &mut Value, member: &str, value: Option<&Value>) {
     members.extend(value.map(|value| (member.to_owned(), value.clone())));
 }
 
-/// Takes out the fields of the document's credential, which are those that an import requires, unless they are `known`.
-fn forget_required(config: &mut Value, known: &Map<String, Value>) {
-    let required = config["required"].take();
-    let required = required.as_array().into_iter().flatten().filter_map(Value::as_str);
-    let (stay, go): (Vec<_>, Vec<_>) = required.partition(|name| known.contains_key(*name));
-    for name in go {
-        config["properties"].as_object_mut().and_then(|properties| properties.remove(name));
-    }
-    config["required"] = json!(stay);
-}
-
 fn compare_action(old: &Value, new: &Value, id: &str, changes: &mut Vec<Change>) {
     let mut told = |breaking: bool, what: String| changes.push(Change { breaking, place: id.to_owned(), what });
     for (member, side) in [("inputSchema", Side::Input), ("outputSchema", Side::Output)] {
         match (old.get(member), new.get(member)) {
             (Some(before), Some(after)) => {
-                differences(before, after, side).into_iter().for_each(|difference| told(difference.breaking, difference.what));
+                for difference in differences(before, after, side) {
+                    told(difference.breaking, difference.what);
+                }
             }
             (Some(_), None) if side == Side::Output => told(false, "does not say any more what the result is".to_owned()),
             _ => {}

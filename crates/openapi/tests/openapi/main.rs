@@ -2,6 +2,7 @@
 
 mod import;
 mod refresh;
+mod security;
 
 use serde_json::Value;
 use weft_openapi::parse;
