@@ -91,6 +91,24 @@ async fn an_openapi_document_is_imported_and_refreshed() {
 }
 
 #[tokio::test]
+async fn a_refresh_names_secrets_as_the_import_did() {
+    let machine = Machine::new();
+    let mut described = document(1);
+    described["security"] = json!([{ "key": [] }]);
+    described["components"]["securitySchemes"]["key"] = json!({ "type": "apiKey", "in": "header", "name": "X-Key" });
+    machine.write("api.json", &described.to_string());
+    machine.weft(&["import", "openapi", "api.json", "--id", "stock"]).await;
+    let manifest = || -> Value {
+        serde_json::from_str(&std::fs::read_to_string(machine.path("stock/manifest.json")).expect("a file")).expect("JSON")
+    };
+    let before = manifest();
+    assert_eq!(before["configSchema"]["properties"]["api_key"]["platformSecret"], "STOCK_API_KEY");
+    let refreshed = machine.weft(&["import", "openapi", "api.json", "--refresh", "--folder", "stock"]).await;
+    assert!(refreshed.stdout.contains("0 changes"), "{refreshed}");
+    assert_eq!(manifest(), before);
+}
+
+#[tokio::test]
 async fn a_large_document_is_imported_as_a_whole() {
     let machine = Machine::new();
     machine.write("api.json", &document(900).to_string());
