@@ -38,6 +38,11 @@ impl Fault {
     }
 }
 
+/// All of them in one line.
+pub fn listed(faults: &[Fault]) -> String {
+    faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect::<Vec<_>>().join("; ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::Fault;

@@ -96,6 +96,7 @@ impl Node {
             }
             Change::App(app) => {
                 self.sql.forget(app);
+                self.files.wake();
                 self.forget_apps();
                 self.apps.follow(app);
             }

@@ -214,7 +214,11 @@ impl Server {
         let _ = tokio::time::timeout(DRAIN, self.node.background.wait()).await;
         self.node.apps.stop_all().await;
         for task in self.background {
-            let _ = task.await;
+            let abort = task.abort_handle();
+            if tokio::time::timeout(DRAIN, task).await.is_err() {
+                tracing::warn!("something in the background did not finish in time");
+                abort.abort();
+            }
         }
         let pool = self.node.pool.clone();
         // The writers end when the node, which holds their other halves, is gone.
@@ -268,7 +272,11 @@ async fn start_background(node: &Arc<Node>, id: Uuid) -> sqlx::Result<Vec<JoinHa
     let working = tokio::spawn(jobs::run(Arc::clone(node)));
     let ticking = tokio::spawn(jobs::run_crons(Arc::clone(node)));
     let relaying = tokio::spawn(hooks::run(Arc::clone(node)));
-    Ok(vec![listening, tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node))), working, ticking, relaying])
+    let files = {
+        let node = Arc::clone(node);
+        tokio::spawn(async move { node.files.keep_tidy(&node.stopping).await })
+    };
+    Ok(vec![listening, tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node))), working, ticking, relaying, files])
 }
 
 async fn tidy(node: Arc<Node>) {
@@ -297,9 +305,6 @@ async fn tidy(node: Arc<Node>) {
         }
         if let Err(error) = events::tidy(&node.pool).await {
             tracing::warn!(%error, "cannot remove events that everybody has had");
-        }
-        if let Err(error) = node.files.tidy().await {
-            tracing::warn!(%error, "cannot tidy up files");
         }
         if let Err(error) = node.identity.tidy().await {
             tracing::warn!(%error, "cannot tidy up sessions");

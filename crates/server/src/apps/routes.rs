@@ -351,10 +351,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::InvalidManifest(faults) => {
-                let list: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
-                Self::new(Code::ValidationFailed, format!("{message}: {}", list.join("; "))).with_faults(faults)
-            }
+            Error::InvalidManifest(faults) => Self::invalid(&message, faults),
             Error::IdTaken(_) | Error::VersionGone { .. } | Error::NothingBefore(_) => Self::new(Code::Conflict, message),
             Error::NotYours(_) => Self::new(Code::Forbidden, format!("{message}. It needs the permission admin:apps.install.")),
             Error::Unknown(_) | Error::UnknownVersion { .. } => Self::not_found(message),

@@ -232,14 +232,19 @@ async fn download(
     Path((app, id)): Path<(AppId, FileId)>,
 ) -> Result<Response, Problem> {
     let (file, content) = node.files.read((&caller.tenant, &app), id).await?;
-    handed_out(&file, content)
+    handed_out(&file, content).await
 }
 
 /// A file as an answer. Whatever it is, no browser shows it as a page of this server.
-fn handed_out(
+async fn handed_out(
     file: &Stored,
     content: impl Stream<Item = Result<bytes::Bytes, Error>> + Send + 'static,
 ) -> Result<Response, Problem> {
+    let mut content = Box::pin(content.peekable());
+    // What cannot be read at all is told as such, and not by an answer that breaks off.
+    if let Some(Err(error)) = content.as_mut().next_if(Result::is_err).await {
+        return Err(error.into());
+    }
     let content = content.map_err(|error| {
         tracing::error!(%error, "a file breaks off in the middle");
         io::Error::other("the file breaks off")
@@ -325,7 +330,7 @@ async fn read_once(State(node): State<Arc<Node>>, method: Method, Path(nonce): P
         return Err(Problem::new(Code::MethodNotAllowed, "This address is good for once: get it with GET."));
     }
     let (file, content) = node.files.read_once(&nonce).await?;
-    handed_out(&file, content)
+    handed_out(&file, content).await
 }
 
 impl From<Error> for Problem {

@@ -1,16 +1,20 @@
 //! Requests to a store that speaks S3, made by the client that all addresses from outside are asked with.
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
-use futures::TryFutureExt;
-use http_body_util::BodyExt;
+use futures::StreamExt;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use object_store::{
     ClientOptions,
     client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService},
 };
 use reqwest::Body;
+use tokio::time::timeout;
 
 use crate::http::outbound::{self, Outbound};
+
+/// How long a store may say nothing, at the beginning of an answer and within it.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The way to one store.
 #[derive(Clone)]
@@ -37,18 +41,30 @@ impl HttpService for Way {
         Self: 'answer,
     {
         let request = request.map(Body::wrap);
-        Box::pin(self.0.exchange(request).map_ok(answered).map_err(|error| {
-            let kind = match &error {
-                outbound::Error::Timeout { .. } => HttpErrorKind::Timeout,
-                _ => HttpErrorKind::Connect,
-            };
-            HttpError::new(kind, error)
-        }))
+        Box::pin(async move {
+            let answer = timeout(PATIENCE, self.0.exchange(request)).await;
+            let answer = answer.map_err(|late| HttpError::new(HttpErrorKind::Timeout, late))?;
+            answer.map(answered).map_err(|error| HttpError::new(kind(&error), error))
+        })
+    }
+}
+
+/// What may have arrived is not asked for again without looking.
+const fn kind(error: &outbound::Error) -> HttpErrorKind {
+    match error {
+        outbound::Error::Timeout { .. } => HttpErrorKind::Timeout,
+        outbound::Error::Unreachable { connected: true, .. } => HttpErrorKind::Interrupted,
+        outbound::Error::Unreachable { .. } | outbound::Error::Unresolved { .. } => HttpErrorKind::Connect,
+        _ => HttpErrorKind::Unknown,
     }
 }
 
 fn answered(response: reqwest::Response) -> HttpResponse {
     let response: axum::http::Response<Body> = response.into();
-    response
-        .map(|body| HttpResponseBody::new(body.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error.without_url()))))
+    response.map(|body| {
+        let body = body.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error.without_url()));
+        let frames = tokio_stream::StreamExt::timeout(BodyStream::new(body), PATIENCE);
+        let frames = frames.map(|frame| frame.unwrap_or_else(|late| Err(HttpError::new(HttpErrorKind::Timeout, late))));
+        HttpResponseBody::new(StreamBody::new(frames))
+    })
 }

@@ -1,12 +1,14 @@
 //! Taking files in, handing them out, and removing them.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::TimeDelta;
 use futures::{Stream, StreamExt, stream::BoxStream};
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use weft_model::{AppId, FileId, Principal, TenantId, UserId};
 
@@ -25,15 +27,17 @@ use crate::{
 
 /// After how long an upload that is not complete is taken for one that broke off.
 const BROKEN_OFF: TimeDelta = TimeDelta::hours(24);
+/// How often a node tidies up at least.
+const TIDY: Duration = Duration::from_secs(30);
 /// Objects that are removed in one go.
 const REMAINS: i64 = 100;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("file {0}")]
-    Unknown(FileId),
     #[error("app '{0}'")]
     UnknownApp(AppId),
+    #[error("file {0}")]
+    Unknown(FileId),
     #[error("the address is not known, was used before, or its time is over")]
     UnknownTicket,
     #[error("the file is empty")]
@@ -87,6 +91,8 @@ pub struct Files {
     pub limits: Limits,
     /// Where workers on this machine upload to: a door of this server that leads to nothing else.
     door: SocketAddr,
+    /// Files may have gone whose content is still there.
+    freed: Notify,
 }
 
 /// What comes in, piece by piece.
@@ -99,7 +105,7 @@ impl Files {
         (storage, limits): (Storage, Limits),
         door: SocketAddr,
     ) -> Self {
-        Self { pool, clock, vault, storage, limits, door }
+        Self { pool, clock, vault, storage, limits, door, freed: Notify::new() }
     }
 
     /// The address of an upload as workers on this machine reach it.
@@ -151,11 +157,12 @@ impl Files {
         };
         let mut transaction = self.pool.begin().await?;
         let most = self.limits.tenant.unwrap_or(u64::MAX);
+        // First the file and then what the tenant has, as when files go.
+        let file = store::complete(&mut transaction, id, &completed, self.clock.now()).await?;
+        let file = file.ok_or_else(|| Error::Interrupted("the app was removed meanwhile".to_owned()))?;
         if !store::add_usage(&mut transaction, tenant, completed.size, bytes(most)).await? {
             return Err(Error::QuotaReached(most));
         }
-        let file = store::complete(&mut transaction, id, &completed, self.clock.now()).await?;
-        let file = file.ok_or_else(|| Error::Interrupted("the app was removed meanwhile".to_owned()))?;
         transaction.commit().await?;
         metrics::counter!("weft_files_stored_total").increment(1);
         Ok(file)
@@ -193,11 +200,29 @@ impl Files {
         let event = audit::Event::by(caller, audit::Action::FileDeleted).on("file", id);
         let event = event.with("app", app.to_string()).with("name", name).with("size", size);
         audit::record(&mut transaction, &event, self.clock.now()).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        self.wake();
+        Ok(())
     }
 
-    /// Removes what broke off, what nobody refers to any more, and addresses whose time is over. Run now and then.
-    pub async fn tidy(&self) -> Result<(), Error> {
+    /// Files may have gone: what they held goes soon.
+    pub fn wake(&self) {
+        self.freed.notify_one();
+    }
+
+    /// Tidies up now and then, and as soon as files went, until the node stops.
+    pub async fn keep_tidy(&self, stopping: &CancellationToken) {
+        let mut ticks = tokio::time::interval(TIDY);
+        loop {
+            tokio::select! { () = stopping.cancelled() => return, _ = ticks.tick() => {} () = self.freed.notified() => {} }
+            if let Err(error) = self.tidy().await {
+                tracing::warn!(%error, "cannot tidy up files");
+            }
+        }
+    }
+
+    /// Removes what broke off, what nobody refers to any more, and addresses whose time is over.
+    async fn tidy(&self) -> Result<(), Error> {
         let now = self.clock.now();
         let mut connection = self.pool.acquire().await?;
         while store::delete_unfinished(&mut connection, now - BROKEN_OFF).await? > 0 {}
@@ -207,24 +232,27 @@ impl Files {
         Ok(())
     }
 
-    /// Removes a batch of objects whose files are gone. Whether there may be more.
+    /// Removes a batch of objects whose files are gone. Whether there may be more. Two nodes may be at the same ones: to remove what
+    /// is not there is no mistake, and no connection waits for the store.
     async fn remove_remains(&self) -> Result<bool, Error> {
-        let mut transaction = self.pool.begin().await?;
-        let objects = store::claim_remains(&mut transaction, REMAINS).await?;
+        let objects = store::list_remains(&mut *self.pool.acquire().await?, REMAINS).await?;
         let (mut gone, mut failed) = (Vec::with_capacity(objects.len()), None);
         for object in &objects {
             match self.storage.delete(object).await {
                 Ok(()) => gone.push(object.clone()),
                 // The store may be away; what could be removed is removed all the same.
                 Err(error) => {
-                    failed = Some(error);
+                    failed = Some((object, error));
                     break;
                 }
             }
         }
-        store::delete_remains(&mut transaction, &gone).await?;
-        transaction.commit().await?;
-        failed.map_or_else(|| Ok(objects.len() >= usize::try_from(REMAINS).unwrap_or(0)), Err)
+        let mut connection = self.pool.acquire().await?;
+        store::delete_remains(&mut connection, &gone).await?;
+        let Some((object, error)) = failed else { return Ok(objects.len() >= usize::try_from(REMAINS).unwrap_or(0)) };
+        // It goes to the end, so that one which cannot be removed keeps none of the others.
+        store::put_off(&mut connection, object, self.clock.now()).await?;
+        Err(error)
     }
 }
 

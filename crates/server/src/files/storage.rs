@@ -3,11 +3,13 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
-    ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, buffered::BufWriter, local::LocalFileSystem, path::Path,
+    GetResultPayload, ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, buffered::BufWriter,
+    local::LocalFileSystem, path::Path,
 };
 use tokio::io::AsyncWriteExt;
+use tokio_util::io::ReaderStream;
 use url::Url;
 use weft_jail::{AddressGuard, SystemResolver};
 use weft_model::Secret;
@@ -17,6 +19,8 @@ use crate::http::outbound::Outbound;
 
 /// Bytes that are sent to the store at once.
 const PART: usize = 8 * 1024 * 1024;
+/// Bytes that are read of a file at once.
+const READ: usize = 256 * 1024;
 /// Parts on their way at once, per upload.
 const PARTS: usize = 2;
 
@@ -90,7 +94,15 @@ impl Storage {
     /// The bytes of an object, as they come.
     pub async fn read(&self, object: &str) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
         let found = self.objects.get(&self.path(object)).await?;
-        Ok(found.into_stream().map(|piece| piece.map_err(Error::from)).boxed())
+        Ok(match found.payload {
+            // Its own stream never ends for a file that was cut off meanwhile, and takes 8 KiB at a time.
+            GetResultPayload::File(file, _) => {
+                let failed = |error: std::io::Error| object_store::Error::Generic { store: "files", source: error.into() };
+                let pieces = ReaderStream::with_capacity(tokio::fs::File::from_std(file), READ);
+                pieces.map_err(move |error| failed(error).into()).boxed()
+            }
+            GetResultPayload::Stream(pieces) => pieces.map_err(Error::from).boxed(),
+        })
     }
 
     /// Removes an object. One that is not there is removed already.

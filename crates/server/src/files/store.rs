@@ -164,11 +164,14 @@ pub async fn delete_unfinished(connection: &mut PgConnection, before: DateTime<U
     Ok(result.rows_affected())
 }
 
-/// Takes a batch of objects that are to be removed, for as long as the transaction lasts.
-pub async fn claim_remains(connection: &mut PgConnection, most: i64) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar!("select object from file_remains order by since limit $1 for update skip locked", most)
-        .fetch_all(connection)
-        .await
+/// Objects that are to be removed, the oldest first.
+pub async fn list_remains(connection: &mut PgConnection, most: i64) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!("select object from file_remains order by since limit $1", most).fetch_all(connection).await
+}
+
+pub async fn put_off(connection: &mut PgConnection, object: &str, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!("update file_remains set since = $2 where object = $1", object, now).execute(connection).await?;
+    Ok(())
 }
 
 pub async fn delete_remains(connection: &mut PgConnection, objects: &[String]) -> sqlx::Result<()> {

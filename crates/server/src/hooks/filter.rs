@@ -34,10 +34,13 @@ impl<'a> Change<'a> {
         self.record.or(self.old_record)
     }
 
-    /// Whose record it is, where records have owners.
-    pub fn owner(&self) -> Option<Uuid> {
-        let fields: Fields<'_> = serde_json::from_str(self.shown()?.get()).ok()?;
-        serde_json::from_str(fields.get(OWNER)?.get()).ok()
+    /// Whether the record is somebody's, before and after, where records have owners.
+    pub fn is_of(&self, user: Uuid) -> bool {
+        let owner = |record: &RawValue| -> Option<Uuid> {
+            let fields: Fields<'_> = serde_json::from_str(record.get()).ok()?;
+            serde_json::from_str(fields.get(OWNER)?.get()).ok()
+        };
+        self.shown().is_some() && [self.record, self.old_record].into_iter().flatten().all(|record| owner(record) == Some(user))
     }
 
     /// Whether one of these fields has another value than before.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use uuid::Uuid;
 use weft_data::{Condition, Entity};
-use weft_model::{AppId, TenantId, UserId};
+use weft_model::{AppId, TenantId, UserId, fault};
 use weft_queue::NewMessage;
 
 use super::{
@@ -36,6 +36,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const MOST_HOPS: i16 = 8;
 /// Bytes of JSON of one payload. A larger one comes without the record.
 const LARGEST: usize = 8 * 1024 * 1024;
+/// Bytes of jobs that go to the queue in one statement.
+const STATEMENT: usize = 8 * 1024 * 1024;
 
 /// Hands events to hooks until the node stops.
 pub async fn run(node: Arc<Node>) {
@@ -44,7 +46,7 @@ pub async fn run(node: Arc<Node>) {
             () = node.stopping.cancelled() => return,
             _ = tokio::time::timeout(PATIENCE, node.hooks.bell.notified()) => {}
         }
-        loop {
+        while !node.stopping.is_cancelled() {
             match relay(&node).await {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -64,12 +66,29 @@ async fn relay(node: &Node) -> sqlx::Result<bool> {
     let Some(batch) = events::take(&mut transaction, CONSUMER).await? else { return Ok(false) };
     let due = due(node, &mut transaction, &batch.events).await?;
     let now = node.clock.now();
-    weft_queue::send(&mut transaction, now, &due.jobs).await?;
+    for some in slices(&due.jobs) {
+        weft_queue::send(&mut transaction, now, some).await?;
+    }
     weft_queue::bury(&mut transaction, now, &due.dead).await?;
     batch.finish(&mut transaction).await?;
     transaction.commit().await?;
     metrics::counter!("weft_hook_jobs_total").increment(u64::try_from(due.jobs.len()).unwrap_or(0));
     Ok(batch.has_more)
+}
+
+/// Messages in portions that a statement takes.
+fn slices(mut messages: &[NewMessage]) -> impl Iterator<Item = &[NewMessage]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |message: &&NewMessage| {
+            bytes += message.body.len();
+            bytes <= STATEMENT
+        };
+        let count = messages.iter().take_while(fits).count().max(1).min(messages.len());
+        let (some, rest) = messages.split_at_checked(count)?;
+        messages = rest;
+        (!some.is_empty()).then_some(some)
+    })
 }
 
 /// What a batch of events leads to.
@@ -101,6 +120,10 @@ async fn due(node: &Node, connection: &mut PgConnection, events: &[Event]) -> sq
     let unmet = unmet(&known, connection, &hits).await?;
     let mut due = Due::default();
     for (place, hit) in hits.iter().enumerate() {
+        if let Some(why) = known.broken(hit.hook) {
+            due.dead.push((hit.job(&known, node)?, why.to_owned()));
+            continue;
+        }
         match unmet.get(&place) {
             Some(Unmet::Otherwise) => {}
             Some(Unmet::Unknown(reason)) => due.dead.push((hit.job(&known, node)?, reason.clone())),
@@ -123,10 +146,19 @@ fn is_about(hook: &Hook, event: &Event) -> bool {
     event.kind == events::RECORD && event.subject.split_once('/') == Some((hook.app_id.as_str(), hook.entity.as_str()))
 }
 
+/// An app, as far as hooks need it.
+enum Installed {
+    Yes(Arc<App>),
+    /// It is gone, and its hooks with it.
+    No,
+    /// Its manifest cannot be read, for this reason.
+    Broken(String),
+}
+
 /// What is looked up once per batch.
 #[derive(Default)]
 struct Known {
-    apps: HashMap<String, Option<Arc<App>>>,
+    apps: HashMap<String, Installed>,
     /// Whether whoever a hook acts for sees the records of others.
     managers: HashMap<Uuid, bool>,
 }
@@ -140,6 +172,10 @@ impl Known {
                 let app = app(node, hit.hook).await?;
                 self.apps.insert(hit.hook.app_id.clone(), app);
             }
+            if self.broken(hit.hook).is_some() {
+                admitted.push(hit);
+                continue;
+            }
             let Some(entity) = self.entity(hit.hook) else { continue };
             if !entity.is_owned() || hit.is_of_owner() || self.manages(node, hit.hook).await? {
                 admitted.push(hit);
@@ -149,7 +185,18 @@ impl Known {
     }
 
     fn entity(&self, hook: &Hook) -> Option<&Entity> {
-        self.apps.get(&hook.app_id)?.as_ref()?.entities.get(&hook.entity)
+        match self.apps.get(&hook.app_id)? {
+            Installed::Yes(app) => app.entities.get(&hook.entity),
+            Installed::No | Installed::Broken(_) => None,
+        }
+    }
+
+    /// Why nothing can be told of a hook's app.
+    fn broken(&self, hook: &Hook) -> Option<&str> {
+        match self.apps.get(&hook.app_id)? {
+            Installed::Broken(why) => Some(why),
+            Installed::Yes(_) | Installed::No => None,
+        }
     }
 
     async fn manages(&mut self, node: &Node, hook: &Hook) -> sqlx::Result<bool> {
@@ -167,20 +214,22 @@ impl Known {
     }
 }
 
-/// The app of a hook, unless it or the entity is gone.
-async fn app(node: &Node, hook: &Hook) -> sqlx::Result<Option<Arc<App>>> {
-    let (Ok(tenant), Ok(id)) = (hook.tenant_id.parse::<TenantId>(), hook.app_id.parse::<AppId>()) else { return Ok(None) };
+/// The app of a hook. Whether the entity is still there is looked at for each hook.
+async fn app(node: &Node, hook: &Hook) -> sqlx::Result<Installed> {
+    let (Ok(tenant), Ok(id)) = (hook.tenant_id.parse::<TenantId>(), hook.app_id.parse::<AppId>()) else {
+        return Ok(Installed::No);
+    };
     for attempt in 0..2 {
         match node.apps.get(&tenant, &id).await {
-            Ok(app) if app.entities.contains_key(&hook.entity) => return Ok(Some(app)),
             // The notification of a new manifest may still be on its way.
-            Ok(_) if attempt == 0 => node.apps.forget(),
-            Ok(_) | Err(apps::Error::Unknown(_)) => return Ok(None),
+            Ok(app) if attempt == 0 && !app.entities.contains_key(&hook.entity) => node.apps.forget(),
+            Ok(app) => return Ok(Installed::Yes(app)),
+            Err(apps::Error::Unknown(_)) => return Ok(Installed::No),
             Err(apps::Error::Database(error)) => return Err(error),
-            Err(error) => return Err(sqlx::Error::Protocol(error.to_string())),
+            Err(error) => return Ok(Installed::Broken(format!("the app's manifest cannot be read: {error}"))),
         }
     }
-    Ok(None)
+    Ok(Installed::No)
 }
 
 fn manage_key(hook: &Hook) -> String {
@@ -203,18 +252,29 @@ async fn unmet(known: &Known, connection: &mut PgConnection, hits: &[Hit<'_>]) -
     let mut unmet = HashMap::new();
     for places in of_hooks.into_values() {
         let group: Vec<_> = places.iter().filter_map(|place| hits.get(*place)).collect();
-        match met(known, connection, &group).await {
-            Ok(met) => unmet.extend(
-                places.iter().enumerate().filter(|(index, _)| !met.contains(index)).map(|(_, place)| (*place, Unmet::Otherwise)),
-            ),
-            Err(Failed::Database(error)) => return Err(error),
-            Err(Failed::Condition(why)) => {
-                let reason = format!("the hook's condition does not fit the entity any more: {why}");
-                unmet.extend(places.iter().map(|place| (*place, Unmet::Unknown(reason.clone()))));
-            }
-        }
+        let judged = judged(known, connection, &group).await?;
+        unmet.extend(places.into_iter().zip(judged).filter_map(|(place, why)| Some((place, why?))));
     }
     Ok(unmet)
+}
+
+/// What keeps each of a hook's changes out, if anything does.
+async fn judged(known: &Known, connection: &mut PgConnection, group: &[&Hit<'_>]) -> sqlx::Result<Vec<Option<Unmet>>> {
+    match met(known, connection, group).await {
+        Ok(met) => Ok((0..group.len()).map(|index| (!met.contains(&index)).then_some(Unmet::Otherwise)).collect()),
+        Err(Failed::Database(error)) => Err(error),
+        // One that cannot be told says nothing of the others.
+        Err(Failed::Condition(_)) if group.len() > 1 => {
+            let mut all = Vec::with_capacity(group.len());
+            for hit in group {
+                all.extend(Box::pin(judged(known, connection, &[*hit])).await?);
+            }
+            Ok(all)
+        }
+        Err(Failed::Condition(why)) => {
+            Ok(vec![Some(Unmet::Unknown(format!("the hook's condition does not fit the record or the entity: {why}")))])
+        }
+    }
 }
 
 enum Failed {
@@ -226,16 +286,19 @@ enum Failed {
 async fn met(known: &Known, connection: &mut PgConnection, group: &[&Hit<'_>]) -> Result<HashSet<usize>, Failed> {
     let Some(hit) = group.first() else { return Ok(HashSet::new()) };
     let (Some(entity), Some(clause)) = (known.entity(hit.hook), &hit.hook.condition) else { return Ok(HashSet::new()) };
-    let condition = Condition::parse(entity, clause, "where").map_err(|faults| {
-        Failed::Condition(faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect::<Vec<_>>().join("; "))
-    })?;
+    let condition = Condition::parse(entity, clause, "where").map_err(|faults| Failed::Condition(fault::listed(&faults)))?;
     let record = |hit: &&Hit<'_>| hit.change.shown().map_or_else(|| "{}".to_owned(), |record| record.get().to_owned());
     let records = group.iter().map(record).collect();
     let places = data::matching(connection, entity, &condition, records).await.map_err(|error| match error {
-        sqlx::Error::Database(said) => Failed::Condition(said.message().to_owned()),
+        sqlx::Error::Database(said) if is_of_data(&*said) => Failed::Condition(said.message().to_owned()),
         other => Failed::Database(other),
     })?;
     Ok(places.into_iter().collect())
+}
+
+/// Whether the database objects to the data or the condition, rather than having trouble of its own.
+fn is_of_data(said: &dyn sqlx::error::DatabaseError) -> bool {
+    said.code().is_some_and(|code| code.starts_with("22") || code.starts_with("42"))
 }
 
 /// What `onJob` gets.
@@ -258,7 +321,7 @@ struct Payload<'a> {
 impl Hit<'_> {
     /// Whether the record is that of whoever the hook acts for.
     fn is_of_owner(&self) -> bool {
-        self.change.owner() == Some(self.hook.created_by)
+        self.change.is_of(self.hook.created_by)
     }
 
     fn job(&self, known: &Known, node: &Node) -> sqlx::Result<NewMessage> {

@@ -261,10 +261,8 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::Invalid(faults) => {
-                let list: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
-                Self::new(Code::ValidationFailed, format!("{message}: {}", list.join("; "))).with_faults(faults)
-            }
+            Error::Invalid(faults) => Self::invalid(&message, faults),
+            Error::TooMany { .. } => Self::new(Code::Conflict, message),
             Error::Unreadable { key } => denied(&key),
             Error::Unknown(_) => Self::not_found(message),
             Error::Database(cause) => cause.into(),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::Notify;
 use weft_data::Condition;
-use weft_model::{AppId, Fault, HookId, PermissionSet, Principal, Proof};
+use weft_model::{AppId, Fault, HookId, Principal, UserId};
 
 use super::{
     relay::CONSUMER,
@@ -17,14 +17,19 @@ use crate::{
     audit,
     clock::Clock,
     events::{self, Operation},
-    jobs::OnBehalf,
+    jobs::{OnBehalf, Standing, answered_by},
 };
 
 /// The longest `action_config`, in bytes of JSON.
 const LONGEST_CONFIG: usize = 64 * 1024;
 
+/// Hooks that one entity may have: each change is copied into a job for each of them.
+const MOST_HOOKS: i64 = 50;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("'{entity}' has {MOST_HOOKS} hooks, and may not have more: delete one, or do more in one job")]
+    TooMany { entity: String },
     #[error("the hook breaks its rules")]
     Invalid(Vec<Fault>),
     #[error("hook '{0}'")]
@@ -101,9 +106,7 @@ impl Hooks {
         let now = self.clock.now();
         let (operation, action_type) = checked(app, &new)?;
         let (caller, owner) = (&who.caller, &who.acting_as);
-        let by = (caller.id != owner.id).then(|| caller.id.as_uuid());
-        // A token may allow less than what its owner may do.
-        let only = matches!(caller.proof, Proof::Credential(_)).then(|| owner.permissions.iter().map(str::to_owned).collect());
+        let Standing { user, by, only } = Standing::of(caller, owner);
         let mut hook = Hook {
             id: HookId::generate(now).as_uuid(),
             tenant_id: app.tenant.to_string(),
@@ -115,8 +118,8 @@ impl Hooks {
             changed_fields: None,
             condition: None,
             active: true,
-            created_by: owner.id.as_uuid(),
-            set_up_by: by,
+            created_by: user.as_uuid(),
+            set_up_by: by.map(UserId::as_uuid),
             only_permissions: only,
             since: 0,
             created_at: now,
@@ -129,6 +132,9 @@ impl Hooks {
         }
         let mut transaction = self.pool.begin().await?;
         store::lock_app(&mut transaction, &app.id).await?;
+        if store::count(&mut transaction, &app.id, &hook.entity).await? >= MOST_HOOKS {
+            return Err(Error::TooMany { entity: hook.entity });
+        }
         hook.since = events::last_number(&mut transaction).await?;
         let hook = store::insert(&mut transaction, &hook).await?;
         self.end(transaction, app, (caller, audit::Action::HookCreated, &hook)).await?;
@@ -143,7 +149,8 @@ impl Hooks {
     }
 
     pub async fn get(&self, caller: &Principal, app: &AppId, id: HookId) -> Result<Hook, Error> {
-        own(&mut *self.pool.acquire().await?, caller, app, id).await
+        let hook = store::find(&mut *self.pool.acquire().await?, (&caller.tenant, app), id).await?;
+        seen(hook, caller, app).ok_or(Error::Unknown(id))
     }
 
     pub async fn change(&self, caller: &Arc<Principal>, app: &App, id: HookId, terms: Terms) -> Result<Hook, Error> {
@@ -152,7 +159,8 @@ impl Hooks {
         let mut hook = own(&mut transaction, caller, &app.id, id).await?;
         let was_active = hook.active;
         if terms.action_config.is_some() {
-            answer_for(&mut hook, caller);
+            let (by, only) = answered_by(caller, Some(hook.created_by.into()), hook.only_permissions.take());
+            (hook.set_up_by, hook.only_permissions) = (by.map(UserId::as_uuid), only);
         }
         apply(app, &mut hook, terms)?;
         if hook.active && !was_active {
@@ -237,24 +245,16 @@ fn apply(app: &App, hook: &mut Hook, terms: Terms) -> Result<(), Error> {
     if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
 }
 
-/// Whoever says what the jobs of a hook get answers for them: has to be allowed to act for its owner, and cannot do more with them than
-/// the token at hand allows.
-fn answer_for(hook: &mut Hook, caller: &Principal) {
-    let me = caller.id.as_uuid();
-    hook.set_up_by = (hook.created_by != me).then_some(me);
-    if matches!(caller.proof, Proof::Credential(_)) {
-        let before = hook.only_permissions.take().map(|keys| keys.into_iter().collect::<PermissionSet>());
-        let only = before.map_or_else(|| caller.permissions.clone(), |before| before.intersection(&caller.permissions));
-        hook.only_permissions = Some(only.iter().map(str::to_owned).collect());
-    }
+/// A hook that `caller` may change, for as long as the transaction lasts.
+async fn own(connection: &mut PgConnection, caller: &Principal, app: &AppId, id: HookId) -> Result<Hook, Error> {
+    let hook = store::lock(connection, (&caller.tenant, app), id).await?;
+    seen(hook, caller, app).ok_or(Error::Unknown(id))
 }
 
-/// A hook that `caller` may see and change: its own, and others' with the permission.
-async fn own(connection: &mut PgConnection, caller: &Principal, app: &AppId, id: HookId) -> Result<Hook, Error> {
-    let hook = store::find(connection, (&caller.tenant, app), id).await?.ok_or(Error::Unknown(id))?;
+/// The hook, if it is the caller's own, or somebody's whose hooks the caller may see and change.
+fn seen(hook: Option<Hook>, caller: &Principal, app: &AppId) -> Option<Hook> {
     let me = caller.id.as_uuid();
-    let may = hook.created_by == me || hook.set_up_by == Some(me) || sees_all(caller, app);
-    if may { Ok(hook) } else { Err(Error::Unknown(id)) }
+    hook.filter(|hook| hook.created_by == me || hook.set_up_by == Some(me) || sees_all(caller, app))
 }
 
 fn sees_all(caller: &Principal, app: &AppId) -> bool {

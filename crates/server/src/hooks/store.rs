@@ -102,19 +102,39 @@ pub async fn list(
     .await
 }
 
-/// A hook, for as long as the transaction lasts.
 pub async fn find(connection: &mut PgConnection, (tenant, app): (&TenantId, &AppId), id: HookId) -> sqlx::Result<Option<Hook>> {
     sqlx::query_as!(
         Hook,
         "select id, tenant_id, app_id, entity, operation, action_type, action_config, changed_fields, condition, active, created_by,
              set_up_by, only_permissions, since, created_at, updated_at
-         from hooks where tenant_id = $1 and app_id = $2 and id = $3 for update",
+         from hooks where tenant_id = $1 and app_id = $2 and id = $3",
         tenant.as_str(),
         app.as_str(),
         id.as_uuid(),
     )
     .fetch_optional(connection)
     .await
+}
+
+/// The same, for as long as the transaction lasts.
+pub async fn lock(connection: &mut PgConnection, place: (&TenantId, &AppId), id: HookId) -> sqlx::Result<Option<Hook>> {
+    let (tenant, app) = place;
+    sqlx::query!(
+        "select from hooks where tenant_id = $1 and app_id = $2 and id = $3 for update",
+        tenant.as_str(),
+        app.as_str(),
+        id.as_uuid(),
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    find(connection, place, id).await
+}
+
+/// How many hooks an entity has.
+pub async fn count(connection: &mut PgConnection, app: &AppId, entity: &str) -> sqlx::Result<i64> {
+    sqlx::query_scalar!("select count(*) as \"count!\" from hooks where app_id = $1 and entity = $2", app.as_str(), entity)
+        .fetch_one(connection)
+        .await
 }
 
 /// Stores what a hook became, and returns it as it is stored.

@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use weft_model::{Fault, RunId, scope};
+use weft_model::{Fault, RunId, fault, scope};
 
 use super::trace;
 
@@ -187,6 +187,11 @@ impl Problem {
     }
 
     #[must_use]
+    /// A document that breaks its rules, with all that is wrong with it.
+    pub fn invalid(message: &str, faults: Vec<Fault>) -> Self {
+        Self::new(Code::ValidationFailed, format!("{message}: {}", fault::listed(&faults))).with_faults(faults)
+    }
+
     pub fn with_faults(mut self, faults: Vec<Fault>) -> Self {
         self.faults = faults;
         self

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use weft_model::{AppId, TenantId, UserId};
+use weft_model::{AppId, PermissionSet, Principal, Proof, TenantId, UserId};
 
 /// A job as it lies in the queue.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +35,30 @@ pub struct Standing {
     pub user: UserId,
     pub by: Option<UserId>,
     pub only: Option<Vec<String>>,
+}
+
+impl Standing {
+    /// What `caller` wants done as `owner`. A token may allow less than what its owner may do.
+    pub fn of(caller: &Principal, owner: &Principal) -> Self {
+        let only = matches!(caller.proof, Proof::Credential(_)).then(|| owner.permissions.iter().map(str::to_owned).collect());
+        Self { user: owner.id, by: (caller.id != owner.id).then_some(caller.id), only }
+    }
+}
+
+/// Whoever says what jobs get answers for them: has to be allowed to act for their owner, and cannot do more with them than the token
+/// at hand allows. Returns who that is, where it is not the owner, and what they may do at most; `only` is what they might before.
+pub fn answered_by(
+    caller: &Principal,
+    owner: Option<UserId>,
+    only: Option<Vec<String>>,
+) -> (Option<UserId>, Option<Vec<String>>) {
+    let by = (owner != Some(caller.id)).then_some(caller.id);
+    if !matches!(caller.proof, Proof::Credential(_)) {
+        return (by, only);
+    }
+    let before = only.map(|keys| keys.into_iter().collect::<PermissionSet>());
+    let only = before.map_or_else(|| caller.permissions.clone(), |before| before.intersection(&caller.permissions));
+    (by, Some(only.iter().map(str::to_owned).collect()))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]

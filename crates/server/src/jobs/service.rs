@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinHandle;
-use weft_model::{AppId, Fault, Principal, Proof, TenantId, manifest::PAYLOAD_LIMIT};
+use weft_model::{AppId, Fault, Principal, TenantId, manifest::PAYLOAD_LIMIT};
 use weft_queue::{Key, Lease, Message, NewMessage, Sent, Settlement, State, Which};
 
 use super::{
@@ -23,7 +23,6 @@ use crate::{
     },
 };
 
-/// What one payload has at most, in bytes.
 pub const DEFAULT_PRIORITY: i16 = 5;
 pub const DEFAULT_ATTEMPTS: i32 = 5;
 pub const DEFAULT_TIMEOUT: u32 = 15 * 60;
@@ -278,12 +277,9 @@ fn key(who: &OnBehalf, name: &str, new: &NewJob) -> Key {
 }
 
 fn envelope(who: &OnBehalf, new: NewJob) -> Result<String, Error> {
-    let OnBehalf { caller, acting_as } = who;
-    // A token may allow less than what its owner may do.
-    let only = matches!(caller.proof, Proof::Credential(_)).then(|| acting_as.permissions.iter().map(str::to_owned).collect());
-    let by = (caller.id != acting_as.id).then_some(caller.id);
+    let Standing { user, by, only } = Standing::of(&who.caller, &who.acting_as);
     let NewJob { payload, max_attempts, timeout, .. } = new;
-    let envelope = Envelope { user: acting_as.id, by, only, needs: Vec::new(), hops: 0, max_attempts, timeout, payload };
+    let envelope = Envelope { user, by, only, needs: Vec::new(), hops: 0, max_attempts, timeout, payload };
     Ok(serde_json::to_string(&envelope).map_err(|error| sqlx::Error::Encode(error.into()))?)
 }
 

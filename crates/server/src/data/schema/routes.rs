@@ -8,7 +8,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use weft_data::Plan;
-use weft_model::Fault;
+use weft_model::{Fault, fault};
 
 use crate::{
     data::Error,
@@ -107,6 +107,5 @@ impl From<Error> for Problem {
 }
 
 fn listed(message: &str, faults: &[Fault]) -> String {
-    let list: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
-    format!("{message}: {}", list.join("; "))
+    format!("{message}: {}", fault::listed(faults))
 }

@@ -1,24 +1,22 @@
 //! Making, changing and looking at crons, and what a manifest declares.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use weft_model::{
-    AppId, CronId, Fault, PermissionSet, Principal, Proof, UserId,
+    AppId, CronId, Fault, Principal, UserId,
     manifest::{self, OverlapPolicy, PAYLOAD_LIMIT},
     schedule::Schedule,
 };
 use weft_queue::{Message, NewMessage, Sent};
 
-use super::store::{self, Cron, Fired, Firing, Owner, Seen, Wanted};
+use super::store::{self, Cron, Fired, Firing, Seen, Wanted};
 use crate::{
     audit,
     clock::Clock,
     jobs::{
-        envelope::{Envelope, lane},
+        envelope::{Envelope, Standing, answered_by, lane},
         service::{DEFAULT_ATTEMPTS, DEFAULT_PRIORITY, DEFAULT_TIMEOUT, OnBehalf},
     },
 };
@@ -93,7 +91,7 @@ impl Crons {
             overlap_policy: new.overlap_policy.as_str().to_owned(),
             next_tick: schedule.next_after(now).filter(|_| new.enabled),
         };
-        let owner = owner(&who.acting_as, Some(&who.caller));
+        let owner = Standing::of(&who.caller, &who.acting_as);
         let mut transaction = self.pool.begin().await?;
         let place = (&who.caller.tenant, app);
         let stored = store::insert(&mut transaction, place, &wanted, (&owner, new.enabled), now).await?;
@@ -115,7 +113,8 @@ impl Crons {
         let mut cron = own(&mut transaction, caller, app, id).await?;
         let Changes { schedule, timezone, payload, overlap_policy, enabled } = changes;
         if payload.is_some() {
-            answer_for(&mut cron, caller);
+            let (by, only) = answered_by(caller, cron.created_by.map(UserId::from), cron.only_permissions.take());
+            (cron.set_up_by, cron.only_permissions) = (by.map(UserId::as_uuid), only);
         }
         cron.schedule = schedule.unwrap_or(cron.schedule);
         cron.timezone = timezone.map_or(cron.timezone, |Zone(name)| name);
@@ -214,21 +213,9 @@ fn checked(text: &str, zone: Option<&str>, payload: &Value, faults: &mut Vec<Fau
     schedule.map_err(|error| faults.push(Fault::new(format!("$.{}", error.key()), error.to_string()))).ok()
 }
 
-/// Whoever says what the jobs of a cron do answers for them: has to be allowed to act for its owner, and cannot do more with them than
-/// the token at hand allows.
-fn answer_for(cron: &mut Cron, caller: &Principal) {
-    let me = caller.id.as_uuid();
-    cron.set_up_by = (cron.created_by != Some(me)).then_some(me);
-    if matches!(caller.proof, Proof::Credential(_)) {
-        let before = cron.only_permissions.take().map(|keys| keys.into_iter().collect::<PermissionSet>());
-        let only = before.map_or_else(|| caller.permissions.clone(), |before| before.intersection(&caller.permissions));
-        cron.only_permissions = Some(only.iter().map(str::to_owned).collect());
-    }
-}
-
-/// A cron that `caller` may see and change: its own, and others' with the permission.
+/// A cron that `caller` may see and change, for as long as the transaction lasts: its own, and others' with the permission.
 async fn own(connection: &mut PgConnection, caller: &Principal, app: &AppId, id: CronId) -> Result<Cron, Error> {
-    let cron = store::find(connection, (&caller.tenant, app), id).await?.ok_or(Error::Unknown(id))?;
+    let cron = store::lock(connection, (&caller.tenant, app), id).await?.ok_or(Error::Unknown(id))?;
     let me = Some(caller.id.as_uuid());
     let may = cron.created_by == me || cron.set_up_by == me || sees_all(caller, app.as_str());
     if may { Ok(cron) } else { Err(Error::Unknown(id)) }
@@ -237,14 +224,6 @@ async fn own(connection: &mut PgConnection, caller: &Principal, app: &AppId, id:
 /// Whether `caller` sees the crons of others.
 fn sees_all(caller: &Principal, app: &str) -> bool {
     caller.permissions.allows(&format!("app:{app}:cron.manage_others"))
-}
-
-fn owner(acting_as: &Principal, caller: Option<&Arc<Principal>>) -> Owner {
-    let by = caller.filter(|caller| caller.id != acting_as.id).map(|caller| caller.id);
-    let proof = caller.map_or(acting_as.proof, |caller| caller.proof);
-    // A token may allow less than what its owner may do.
-    let only = matches!(proof, Proof::Credential(_)).then(|| acting_as.permissions.iter().map(str::to_owned).collect());
-    Owner { created_by: acting_as.id, set_up_by: by, only }
 }
 
 /// The job of a cron; none when nobody owns it.
@@ -302,5 +281,5 @@ pub async fn declare(
                 .and_then(|schedule| schedule.next_after(now)),
         })
         .collect();
-    store::replace_declared(connection, (&by.tenant, app), &wanted, &owner(by, None), now).await
+    store::replace_declared(connection, (&by.tenant, app), &wanted, &Standing::of(by, by), now).await
 }

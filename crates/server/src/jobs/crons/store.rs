@@ -6,6 +6,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 use weft_model::{AppId, CronId, TenantId, UserId};
 
+use crate::jobs::Standing;
+
 /// A cron as it is stored.
 #[derive(Debug, Clone)]
 pub struct Cron {
@@ -40,20 +42,12 @@ pub struct Wanted {
     pub next_tick: Option<DateTime<Utc>>,
 }
 
-/// Whose cron it is.
-#[derive(Debug, Clone)]
-pub struct Owner {
-    pub created_by: UserId,
-    pub set_up_by: Option<UserId>,
-    pub only: Option<Vec<String>>,
-}
-
 /// Stores a new cron. Nothing when the app has one of that name.
 pub async fn insert(
     connection: &mut PgConnection,
     (tenant, app): (&TenantId, &AppId),
     wanted: &Wanted,
-    (owner, enabled): (&Owner, bool),
+    (owner, enabled): (&Standing, bool),
     now: DateTime<Utc>,
 ) -> sqlx::Result<Option<Cron>> {
     sqlx::query_as!(
@@ -73,8 +67,8 @@ pub async fn insert(
         wanted.payload,
         wanted.overlap_policy,
         enabled,
-        owner.created_by.as_uuid(),
-        owner.set_up_by.map(UserId::as_uuid),
+        owner.user.as_uuid(),
+        owner.by.map(UserId::as_uuid),
         owner.only.as_deref(),
         wanted.next_tick,
         now,
@@ -89,7 +83,7 @@ pub async fn replace_declared(
     connection: &mut PgConnection,
     (tenant, app): (&TenantId, &AppId),
     wanted: &[Wanted],
-    owner: &Owner,
+    owner: &Standing,
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     let names: Vec<String> = wanted.iter().map(|cron| cron.name.clone()).collect();
@@ -131,8 +125,8 @@ pub async fn replace_declared(
         &payloads,
         &policies,
         ticks as _,
-        owner.created_by.as_uuid(),
-        owner.set_up_by.map(UserId::as_uuid),
+        owner.user.as_uuid(),
+        owner.by.map(UserId::as_uuid),
         owner.only.as_deref(),
         now,
     )
@@ -178,7 +172,8 @@ pub async fn list(
     .await
 }
 
-pub async fn find(connection: &mut PgConnection, (tenant, app): (&TenantId, &AppId), id: CronId) -> sqlx::Result<Option<Cron>> {
+/// A cron, for as long as the transaction lasts.
+pub async fn lock(connection: &mut PgConnection, (tenant, app): (&TenantId, &AppId), id: CronId) -> sqlx::Result<Option<Cron>> {
     sqlx::query_as!(
         Cron,
         "select id, tenant_id, app_id, name, schedule, timezone, payload, overlap_policy, enabled, declared, created_by,
