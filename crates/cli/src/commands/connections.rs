@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 use reqwest::{Method, Url};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::Context;
 use super::connect::connections;
@@ -67,17 +67,28 @@ pub struct Connection {
 }
 
 #[derive(Deserialize)]
-struct Checked {
+pub struct Checked {
     ok: bool,
-    findings: Vec<Finding>,
+    pub findings: Vec<Finding>,
 }
 
-#[derive(Deserialize)]
-struct Finding {
+/// One thing that was looked at.
+#[derive(Deserialize, Serialize)]
+pub struct Finding {
     what: String,
-    ok: bool,
+    pub ok: bool,
     detail: String,
     cure: Option<String>,
+}
+
+impl Finding {
+    pub fn good(what: &str, detail: &str) -> Self {
+        Self { what: what.to_owned(), ok: true, detail: detail.to_owned(), cure: None }
+    }
+
+    pub fn bad(what: &str, detail: String, cure: String) -> Self {
+        Self { what: what.to_owned(), ok: false, detail, cure: Some(cure) }
+    }
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
@@ -94,7 +105,12 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
             let detail = answer["detail"].as_str().unwrap_or_default().to_owned();
             context.output.show(&answer, || format!("Deleted; {}", printable(&detail)))
         }
-        Command::Check { which } => check(context, &client, which).await,
+        Command::Check { which } => {
+            let (answer, checked) = check(&client, find(&client, which).await?).await?;
+            let lines = || checked.findings.iter().map(|finding| shown(context, finding)).collect::<Vec<_>>().join("\n");
+            context.output.show(&answer, lines)?;
+            if checked.ok { Ok(()) } else { Err(CliError::failed("the connection does not serve")) }
+        }
     }
 }
 
@@ -138,20 +154,19 @@ async fn find(client: &Client, which: &One) -> Result<Url> {
     }
 }
 
-async fn check(context: &Context, client: &Client, which: &One) -> Result<()> {
-    let mut url = find(client, which).await?;
-    if let Ok(mut path) = url.path_segments_mut() {
+/// Has the server look whether the connection at this address serves.
+pub async fn check(client: &Client, mut connection: Url) -> Result<(Value, Checked)> {
+    if let Ok(mut path) = connection.path_segments_mut() {
         path.push("check");
     }
-    let answer = client.send(Method::POST, url, &json!({})).await?;
-    let checked: Checked = decode(&answer)?;
-    context.output.show(&answer, || {
-        let lines = checked.findings.iter().map(|finding| {
-            let (mark, paint) = if finding.ok { ("ok", Paint::Good) } else { ("no", Paint::Bad) };
-            let cure = finding.cure.as_ref().map_or_else(String::new, |cure| format!("\n    {}", printable(cure)));
-            format!("{} {}: {}{cure}", context.output.paint(paint, mark), finding.what, printable(&finding.detail))
-        });
-        lines.collect::<Vec<_>>().join("\n")
-    })?;
-    if checked.ok { Ok(()) } else { Err(CliError::failed("the connection does not serve")) }
+    let answer = client.send(Method::POST, connection, &json!({})).await?;
+    let checked = decode(&answer)?;
+    Ok((answer, checked))
+}
+
+/// What was looked at, in a line, and below it what to do.
+pub fn shown(context: &Context, finding: &Finding) -> String {
+    let (mark, paint) = if finding.ok { ("ok", Paint::Good) } else { ("no", Paint::Bad) };
+    let cure = finding.cure.as_ref().map_or_else(String::new, |cure| format!("\n    {}", printable(cure)));
+    format!("{} {}: {}{cure}", context.output.paint(paint, mark), finding.what, printable(&finding.detail))
 }

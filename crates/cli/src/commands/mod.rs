@@ -14,6 +14,7 @@ mod crons;
 mod data;
 pub mod deploy;
 mod dev;
+mod doctor;
 mod files;
 mod frontend;
 mod hooks;
@@ -99,6 +100,8 @@ pub enum Command {
     Connect(connect::Arguments),
     /// List, rename, delete and check connections
     Connections(connections::Arguments),
+    /// Check every integration and your connections to it; say what is wrong and what to do
+    Doctor(doctor::Arguments),
     /// Call an action of an integration
     Call(call::Arguments),
     /// List, deploy and remove the integrations that come with the server, and grade new ones
@@ -168,6 +171,7 @@ impl Command {
             Self::Config(arguments) => config::run(context, &arguments).await,
             Self::Connect(arguments) => connect::run(context, &arguments).await,
             Self::Connections(arguments) => connections::run(context, &arguments).await,
+            Self::Doctor(arguments) => doctor::run(context, &arguments).await,
             Self::Call(arguments) => call::run(context, &arguments).await,
             Self::Catalog(arguments) => catalog::run(context, arguments).await,
             Self::Import(arguments) => import::run(context, arguments).await,
