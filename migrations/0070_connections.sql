@@ -86,7 +86,8 @@ begin
         if tg_op = 'DELETE' or (old.version, old.status) is distinct from (new.version, new.status) then
             perform pg_notify(weft_channel('weft_changes'), 'connection ' || old.id);
         end if;
-        if tg_op = 'UPDATE' and (old.status, old.user_id) is not distinct from (new.status, new.user_id) then
+        if tg_op = 'UPDATE' and (old.status, old.user_id) is not distinct from (new.status, new.user_id)
+            and not coalesce(old.delegated_calls > 0 and new.delegated_calls = 0, false) then
             return null;
         end if;
         perform pg_notify(weft_channel('weft_changes'), 'connections ' || old.tenant_id);

@@ -1,7 +1,8 @@
 //! Which connection a call uses.
 //!
-//! Decided once, at its beginning: what was named, else what the app is bound to, else a delegation, else the oldest of the
-//! caller's own that serves, else the tenant's. What somebody else's account is used for is admitted here too.
+//! Decided once, at its beginning: what was named, else what the app is bound to, else a delegation that is good for something, else
+//! the oldest of the caller's own that serves, else the tenant's. What somebody else's account is used for is admitted here too; a
+//! call that was counted out is taken off when it goes out, so that what is answered without the vendor costs nothing.
 
 use std::sync::{
     Arc,
@@ -52,32 +53,52 @@ struct Choice {
     delegation: Option<Delegation>,
 }
 
+/// What a call acts with.
 #[derive(Debug, Clone)]
-struct Delegation {
-    id: ConnectionId,
-    until: Option<DateTime<Utc>>,
-    actions: Option<Arc<[String]>>,
-    counted: bool,
+pub struct Account {
+    pub credential: Arc<Credential>,
+    /// The delegation that the call is taken off, where they are counted.
+    counted: Option<Counted>,
 }
 
-impl From<Candidate> for Choice {
-    fn from(found: Candidate) -> Self {
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    delegation: ConnectionId,
+    used_up: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Delegation {
+    until: Option<DateTime<Utc>>,
+    actions: Option<Arc<[String]>>,
+    counted: Option<Counted>,
+}
+
+impl Choice {
+    fn new(found: Candidate, now: DateTime<Utc>) -> Self {
         let delegation = found.delegation_id.map(|id| Delegation {
-            id: id.into(),
+    /// Whether it was over when it was chosen: then there is nothing else.
+    over: bool,
             until: found.delegated_until,
             actions: found.delegated_actions.map(Arc::from),
-            counted: found.counted,
+            counted: found.delegated_calls.map(|left| Counted { delegation: id.into(), used_up: left <= 0 }),
         });
         Self { connection: found.id.into(), owner: found.user_id.map(UserId::from), delegation }
     }
 }
 
 /// Tenant and its generation, integration, caller, app.
+            over: found.delegated_until.is_some_and(|until| until <= now),
 type Key = (TenantId, u64, AppId, UserId, Option<AppId>);
 
 /// The choices that a node remembers, each tenant's by itself: what changes in one costs the others nothing.
 pub struct Choices {
     remembered: Cache<Key, Option<Arc<Choice>>>,
+
+    /// Whether it was good when it was chosen and is not any more.
+    fn has_run_out(&self, now: DateTime<Utc>) -> bool {
+        self.delegation.as_ref().is_some_and(|terms| !terms.over && terms.until.is_some_and(|until| until <= now))
+    }
     generations: DashMap<TenantId, AtomicU64>,
 }
 
@@ -104,7 +125,7 @@ impl Choices {
 
 impl Connections {
     /// What a call acts with. `None`: the integration knows no accounts, or does without one.
-    pub async fn for_call(self: &Arc<Self>, wish: &Wish<'_>) -> Result<Option<Arc<Credential>>, Error> {
+    pub async fn for_call(self: &Arc<Self>, wish: &Wish<'_>) -> Result<Option<Account>, Error> {
         let Some(auth) = &wish.app.manifest.content.user_auth else { return Ok(None) };
         let Some(choice) = self.choose(wish).await? else {
             let integration = wish.app.id.clone();
@@ -112,11 +133,26 @@ impl Connections {
             return if auth.required { Err(Error::NotConnected { integration, connect_url }) } else { Ok(None) };
         };
         if !matches!(wish.chosen, Some(Chosen::Inherited(_))) {
-            self.admit(wish, &choice).await?;
+            self.admit(wish, &choice)?;
         }
         let connection = self.open(&wish.app.tenant, choice.connection).await?;
         let connection = self.serving(wish.app, connection).await?;
-        Ok(Some(Arc::clone(&connection.credential)))
+        let counted = choice.delegation.as_ref().and_then(|terms| terms.counted);
+        Ok(Some(Account { credential: Arc::clone(&connection.credential), counted }))
+    }
+
+    /// Takes a call that goes out off what was delegated.
+    pub async fn spend(&self, tenant: &TenantId, account: &Account) -> Result<(), Error> {
+        let Some(Counted { delegation, used_up }) = account.counted else { return Ok(()) };
+        if used_up {
+            return Err(Error::DelegationUsedUp);
+        }
+        let left = store::take_call(&mut *self.pool.acquire().await?, tenant, delegation).await?;
+        if left.is_none_or(|left| left == 0) {
+            // Whoever comes next may have something else.
+            self.forget_choices(tenant);
+        }
+        left.map(|_| ()).ok_or(Error::DelegationUsedUp)
     }
 
     /// What a connection holds now, for a call that was made with it: the token may have been renewed since.
@@ -126,47 +162,49 @@ impl Connections {
     }
 
     async fn choose(&self, wish: &Wish<'_>) -> Result<Option<Arc<Choice>>, Error> {
-        let (tenant, integration) = (&wish.app.tenant, &wish.app.id);
         match wish.chosen {
             Some(Chosen::Inherited(id)) => Ok(Some(Arc::new(Choice { connection: id, owner: None, delegation: None }))),
             Some(Chosen::Asked(id)) => {
-                let whose = (tenant, integration, wish.principal.id);
-                let found = store::find_asked(&mut *self.pool.acquire().await?, whose, wish.calling_app, id).await?;
-                Ok(Some(Arc::new(found.ok_or(Error::Unknown(id))?.into())))
+                let now = self.clock.now();
+                let found = store::find_usable(&mut *self.pool.acquire().await?, whose(wish), Some(id), now).await?;
+                Ok(Some(Arc::new(Choice::new(found.ok_or(Error::Unknown(id))?, now))))
             }
             None => {
-                let choice = self.usual(wish).await?;
-                let over = |until: Option<DateTime<Utc>>| until.is_some_and(|until| until <= self.clock.now());
-                if choice.as_ref().and_then(|choice| choice.delegation.as_ref()).is_some_and(|terms| over(terms.until)) {
-                    // It was good when it was chosen. Now there may be something else.
-                    self.choices.forget(tenant);
-                    return self.usual(wish).await;
+                let key = self.key(wish);
+                let choice = self.usual(&key, wish).await?;
+                if choice.as_ref().is_some_and(|choice| choice.has_run_out(self.clock.now())) {
+                    // Now there may be something else.
+                    self.choices.remembered.remove(&key);
+                    return self.usual(&key, wish).await;
                 }
                 Ok(choice)
             }
         }
     }
 
-    async fn usual(&self, wish: &Wish<'_>) -> Result<Option<Arc<Choice>>, Error> {
-        let (tenant, integration, user) = (&wish.app.tenant, &wish.app.id, wish.principal.id);
-        let generation = self.choices.generation(tenant);
-        let key = (tenant.clone(), generation, integration.clone(), user, wish.calling_app.cloned());
+    fn key(&self, wish: &Wish<'_>) -> Key {
+        let tenant = wish.app.tenant.clone();
+        let generation = self.choices.generation(&tenant);
+        (tenant, generation, wish.app.id.clone(), wish.principal.id, wish.calling_app.cloned())
+    }
+
+    async fn usual(&self, key: &Key, wish: &Wish<'_>) -> Result<Option<Arc<Choice>>, Error> {
         let load = || async {
-            let mut connection = self.pool.acquire().await?;
-            let whose = (tenant, integration, user);
-            if let Some(app) = wish.calling_app
-                && let Some(bound) = store::find_bound(&mut connection, whose, app).await?
-            {
-                return Ok(Some(Arc::new(bound.into())));
+            let (mut connection, now) = (self.pool.acquire().await?, self.clock.now());
+            let mut found = match wish.calling_app {
+                Some(app) => store::find_bound(&mut connection, whose(wish).0, app).await?,
+                None => None,
+            };
+            if found.is_none() {
+                found = store::find_usable(&mut connection, whose(wish), None, now).await?;
             }
-            let found = store::find_usual(&mut connection, whose, wish.calling_app, self.clock.now()).await?;
-            Ok(found.map(|found| Arc::new(found.into())))
+            Ok(found.map(|found| Arc::new(Choice::new(found, now))))
         };
-        self.choices.remembered.get_or_load(&key, load).await
+        self.choices.remembered.get_or_load(key, load).await
     }
 
     /// Whether this call may be made with that connection.
-    async fn admit(&self, wish: &Wish<'_>, choice: &Choice) -> Result<(), Error> {
+    fn admit(&self, wish: &Wish<'_>, choice: &Choice) -> Result<(), Error> {
         // Through an app somebody comes to act with another's account. Who only says that an app calls has to be one who may use it.
         let anothers = choice.owner.is_some_and(|owner| owner != wish.principal.id);
         if anothers
@@ -184,9 +222,6 @@ impl Connections {
         }
         if let Some(actions) = terms.actions.as_ref().filter(|actions| !actions.iter().any(|action| action == wish.action)) {
             return Err(Error::ActionNotDelegated { action: wish.action.to_owned(), covered: actions.join(", ") });
-        }
-        if terms.counted && !store::take_call(&mut *self.pool.acquire().await?, terms.id).await? {
-            return Err(Error::DelegationUsedUp);
         }
         Ok(())
     }
@@ -229,5 +264,10 @@ mod tests {
         choices.forget(&one);
         ask(&one, true).await;
         ask(&other, false).await;
+/// Whose connections a call may use, of which integration: the caller's, and those of the app that it is made for.
+fn whose<'a>(wish: &'a Wish<'_>) -> (store::Whose<'a>, Option<&'a AppId>) {
+    ((&wish.app.tenant, &wish.app.id, wish.principal.id), wish.calling_app)
+}
+
     }
 }

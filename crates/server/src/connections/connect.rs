@@ -1,5 +1,7 @@
 //! Making a connection, or putting fresh credentials into one that is there.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use weft_model::{
     ConfigurationId, ConnectionId, Fault, Principal, UserId,
@@ -8,9 +10,9 @@ use weft_model::{
 };
 
 use super::{
-    credential::{Content, Times},
+    credential::{Content, Credential, Times},
     error::Error,
-    service::{Connections, label, manage_keys, manages, taken},
+    service::{Connections, decode, label, manage_keys, manages, taken},
     store::{self, Owner},
 };
 use crate::{
@@ -84,7 +86,7 @@ impl Connections {
             return Err(Error::Invalid(faults.into_iter().map(below).collect()));
         }
         let owner = self.whose(by, app, &mut wanted).await?;
-        let content = Content { values, refresh_token: None, secret_fields: Some(secret_fields(schema)) };
+        let content = Content { values, refresh_token: None, secret_fields: Some(secret_fields(schema)), obtained_at: None };
         self.keep(
             by,
             app,
@@ -139,8 +141,9 @@ impl Connections {
         Ok(Kept { id, label: made.label.clone() })
     }
 
-    /// Replaces values of the connection that a call was made with. The backend knows better than whoever stored them.
-    pub async fn update(&self, app: &App, id: ConnectionId, values: Map<String, Value>) -> Result<(), Error> {
+    /// Replaces values of the connection that a call was made with, and returns what it holds then. The backend knows better than
+    /// whoever stored them.
+    pub async fn update(&self, app: &App, id: ConnectionId, values: Map<String, Value>) -> Result<Arc<Credential>, Error> {
         if oauth(app).is_some() {
             let message = "the server itself renews the tokens of this integration, so nobody else changes them";
             return Err(Error::InvalidRequest(message.to_owned()));
@@ -156,11 +159,14 @@ impl Connections {
             refresh_token: known.content.refresh_token.clone(),
             secret_fields: known.content.secret_fields.clone(),
         };
-        let sealing = self.seal(&app.tenant, (id, version + 1), (&content, known.times, known.credential.configuration))?;
+        let configuration = known.credential.configuration;
+        let sealing = self.seal(&app.tenant, (id, version + 1), (&content, known.times, configuration))?;
+        let credential = Credential::new(id, known.owner, (configuration, version + 1), &content).map_err(decode)?;
+            obtained_at: known.content.obtained_at,
         store::update_credentials(&mut transaction, id, None, &sealing, self.clock.now()).await?;
         transaction.commit().await?;
         self.forget(id);
-        Ok(())
+        Ok(Arc::new(credential))
     }
 }
 

@@ -56,7 +56,9 @@ impl Connections {
         if terms.calls.is_some_and(|calls| !(1..=MOST_CALLS).contains(&calls)) {
             return invalid(format!("max_calls is 1 to {MOST_CALLS}"));
         }
-        if let Some(unknown) = terms.actions.iter().flatten().find(|action| !app.actions.contains_key(*action)) {
+        // What is sent to the vendor directly has a name like an action.
+        let known = |action: &&String| app.actions.contains_key(*action) || (*action == PROXY && app.manifest.recipes.is_some());
+        if let Some(unknown) = terms.actions.iter().flatten().find(|action| !known(action)) {
             return invalid(format!("integration '{}' has no action '{unknown}'", app.id));
         }
         match to {

@@ -17,7 +17,7 @@ use super::{
     credential::{Connection, Content, Credential, Times},
     error::{self, Error},
     oauth::Revocation,
-    store::{self, Listed, Sealing},
+    store::{self, Holders, Listed, Sealing},
 };
 use crate::{
     apps::App,
@@ -50,6 +50,8 @@ pub struct Connections {
     /// One load of a connection at a time.
     loading: moka::sync::Cache<ConnectionId, Arc<Mutex<()>>>,
     /// Some connection has changed.
+    /// One round of idle tokens at a time.
+    pub(super) idling: Arc<Mutex<()>>,
     pub(super) changed: Notify,
 }
 
@@ -72,7 +74,22 @@ impl Connections {
         let (known, turns) = (Cache::new(REMEMBERED), moka::sync::Cache::new(REMEMBERED));
         let loading = moka::sync::Cache::new(REMEMBERED);
         let (choices, changed) = (Choices::default(), Notify::new());
-        Self { pool, clock, vault, integrations, outbound, background, public_url, choices, known, turns, loading, changed }
+        let idling = Arc::default();
+        Self {
+            pool,
+            clock,
+            vault,
+            integrations,
+            outbound,
+            background,
+            public_url,
+            choices,
+            known,
+            turns,
+            idling,
+            loading,
+            changed,
+        }
     }
 
     /// Forgets one connection, which changed here or on another node.
@@ -280,8 +297,8 @@ impl Connections {
         caller: &Principal,
         integration: &AppId,
         id: ConnectionId,
-    ) -> Result<Listed, Error> {
-        let found = store::find_listed(connection, (&caller.tenant, integration), id).await?.ok_or(Error::Unknown(id))?;
+    ) -> Result<Holders, Error> {
+        let found = store::find_holders(connection, (&caller.tenant, integration), id).await?.ok_or(Error::Unknown(id))?;
         let own = [found.user_id, found.source_user_id].contains(&Some(caller.id.as_uuid()));
         let managed = found.kind == ConnectionKind::Delegation.as_str() || found.user_id.is_none();
         if own || (managed && manages(caller, integration)) {
@@ -327,6 +344,6 @@ fn as_place([id, version]: &[String; 2]) -> [&str; 3] {
     ["connection", id, version]
 }
 
-fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     sqlx::Error::Decode(error.into()).into()
 }
