@@ -55,7 +55,6 @@ create table app_bindings (
     user_id uuid,
     -- Absent: the app may use the integration, with whatever connection the caller has.
     connection_id uuid references connections (id) on delete cascade,
-    enabled boolean not null default true,
     created_by uuid references users (id) on delete set null,
     created_at timestamptz not null,
     unique nulls not distinct (tenant_id, app_id, integration_id, user_id),
