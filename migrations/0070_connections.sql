@@ -78,7 +78,8 @@ create table connection_flows (
 );
 create index connection_flows_expiry on connection_flows (expires_at);
 
--- Rows also go with what they belong to, so the database itself tells the nodes what they may not remember any more.
+-- Rows also go with what they belong to, so the database itself tells the nodes what they may not remember any more. It names the
+-- transaction, so that a node that made the change itself knows that it has heeded it already.
 create function announce_connection() returns trigger language plpgsql as $$
 begin
     if tg_op <> 'INSERT' then
@@ -89,10 +90,10 @@ begin
             and not coalesce(old.delegated_calls > 0 and new.delegated_calls = 0, false) then
             return null;
         end if;
-        perform pg_notify(weft_channel('weft_changes'), 'connections ' || old.tenant_id);
+        perform pg_notify(weft_channel('weft_changes'), 'connections ' || old.tenant_id || ' ' || pg_current_xact_id()::text);
         return null;
     end if;
-    perform pg_notify(weft_channel('weft_changes'), 'connections ' || new.tenant_id);
+    perform pg_notify(weft_channel('weft_changes'), 'connections ' || new.tenant_id || ' ' || pg_current_xact_id()::text);
     return null;
 end $$;
 create trigger connections_announce after insert or update or delete on connections
@@ -100,7 +101,7 @@ create trigger connections_announce after insert or update or delete on connecti
 
 create function announce_binding() returns trigger language plpgsql as $$
 begin
-    perform pg_notify(weft_channel('weft_changes'), 'connections ' || coalesce(new.tenant_id, old.tenant_id));
+    perform pg_notify(weft_channel('weft_changes'), 'connections ' || coalesce(new.tenant_id, old.tenant_id) || ' ' || pg_current_xact_id()::text);
     return null;
 end $$;
 create trigger app_bindings_announce after insert or update or delete on app_bindings

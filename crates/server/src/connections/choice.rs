@@ -4,9 +4,12 @@
 //! the oldest of the caller's own that serves, else the tenant's. What somebody else's account is used for is admitted here too; a
 //! call that was counted out is taken off when it goes out, so that what is answered without the vendor costs nothing.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
@@ -19,10 +22,15 @@ use super::{
     service::{Connections, manages},
     store::{self, Candidate},
 };
-use crate::{apps::App, db::cache::Cache};
+use crate::{
+    apps::App,
+    db::{cache::Cache, notify::TransactionId},
+};
 
 /// Choices that a node remembers.
 const REMEMBERED: u64 = 50_000;
+/// Changes of its own that a node knows again when it hears of them, and how late it may hear.
+const OWN: (u64, Duration) = (10_000, Duration::from_mins(1));
 
 /// A connection that was named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +53,6 @@ pub struct Wish<'a> {
     pub chosen: Option<Chosen>,
 }
 
-/// A choice, good until something changes in the tenant.
-#[derive(Debug, Clone)]
-struct Choice {
-    connection: ConnectionId,
-    owner: Option<UserId>,
-    delegation: Option<Delegation>,
-}
-
 /// What a call acts with.
 #[derive(Debug, Clone)]
 pub struct Account {
@@ -67,9 +67,19 @@ struct Counted {
     used_up: bool,
 }
 
+/// A choice, good until something changes in the tenant.
+#[derive(Debug, Clone)]
+struct Choice {
+    connection: ConnectionId,
+    owner: Option<UserId>,
+    delegation: Option<Delegation>,
+}
+
 #[derive(Debug, Clone)]
 struct Delegation {
     until: Option<DateTime<Utc>>,
+    /// Whether it was over when it was chosen: then there is nothing else.
+    over: bool,
     actions: Option<Arc<[String]>>,
     counted: Option<Counted>,
 }
@@ -77,34 +87,36 @@ struct Delegation {
 impl Choice {
     fn new(found: Candidate, now: DateTime<Utc>) -> Self {
         let delegation = found.delegation_id.map(|id| Delegation {
-    /// Whether it was over when it was chosen: then there is nothing else.
-    over: bool,
             until: found.delegated_until,
+            over: found.delegated_until.is_some_and(|until| until <= now),
             actions: found.delegated_actions.map(Arc::from),
             counted: found.delegated_calls.map(|left| Counted { delegation: id.into(), used_up: left <= 0 }),
         });
         Self { connection: found.id.into(), owner: found.user_id.map(UserId::from), delegation }
     }
-}
-
-/// Tenant and its generation, integration, caller, app.
-            over: found.delegated_until.is_some_and(|until| until <= now),
-type Key = (TenantId, u64, AppId, UserId, Option<AppId>);
-
-/// The choices that a node remembers, each tenant's by itself: what changes in one costs the others nothing.
-pub struct Choices {
-    remembered: Cache<Key, Option<Arc<Choice>>>,
 
     /// Whether it was good when it was chosen and is not any more.
     fn has_run_out(&self, now: DateTime<Utc>) -> bool {
         self.delegation.as_ref().is_some_and(|terms| !terms.over && terms.until.is_some_and(|until| until <= now))
     }
+}
+
+/// Tenant and its generation, integration, caller, app.
+type Key = (TenantId, u64, AppId, UserId, Option<AppId>);
+
+/// The choices that a node remembers, each tenant's by itself: what changes in one costs the others nothing.
+pub struct Choices {
+    remembered: Cache<Key, Option<Arc<Choice>>>,
     generations: DashMap<TenantId, AtomicU64>,
+    /// Changes of this node's own whose word has not come back from the database yet.
+    own: moka::sync::Cache<TransactionId, ()>,
 }
 
 impl Default for Choices {
     fn default() -> Self {
-        Self { remembered: Cache::new(REMEMBERED), generations: DashMap::new() }
+        let (count, longest) = OWN;
+        let own = moka::sync::Cache::builder().max_capacity(count).time_to_live(longest).build();
+        Self { remembered: Cache::new(REMEMBERED), generations: DashMap::new(), own }
     }
 }
 
@@ -116,6 +128,20 @@ impl Choices {
     /// What was chosen before is not found any more, and ages out.
     pub fn forget(&self, tenant: &TenantId) {
         self.generations.entry(tenant.clone()).or_default().fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The same for a change that this node has just committed.
+    pub fn forget_after(&self, tenant: &TenantId, own: TransactionId) {
+        self.own.insert(own, ());
+        self.forget(tenant);
+    }
+
+    /// The database tells of a change. One of this node's own was heeded when it was committed: what was chosen since knows of it, and
+    /// of all that was committed, and so is told, before it.
+    pub fn hear(&self, tenant: &TenantId, by: Option<TransactionId>) {
+        if by.is_none_or(|by| self.own.remove(&by).is_none()) {
+            self.forget(tenant);
+        }
     }
 
     pub fn clear(&self) {
@@ -238,9 +264,15 @@ impl Connections {
     }
 }
 
+/// Whose connections a call may use, of which integration: the caller's, and those of the app that it is made for.
+fn whose<'a>(wish: &'a Wish<'_>) -> (store::Whose<'a>, Option<&'a AppId>) {
+    ((&wish.app.tenant, &wish.app.id, wish.principal.id), wish.calling_app)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::notify::Change;
 
     #[tokio::test]
     async fn a_choice_that_was_made_while_its_tenant_changed_is_not_found_again() {
@@ -264,10 +296,22 @@ mod tests {
         choices.forget(&one);
         ask(&one, true).await;
         ask(&other, false).await;
-/// Whose connections a call may use, of which integration: the caller's, and those of the app that it is made for.
-fn whose<'a>(wish: &'a Wish<'_>) -> (store::Whose<'a>, Option<&'a AppId>) {
-    ((&wish.app.tenant, &wish.app.id, wish.principal.id), wish.calling_app)
-}
+    }
 
+    #[test]
+    fn the_word_of_a_change_of_ones_own_drops_the_choices_once_and_that_of_anothers_always() {
+        let (choices, tenant) = (Choices::default(), TenantId::default_tenant());
+        let change = |text: &str| match text.parse() {
+            Ok(Change::Connections(_, Some(by))) => by,
+            other => panic!("{other:?}"),
+        };
+        let (own, others) = (change("connections default 7"), change("connections default 8"));
+        choices.forget_after(&tenant, own);
+        let hears = |by: Option<TransactionId>| {
+            let before = choices.generation(&tenant);
+            choices.hear(&tenant, by);
+            choices.generation(&tenant) != before
+        };
+        assert_eq!([hears(Some(own)), hears(Some(own)), hears(Some(others)), hears(None)], [false, true, true, true]);
     }
 }

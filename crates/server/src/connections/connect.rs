@@ -18,6 +18,7 @@ use super::{
 use crate::{
     apps::App,
     audit::{self, Action, Event},
+    db::notify,
 };
 
 /// What is known of a connection that is being made.
@@ -134,9 +135,10 @@ impl Connections {
         let action = if known.is_some() { Action::ConnectionRenewed } else { Action::ConnectionCreated };
         let event = Event::by(by, action).on("connection", id).with("integration", app.id.as_str());
         audit::record(&mut transaction, &event.with("shared", made.owner.is_none()), now).await?;
+        let own = notify::transaction_id(&mut transaction).await?;
         transaction.commit().await?;
         self.forget(id);
-        self.forget_choices(&app.tenant);
+        self.forget_choices_after(&app.tenant, own);
         tracing::info!(connection.id = %id, integration = %app.id, renewed = known.is_some(), "connection.keep");
         Ok(Kept { id, label: made.label.clone() })
     }
@@ -158,11 +160,11 @@ impl Connections {
             values: merged,
             refresh_token: known.content.refresh_token.clone(),
             secret_fields: known.content.secret_fields.clone(),
+            obtained_at: known.content.obtained_at,
         };
         let configuration = known.credential.configuration;
         let sealing = self.seal(&app.tenant, (id, version + 1), (&content, known.times, configuration))?;
         let credential = Credential::new(id, known.owner, (configuration, version + 1), &content).map_err(decode)?;
-            obtained_at: known.content.obtained_at,
         store::update_credentials(&mut transaction, id, None, &sealing, self.clock.now()).await?;
         transaction.commit().await?;
         self.forget(id);

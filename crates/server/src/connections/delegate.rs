@@ -10,6 +10,8 @@ use super::{
 use crate::{
     apps::App,
     audit::{self, Action, Event},
+    db::notify,
+    runs::PROXY,
 };
 
 /// Calls that a delegation may be limited to at most.
@@ -43,8 +45,9 @@ impl Connections {
             Delegate::Member(user) => event.with("user", user.to_string()),
         };
         audit::record(&mut transaction, &event.with("integration", app.id.as_str()), now).await?;
+        let own = notify::transaction_id(&mut transaction).await?;
         transaction.commit().await?;
-        self.forget_choices(&by.tenant);
+        self.forget_choices_after(&by.tenant, own);
         Ok(id)
     }
 

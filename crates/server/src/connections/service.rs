@@ -23,7 +23,10 @@ use crate::{
     apps::App,
     audit::{self, Action, Event},
     clock::Clock,
-    db::cache::Cache,
+    db::{
+        cache::Cache,
+        notify::{self, TransactionId},
+    },
     http::outbound::Outbound,
     integrations::Integrations,
     secrets::Vault,
@@ -47,11 +50,11 @@ pub struct Connections {
     known: Cache<ConnectionId, Arc<Connection>>,
     /// One renewal of a connection at a time on this node; between nodes the database decides.
     pub(super) turns: moka::sync::Cache<ConnectionId, Arc<Mutex<()>>>,
+    /// One round of idle tokens at a time.
+    pub(super) idling: Arc<Mutex<()>>,
     /// One load of a connection at a time.
     loading: moka::sync::Cache<ConnectionId, Arc<Mutex<()>>>,
     /// Some connection has changed.
-    /// One round of idle tokens at a time.
-    pub(super) idling: Arc<Mutex<()>>,
     pub(super) changed: Notify,
 }
 
@@ -99,8 +102,18 @@ impl Connections {
     }
 
     /// Forgets which connections are used in a tenant.
-    pub fn forget_choices(&self, tenant: &TenantId) {
+    pub(super) fn forget_choices(&self, tenant: &TenantId) {
         self.choices.forget(tenant);
+    }
+
+    /// The same for a change that this node has just committed.
+    pub(super) fn forget_choices_after(&self, tenant: &TenantId, own: TransactionId) {
+        self.choices.forget_after(tenant, own);
+    }
+
+    /// The database tells of a change, here or on another node.
+    pub fn hear_of_choices(&self, tenant: &TenantId, by: Option<TransactionId>) {
+        self.choices.hear(tenant, by);
     }
 
     pub fn forget_all(&self) {
@@ -273,9 +286,10 @@ impl Connections {
             let event = event.with("integration", integration.as_str()).with("revocation", revocation.as_str());
             audit::record(&mut transaction, &event, self.clock.now()).await?;
         }
+        let own = notify::transaction_id(&mut transaction).await?;
         transaction.commit().await?;
         self.forget(id);
-        self.forget_choices(&caller.tenant);
+        self.forget_choices_after(&caller.tenant, own);
         Ok(revocation)
     }
 

@@ -451,8 +451,8 @@ async fn a_delegation_reaches_as_far_as_was_said() {
     assert!(read.text("/error").contains("not connected"), "{read:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_warm_call_asks_the_database_nothing() {
+/// A server whose way to the database can be cut, with the mailbox integration and the app.
+async fn over_proxy() -> (TestServer, Proxy, Api) {
     let database = TestDatabase::create().await;
     let proxy = Proxy::start(&database);
     let arguments = ServeArgs { database_url: Some(proxy.url.clone()), ..ServeArgs::default() };
@@ -460,6 +460,12 @@ async fn a_warm_call_asks_the_database_nothing() {
     let admin = server.user("admin").await;
     server.deploy(&admin, &manifest(), MAILBOX).await;
     server.deploy(&admin, &app("crm"), APP).await;
+    (server, proxy, admin)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_call_asks_the_database_nothing() {
+    let (_server, proxy, admin) = over_proxy().await;
     let id = connect(&admin, "work").await;
     admin.post("/api/v1/apps/crm/integrations", json!({ "integrationId": "mail", "connectionId": id })).await.expect(200);
     show(&admin).await.expect(200);
@@ -468,6 +474,50 @@ async fn a_warm_call_asks_the_database_nothing() {
     for _ in 0..5 {
         assert_eq!(show(&admin).await.expect(200).text("/connectionId"), id);
         assert_eq!(show_with(&admin, "x-app-id", "crm").await.expect(200).text("/connectionId"), id);
+    }
+    proxy.restore();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_stays_warm_when_the_database_tells_a_node_late_of_what_it_changed_itself() {
+    let (server, proxy, admin) = over_proxy().await;
+    let bob = server.user("bob").await;
+    let (second, _folder) = server.second_node().await;
+    let id = connect(&admin, "work").await;
+    proxy.hold("connections default");
+    admin.post("/api/v1/apps/crm/integrations", json!({ "integrationId": "mail", "connectionId": id })).await.expect(200);
+    show(&admin).await.expect(200);
+    show_with(&admin, "x-app-id", "crm").await.expect(200);
+    proxy.release();
+    // The database tells in order: who knows of the later change has heard of the earlier one.
+    server.grant(&admin.clone().at(url(&second)), &bob, &["integration:mail:show"]).await;
+    eventually("the first node follows", async || (show(&bob).await.status == 409).then_some(())).await;
+    me(&admin).await;
+    proxy.cut();
+    assert_eq!(show(&admin).await.expect(200).text("/connectionId"), id);
+    assert_eq!(show_with(&admin, "x-app-id", "crm").await.expect(200).text("/connectionId"), id);
+    proxy.restore();
+    second.stop().await.expect("the second node stops in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delegation_that_is_over_costs_nobody_else_anything() {
+    let (server, proxy, admin) = over_proxy().await;
+    let bob = server.user("bob").await;
+    server.grant(&admin, &bob, &["integration:mail:show"]).await;
+    let id = connect(&admin, "work").await;
+    let to_bob = json!({ "user_id": me(&bob).await, "expires_in": 60 });
+    admin.post("/api/v1/integrations/mail/auth/delegate", to_bob).await.expect(200);
+    server.advance(Duration::minutes(2));
+    let warm = async || {
+        show(&bob).await.expect(403);
+        assert_eq!(show(&admin).await.expect(200).text("/connectionId"), id);
+    };
+    warm().await;
+    warm().await;
+    proxy.cut();
+    for _ in 0..5 {
+        warm().await;
     }
     proxy.restore();
 }

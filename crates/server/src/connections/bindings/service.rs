@@ -9,6 +9,7 @@ use crate::{
         error::Error,
         service::{Connections, manage_keys, manages},
     },
+    db::notify,
 };
 
 /// Whom a binding is for.
@@ -59,8 +60,9 @@ impl Connections {
         store::upsert(&mut transaction, (&caller.tenant, app, integration), (owner, bound), (id, caller.id), now).await?;
         let event = Event::by(caller, Action::AppBound).on("app", app).with("integration", integration.as_str());
         audit::record(&mut transaction, &event.with("forEverybody", owner.is_none()), now).await?;
+        let own = notify::transaction_id(&mut transaction).await?;
         transaction.commit().await?;
-        self.forget_choices(&caller.tenant);
+        self.forget_choices_after(&caller.tenant, own);
         Ok(())
     }
 
@@ -74,8 +76,9 @@ impl Connections {
             let event = Event::by(caller, Action::AppUnbound).on("app", app).with("integration", integration.as_str());
             audit::record(&mut transaction, &event, self.clock.now()).await?;
         }
+        let own = notify::transaction_id(&mut transaction).await?;
         transaction.commit().await?;
-        self.forget_choices(&caller.tenant);
+        self.forget_choices_after(&caller.tenant, own);
         Ok(())
     }
 }
