@@ -55,7 +55,6 @@ create table app_bindings (
     user_id uuid,
     -- Absent: the app may use the integration, with whatever connection the caller has.
     connection_id uuid references connections (id) on delete cascade,
-    enabled boolean not null default true,
     created_by uuid references users (id) on delete set null,
     created_at timestamptz not null,
     unique nulls not distinct (tenant_id, app_id, integration_id, user_id),
@@ -79,20 +78,22 @@ create table connection_flows (
 );
 create index connection_flows_expiry on connection_flows (expires_at);
 
--- Rows also go with what they belong to, so the database itself tells the nodes what they may not remember any more.
+-- Rows also go with what they belong to, so the database itself tells the nodes what they may not remember any more. It names the
+-- transaction, so that a node that made the change itself knows that it has heeded it already.
 create function announce_connection() returns trigger language plpgsql as $$
 begin
     if tg_op <> 'INSERT' then
         if tg_op = 'DELETE' or (old.version, old.status) is distinct from (new.version, new.status) then
             perform pg_notify(weft_channel('weft_changes'), 'connection ' || old.id);
         end if;
-        if tg_op = 'UPDATE' and (old.status, old.user_id) is not distinct from (new.status, new.user_id) then
+        if tg_op = 'UPDATE' and (old.status, old.user_id) is not distinct from (new.status, new.user_id)
+            and not coalesce(old.delegated_calls > 0 and new.delegated_calls = 0, false) then
             return null;
         end if;
-        perform pg_notify(weft_channel('weft_changes'), 'connections ' || old.tenant_id);
+        perform pg_notify(weft_channel('weft_changes'), 'connections ' || old.tenant_id || ' ' || pg_current_xact_id()::text);
         return null;
     end if;
-    perform pg_notify(weft_channel('weft_changes'), 'connections ' || new.tenant_id);
+    perform pg_notify(weft_channel('weft_changes'), 'connections ' || new.tenant_id || ' ' || pg_current_xact_id()::text);
     return null;
 end $$;
 create trigger connections_announce after insert or update or delete on connections
@@ -100,7 +101,7 @@ create trigger connections_announce after insert or update or delete on connecti
 
 create function announce_binding() returns trigger language plpgsql as $$
 begin
-    perform pg_notify(weft_channel('weft_changes'), 'connections ' || coalesce(new.tenant_id, old.tenant_id));
+    perform pg_notify(weft_channel('weft_changes'), 'connections ' || coalesce(new.tenant_id, old.tenant_id) || ' ' || pg_current_xact_id()::text);
     return null;
 end $$;
 create trigger app_bindings_announce after insert or update or delete on app_bindings

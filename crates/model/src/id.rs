@@ -65,6 +65,8 @@ record_ids! {
     SessionId,
     /// One of the keys of a service account. Tokens made with it name it, so that revoking it ends them.
     CredentialId,
+    /// Which connection an app uses an integration with.
+    BindingId,
     /// One of several configurations of an integration.
     ConfigurationId,
     /// What a call acts with at a vendor: somebody's account there, or the leave to use somebody else's.

@@ -18,8 +18,8 @@ pub mod secret;
 
 pub use fault::Fault;
 pub use id::{
-    AppId, ConfigurationId, ConnectionId, CredentialId, CronId, DeliveryId, DepartmentId, DeploymentId, EndpointId, FileId,
-    HookId, InvalidName, NamespaceId, RunId, SessionId, TenantId, UserId,
+    AppId, BindingId, ConfigurationId, ConnectionId, CredentialId, CronId, DeliveryId, DepartmentId, DeploymentId, EndpointId,
+    FileId, HookId, InvalidName, NamespaceId, RunId, SessionId, TenantId, UserId,
 };
 pub use manifest::Manifest;
 pub use permission::{PermissionKey, PermissionSet};

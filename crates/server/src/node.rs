@@ -83,7 +83,7 @@ impl Node {
             Change::Events => self.hooks.wake(),
             Change::Identity => self.identity.forget(),
             Change::Connection(id) => self.connections.forget(*id),
-            Change::Connections(tenant) => self.connections.forget_choices(tenant),
+            Change::Connections(tenant, by) => self.connections.hear_of_choices(tenant, *by),
             Change::Secrets => self.forget_configurations(),
             Change::Vault => {
                 self.forget_configurations();

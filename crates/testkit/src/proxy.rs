@@ -38,6 +38,8 @@ struct State {
     open: watch::Sender<bool>,
     /// The reply to what holds this is lost, and the connection with it.
     doomed: Mutex<Option<Vec<u8>>>,
+    /// What PostgreSQL says that holds this waits.
+    held: watch::Sender<Option<Vec<u8>>>,
 }
 
 impl Proxy {
@@ -52,7 +54,8 @@ impl Proxy {
         let url = database.url.replacen(&encoded(&real), &encoded(&own), 1);
         assert_ne!(url, database.url, "the URL names the socket's folder");
         let listener = UnixListener::bind(folder.path().join(SOCKET)).expect("a socket");
-        let state = Arc::new(State { target, open: watch::Sender::new(true), doomed: Mutex::default() });
+        let state =
+            Arc::new(State { target, open: watch::Sender::new(true), doomed: Mutex::default(), held: watch::Sender::default() });
         tokio::spawn(accept(listener, Arc::clone(&state)));
         Self { url, state, _folder: folder }
     }
@@ -65,6 +68,16 @@ impl Proxy {
     /// Lets connections through again.
     pub fn restore(&self) {
         self.state.open.send_replace(true);
+    }
+
+    /// Keeps what PostgreSQL says and holds `text` to itself, with all that it says after it on the same connection.
+    pub fn hold(&self, text: &str) {
+        self.state.held.send_replace(Some(text.as_bytes().to_vec()));
+    }
+
+    /// Passes on what was held.
+    pub fn release(&self) {
+        self.state.held.send_replace(None);
     }
 
     /// Loses the reply to the next request that holds `text`: PostgreSQL carries it out, and nobody learns of it.
@@ -81,7 +94,7 @@ impl State {
     /// Whether the reply to this is to be lost. Once for each wish.
     fn dooms(&self, request: &[u8]) -> bool {
         let mut doomed = self.doomed();
-        let hit = doomed.as_ref().is_some_and(|text| request.windows(text.len()).any(|window| window == text.as_slice()));
+        let hit = doomed.as_ref().is_some_and(|text| contains(request, text));
         if hit {
             *doomed = None;
         }
@@ -104,7 +117,7 @@ async fn pass(client: UnixStream, state: Arc<State>) {
     let mut open = state.open.subscribe();
     tokio::select! {
         () = requests(from_client, to_server, &state, &deaf) => {}
-        () = replies(from_server, to_client, &deaf) => {}
+        () = replies(from_server, to_client, &state, &deaf) => {}
         _ = open.wait_for(|open| !open) => {}
     }
 }
@@ -123,11 +136,18 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State
 }
 
 /// Ends with the first reply that is to be lost: by then PostgreSQL has done what was asked.
-async fn replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, deaf: &AtomicBool) {
-    let mut buffer = vec![0; 64 * 1024];
+async fn replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: &State, deaf: &AtomicBool) {
+    let (mut buffer, mut held) = (vec![0; 64 * 1024], state.held.subscribe());
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if deaf.load(SeqCst) || to.write_all(buffer.get(..length).unwrap_or_default()).await.is_err() {
+        let reply = buffer.get(..length).unwrap_or_default();
+        let may_pass = |held: &Option<Vec<u8>>| held.as_ref().is_none_or(|text| !contains(reply, text));
+        let passes = held.wait_for(may_pass).await.is_ok();
+        if !passes || deaf.load(SeqCst) || to.write_all(reply).await.is_err() {
             return;
         }
     }
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
 }

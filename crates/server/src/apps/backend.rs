@@ -9,7 +9,7 @@ use weft_workers::{CallError, Category, Failure, LogLine, Platform};
 
 use super::{dev, service::Error};
 use crate::{
-    connections::{self, Chosen},
+    connections::{self, Chosen, Told},
     data::{self, Asker, Transactions},
     files::{self, WorkerUpload},
     http::trace::TraceId,
@@ -36,6 +36,8 @@ pub struct CallContext {
     pub contacts: Contacts,
     /// The connection that the call is made with. Calls of the same integration within it use the same.
     pub connection: Option<Pinned>,
+    /// What the backend was told of that connection meanwhile.
+    pub told: Told,
     /// Whether the app acts as itself: in `onStart`, which nobody calls.
     pub itself: bool,
     /// What the call has open in the database.
@@ -60,6 +62,7 @@ impl CallContext {
             hops: 0,
             contacts: Contacts::default(),
             connection: None,
+            told: Told::default(),
             itself: false,
             transactions: Arc::default(),
         }
@@ -193,12 +196,14 @@ async fn of_connection(
     let failed = |error: connections::Error| CallError::from(runs::Error::from(runs::Cause::from(error)).into_failure());
     let Some(principal) = &context.principal else { return Err(refused("no_caller", "this call has no user behind it")) };
     let app = node.integrations.get(&principal.tenant, &pinned.integration).await.map_err(|error| failed(error.into()))?;
-    if action == "update_credentials" {
+    let credential = if action == "update_credentials" {
         let request: UpdateRequest =
             serde_json::from_str(params.get()).map_err(|_| refused("invalid_params", "credentials must be an object"))?;
-        node.connections.update(&app, pinned.connection, request.credentials).await.map_err(failed)?;
-    }
-    let credential = node.connections.current(&app, pinned.connection).await.map_err(failed)?;
+        node.connections.update(&app, pinned.connection, request.credentials).await.map_err(failed)?
+    } else {
+        node.connections.current(&app, pinned.connection).await.map_err(failed)?
+    };
+    context.told.add(&credential);
     Ok(credential.json().to_owned())
 }
 

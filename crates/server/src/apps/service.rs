@@ -3,6 +3,7 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Value, value::RawValue};
+use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
@@ -94,6 +95,8 @@ pub struct App {
     pub id: AppId,
     pub tenant: TenantId,
     pub manifest: Manifest,
+    /// Of the manifest: what was made of another one is not taken for what belongs to this.
+    pub fingerprint: [u8; 32],
     pub deployment: Option<Deployment>,
     pub worker_enabled: bool,
     pub actions: HashMap<String, Action>,
@@ -377,6 +380,7 @@ pub(super) fn may_replace(by: &Principal, id: &AppId) -> bool {
 }
 
 pub(super) fn compile(id: &AppId, stored: store::StoredApp) -> Result<App, Error> {
+    let fingerprint = Sha256::digest(stored.manifest.to_string()).into();
     let manifest = Manifest::parse(stored.manifest).map_err(Error::InvalidManifest)?;
     let recipe = |action: &str| manifest.recipes.as_ref()?.action(action).map(Arc::clone);
     let compiled = |action: &manifest::Action| (action.id.clone(), compile_action(id, action, recipe(&action.id)));
@@ -386,7 +390,7 @@ pub(super) fn compile(id: &AppId, stored: store::StoredApp) -> Result<App, Error
     let entities = manifest.content.data_contract.iter();
     let entities = entities.map(|entity| (entity.entity_name.clone(), weft_data::Entity::new(id.as_str(), entity.clone())));
     let entities = entities.collect();
-    Ok(App { id: id.clone(), tenant, manifest, deployment, worker_enabled, actions, entities })
+    Ok(App { id: id.clone(), tenant, manifest, fingerprint, deployment, worker_enabled, actions, entities })
 }
 
 fn compile_action(app: &AppId, action: &manifest::Action, recipe: Option<Arc<weft_recipe::Action>>) -> Action {

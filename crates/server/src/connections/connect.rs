@@ -1,5 +1,7 @@
 //! Making a connection, or putting fresh credentials into one that is there.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use weft_model::{
     ConfigurationId, ConnectionId, Fault, Principal, UserId,
@@ -8,14 +10,15 @@ use weft_model::{
 };
 
 use super::{
-    credential::{Content, Times},
+    credential::{Content, Credential, Times},
     error::Error,
-    service::{Connections, label, manage_keys, manages, taken},
+    service::{Connections, decode, label, manage_keys, manages, taken},
     store::{self, Owner},
 };
 use crate::{
     apps::App,
     audit::{self, Action, Event},
+    db::notify,
 };
 
 /// What is known of a connection that is being made.
@@ -84,7 +87,7 @@ impl Connections {
             return Err(Error::Invalid(faults.into_iter().map(below).collect()));
         }
         let owner = self.whose(by, app, &mut wanted).await?;
-        let content = Content { values, refresh_token: None, secret_fields: Some(secret_fields(schema)) };
+        let content = Content { values, refresh_token: None, secret_fields: Some(secret_fields(schema)), obtained_at: None };
         self.keep(
             by,
             app,
@@ -132,15 +135,17 @@ impl Connections {
         let action = if known.is_some() { Action::ConnectionRenewed } else { Action::ConnectionCreated };
         let event = Event::by(by, action).on("connection", id).with("integration", app.id.as_str());
         audit::record(&mut transaction, &event.with("shared", made.owner.is_none()), now).await?;
+        let own = notify::transaction_id(&mut transaction).await?;
         transaction.commit().await?;
         self.forget(id);
-        self.forget_choices(&app.tenant);
+        self.forget_choices_after(&app.tenant, own);
         tracing::info!(connection.id = %id, integration = %app.id, renewed = known.is_some(), "connection.keep");
         Ok(Kept { id, label: made.label.clone() })
     }
 
-    /// Replaces values of the connection that a call was made with. The backend knows better than whoever stored them.
-    pub async fn update(&self, app: &App, id: ConnectionId, values: Map<String, Value>) -> Result<(), Error> {
+    /// Replaces values of the connection that a call was made with, and returns what it holds then. The backend knows better than
+    /// whoever stored them.
+    pub async fn update(&self, app: &App, id: ConnectionId, values: Map<String, Value>) -> Result<Arc<Credential>, Error> {
         if oauth(app).is_some() {
             let message = "the server itself renews the tokens of this integration, so nobody else changes them";
             return Err(Error::InvalidRequest(message.to_owned()));
@@ -155,12 +160,15 @@ impl Connections {
             values: merged,
             refresh_token: known.content.refresh_token.clone(),
             secret_fields: known.content.secret_fields.clone(),
+            obtained_at: known.content.obtained_at,
         };
-        let sealing = self.seal(&app.tenant, (id, version + 1), (&content, known.times, known.credential.configuration))?;
+        let configuration = known.credential.configuration;
+        let sealing = self.seal(&app.tenant, (id, version + 1), (&content, known.times, configuration))?;
+        let credential = Credential::new(id, known.owner, (configuration, version + 1), &content).map_err(decode)?;
         store::update_credentials(&mut transaction, id, None, &sealing, self.clock.now()).await?;
         transaction.commit().await?;
         self.forget(id);
-        Ok(())
+        Ok(Arc::new(credential))
     }
 }
 

@@ -1,7 +1,11 @@
 //! What a call acts with, once it is opened. It holds secrets: it shows nothing of itself.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 use weft_model::{AppId, ConfigurationId, ConnectionId, Secret, UserId, connection::ConnectionStatus};
@@ -23,6 +27,9 @@ pub struct Content {
     /// Which of the values are secret. Absent: all but those that never are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_fields: Option<Vec<String>>,
+    /// When the vendor gave them, where the server asked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obtained_at: Option<DateTime<Utc>>,
 }
 
 impl Content {
@@ -81,6 +88,23 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// What a backend was told of its call's connection while it worked on the call: it may quote that, too.
+#[derive(Debug, Clone, Default)]
+pub struct Told(Arc<Mutex<Vec<Arc<Credential>>>>);
+
+impl Told {
+    pub fn add(&self, credential: &Arc<Credential>) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.iter().all(|known| known.version != credential.version) {
+            told.push(Arc::clone(credential));
+        }
+    }
+
+    pub fn seen(&self) -> Vec<Arc<Credential>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// A connection with credentials of its own, as the node remembers it.
 pub struct Connection {
     pub id: ConnectionId,
@@ -91,7 +115,7 @@ pub struct Connection {
     pub message: Option<String>,
     pub times: Times,
     pub refresh_token: Option<Secret<String>>,
-    pub credential: std::sync::Arc<Credential>,
+    pub credential: Arc<Credential>,
     pub(super) content: Content,
 }
 
@@ -99,9 +123,9 @@ pub struct Connection {
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::struct_field_names, reason = "they are called as the columns are")]
 pub struct Times {
-    pub expires_at: Option<chrono::DateTime<chrono::Utc>>,
-    pub refresh_at: Option<chrono::DateTime<chrono::Utc>>,
-    pub refreshed_at: Option<chrono::DateTime<chrono::Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub refresh_at: Option<DateTime<Utc>>,
+    pub refreshed_at: Option<DateTime<Utc>>,
 }
 
 impl Credential {
@@ -125,7 +149,7 @@ mod tests {
     fn content(values: &Value, secret_fields: Option<&[&str]>) -> Content {
         let secret_fields = secret_fields.map(|fields| fields.iter().map(|field| (*field).to_owned()).collect());
         let values = values.as_object().cloned().unwrap_or_default();
-        Content { values, refresh_token: Some("refresh-me".to_owned()), secret_fields }
+        Content { values, refresh_token: Some("refresh-me".to_owned()), secret_fields, obtained_at: None }
     }
 
     #[test]

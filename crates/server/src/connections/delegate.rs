@@ -10,6 +10,8 @@ use super::{
 use crate::{
     apps::App,
     audit::{self, Action, Event},
+    db::notify,
+    runs::PROXY,
 };
 
 /// Calls that a delegation may be limited to at most.
@@ -43,8 +45,9 @@ impl Connections {
             Delegate::Member(user) => event.with("user", user.to_string()),
         };
         audit::record(&mut transaction, &event.with("integration", app.id.as_str()), now).await?;
+        let own = notify::transaction_id(&mut transaction).await?;
         transaction.commit().await?;
-        self.forget_choices(&by.tenant);
+        self.forget_choices_after(&by.tenant, own);
         Ok(id)
     }
 
@@ -56,7 +59,9 @@ impl Connections {
         if terms.calls.is_some_and(|calls| !(1..=MOST_CALLS).contains(&calls)) {
             return invalid(format!("max_calls is 1 to {MOST_CALLS}"));
         }
-        if let Some(unknown) = terms.actions.iter().flatten().find(|action| !app.actions.contains_key(*action)) {
+        // What is sent to the vendor directly has a name like an action.
+        let known = |action: &&String| app.actions.contains_key(*action) || (*action == PROXY && app.manifest.recipes.is_some());
+        if let Some(unknown) = terms.actions.iter().flatten().find(|action| !known(action)) {
             return invalid(format!("integration '{}' has no action '{unknown}'", app.id));
         }
         match to {

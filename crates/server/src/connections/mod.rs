@@ -20,8 +20,8 @@ mod routes;
 mod service;
 mod store;
 
-pub use choice::{Chosen, Wish};
-pub use credential::Credential;
+pub use choice::{Account, Chosen, Wish};
+pub use credential::{Credential, Told};
 pub use error::Error;
 pub use oauth::{answers_expired, says_expired};
 pub use routes::router;

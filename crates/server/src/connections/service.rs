@@ -17,13 +17,16 @@ use super::{
     credential::{Connection, Content, Credential, Times},
     error::{self, Error},
     oauth::Revocation,
-    store::{self, Listed, Sealing},
+    store::{self, Holders, Listed, Sealing},
 };
 use crate::{
     apps::App,
     audit::{self, Action, Event},
     clock::Clock,
-    db::cache::Cache,
+    db::{
+        cache::Cache,
+        notify::{self, TransactionId},
+    },
     http::outbound::Outbound,
     integrations::Integrations,
     secrets::Vault,
@@ -47,6 +50,8 @@ pub struct Connections {
     known: Cache<ConnectionId, Arc<Connection>>,
     /// One renewal of a connection at a time on this node; between nodes the database decides.
     pub(super) turns: moka::sync::Cache<ConnectionId, Arc<Mutex<()>>>,
+    /// One round of idle tokens at a time.
+    pub(super) idling: Arc<Mutex<()>>,
     /// One load of a connection at a time.
     loading: moka::sync::Cache<ConnectionId, Arc<Mutex<()>>>,
     /// Some connection has changed.
@@ -72,7 +77,22 @@ impl Connections {
         let (known, turns) = (Cache::new(REMEMBERED), moka::sync::Cache::new(REMEMBERED));
         let loading = moka::sync::Cache::new(REMEMBERED);
         let (choices, changed) = (Choices::default(), Notify::new());
-        Self { pool, clock, vault, integrations, outbound, background, public_url, choices, known, turns, loading, changed }
+        let idling = Arc::default();
+        Self {
+            pool,
+            clock,
+            vault,
+            integrations,
+            outbound,
+            background,
+            public_url,
+            choices,
+            known,
+            turns,
+            idling,
+            loading,
+            changed,
+        }
     }
 
     /// Forgets one connection, which changed here or on another node.
@@ -82,8 +102,18 @@ impl Connections {
     }
 
     /// Forgets which connections are used in a tenant.
-    pub fn forget_choices(&self, tenant: &TenantId) {
+    pub(super) fn forget_choices(&self, tenant: &TenantId) {
         self.choices.forget(tenant);
+    }
+
+    /// The same for a change that this node has just committed.
+    pub(super) fn forget_choices_after(&self, tenant: &TenantId, own: TransactionId) {
+        self.choices.forget_after(tenant, own);
+    }
+
+    /// The database tells of a change, here or on another node.
+    pub fn hear_of_choices(&self, tenant: &TenantId, by: Option<TransactionId>) {
+        self.choices.hear(tenant, by);
     }
 
     pub fn forget_all(&self) {
@@ -256,9 +286,10 @@ impl Connections {
             let event = event.with("integration", integration.as_str()).with("revocation", revocation.as_str());
             audit::record(&mut transaction, &event, self.clock.now()).await?;
         }
+        let own = notify::transaction_id(&mut transaction).await?;
         transaction.commit().await?;
         self.forget(id);
-        self.forget_choices(&caller.tenant);
+        self.forget_choices_after(&caller.tenant, own);
         Ok(revocation)
     }
 
@@ -280,8 +311,8 @@ impl Connections {
         caller: &Principal,
         integration: &AppId,
         id: ConnectionId,
-    ) -> Result<Listed, Error> {
-        let found = store::find_listed(connection, (&caller.tenant, integration), id).await?.ok_or(Error::Unknown(id))?;
+    ) -> Result<Holders, Error> {
+        let found = store::find_holders(connection, (&caller.tenant, integration), id).await?.ok_or(Error::Unknown(id))?;
         let own = [found.user_id, found.source_user_id].contains(&Some(caller.id.as_uuid()));
         let managed = found.kind == ConnectionKind::Delegation.as_str() || found.user_id.is_none();
         if own || (managed && manages(caller, integration)) {
@@ -327,6 +358,6 @@ fn as_place([id, version]: &[String; 2]) -> [&str; 3] {
     ["connection", id, version]
 }
 
-fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn decode(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     sqlx::Error::Decode(error.into()).into()
 }

@@ -16,8 +16,6 @@ pub struct Listed {
     pub user_id: Option<Uuid>,
     pub agent_app_id: Option<String>,
     pub source_id: Option<Uuid>,
-    /// Whose the connection is that a delegation leads to.
-    pub source_user_id: Option<Uuid>,
     pub label: Option<String>,
     pub status: String,
     pub status_cause: Option<String>,
@@ -29,6 +27,16 @@ pub struct Listed {
     pub delegated_calls: Option<i64>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+}
+
+/// Who has a say in a connection.
+pub struct Holders {
+    pub kind: String,
+    pub user_id: Option<Uuid>,
+    /// Where a delegation leads.
+    pub source_id: Option<Uuid>,
+    /// Whose the connection is that it leads to.
+    pub source_user_id: Option<Uuid>,
 }
 
 /// A direct connection with what is sealed of it.
@@ -54,7 +62,7 @@ pub struct Candidate {
     pub delegation_id: Option<Uuid>,
     pub delegated_until: Option<DateTime<Utc>>,
     pub delegated_actions: Option<Vec<String>>,
-    pub counted: bool,
+    pub delegated_calls: Option<i64>,
 }
 
 /// Credentials on their way into a row.
@@ -80,7 +88,7 @@ pub async fn list(
     sqlx::query_as!(
         Listed,
         "select connections.id, connections.kind, connections.user_id, connections.agent_app_id, connections.source_id,
-             source.user_id as source_user_id, connections.label, coalesce(source.status, connections.status) as \"status!\",
+             connections.label, coalesce(source.status, connections.status) as \"status!\",
              coalesce(source.status_cause, connections.status_cause) as status_cause,
              coalesce(source.status_message, connections.status_message) as status_message,
              coalesce(source.status_since, connections.status_since) as \"status_since!\",
@@ -103,19 +111,15 @@ pub async fn list(
     .await
 }
 
-/// One connection as it is shown, whoever's it is.
-pub async fn find_listed(
+/// One connection, and who has a say in it.
+pub async fn find_holders(
     connection: &mut PgConnection,
     (tenant, integration): (&TenantId, &AppId),
     id: ConnectionId,
-) -> sqlx::Result<Option<Listed>> {
+) -> sqlx::Result<Option<Holders>> {
     sqlx::query_as!(
-        Listed,
-        "select connections.id, connections.kind, connections.user_id, connections.agent_app_id, connections.source_id,
-             source.user_id as source_user_id, connections.label, connections.status, connections.status_cause,
-             connections.status_message, connections.status_since, connections.expires_at,
-             connections.delegated_until, connections.delegated_actions, connections.delegated_calls, connections.created_at,
-             connections.updated_at
+        Holders,
+        "select connections.kind, connections.user_id, connections.source_id, source.user_id as source_user_id
          from connections left join connections source on source.id = connections.source_id
          where connections.tenant_id = $1 and connections.integration_id = $2 and connections.id = $3",
         tenant.as_str(),
@@ -363,21 +367,23 @@ pub async fn count(
     Ok((row.active, row.dead, row.shared))
 }
 
+/// Tenant, integration and person that a call is about.
+pub type Whose<'a> = (&'a TenantId, &'a AppId, UserId);
+
 /// The connection that an app is bound to for somebody: their own binding before the one for everybody.
 pub async fn find_bound(
     connection: &mut PgConnection,
-    (tenant, integration, user): (&TenantId, &AppId, UserId),
+    (tenant, integration, user): Whose<'_>,
     app: &AppId,
 ) -> sqlx::Result<Option<Candidate>> {
     sqlx::query_as!(
         Candidate,
         "select coalesce(connections.source_id, connections.id) as \"id!\", coalesce(source.user_id, connections.user_id) as user_id,
              case connections.kind when 'delegation' then connections.id end as delegation_id,
-             connections.delegated_until, connections.delegated_actions,
-             connections.delegated_calls is not null as \"counted!\"
+             connections.delegated_until, connections.delegated_actions, connections.delegated_calls
          from app_bindings join connections on connections.id = connection_id
          left join connections source on source.id = connections.source_id
-         where app_bindings.tenant_id = $1 and app_bindings.integration_id = $2 and app_id = $4 and enabled
+         where app_bindings.tenant_id = $1 and app_bindings.integration_id = $2 and app_id = $4
            and (app_bindings.user_id = $3 or app_bindings.user_id is null)
          order by app_bindings.user_id nulls last limit 1",
         tenant.as_str(),
@@ -389,26 +395,27 @@ pub async fn find_bound(
     .await
 }
 
-/// The connection that somebody uses who does not say which: one that serves before one that does not, then a delegation before an
-/// own one before the tenant's, then the oldest.
-pub async fn find_usual(
+/// The connection that somebody uses: their own, the tenant's, or one that is delegated to them or to the app they come through. The
+/// one that is named; else one that serves before one that does not, one that is good for something before a delegation that is over
+/// or used up, then a delegation before an own one before the tenant's, then the oldest.
+pub async fn find_usable(
     connection: &mut PgConnection,
-    (tenant, integration, user): (&TenantId, &AppId, UserId),
-    app: Option<&AppId>,
+    ((tenant, integration, user), app): (Whose<'_>, Option<&AppId>),
+    named: Option<ConnectionId>,
     now: DateTime<Utc>,
 ) -> sqlx::Result<Option<Candidate>> {
     sqlx::query_as!(
         Candidate,
         "select coalesce(connections.source_id, connections.id) as \"id!\", coalesce(source.user_id, connections.user_id) as user_id,
              case connections.kind when 'delegation' then connections.id end as delegation_id,
-             connections.delegated_until, connections.delegated_actions,
-             connections.delegated_calls is not null as \"counted!\"
+             connections.delegated_until, connections.delegated_actions, connections.delegated_calls
          from connections left join connections source on source.id = connections.source_id
-         where connections.tenant_id = $1 and connections.integration_id = $2
+         where connections.tenant_id = $1 and connections.integration_id = $2 and ($6::uuid is null or connections.id = $6)
            and (connections.user_id = $3 or (connections.kind = 'delegation' and connections.agent_app_id = $4)
                 or (connections.kind = 'direct' and connections.user_id is null))
          order by coalesce(source.status, connections.status) = 'active' desc,
-             (connections.delegated_until is null or connections.delegated_until > $5) desc,
+             (connections.delegated_until is null or connections.delegated_until > $5)
+                 and (connections.delegated_calls is null or connections.delegated_calls > 0) desc,
              connections.kind = 'delegation' desc, connections.user_id nulls last, connections.created_at, connections.id
          limit 1",
         tenant.as_str(),
@@ -416,33 +423,7 @@ pub async fn find_usual(
         user.as_uuid(),
         app.map(AppId::as_str),
         now,
-    )
-    .fetch_optional(connection)
-    .await
-}
-
-/// A connection that somebody named, if it is for them: their own, the tenant's, or delegated to them or to the app they come through.
-pub async fn find_asked(
-    connection: &mut PgConnection,
-    (tenant, integration, user): (&TenantId, &AppId, UserId),
-    app: Option<&AppId>,
-    id: ConnectionId,
-) -> sqlx::Result<Option<Candidate>> {
-    sqlx::query_as!(
-        Candidate,
-        "select coalesce(connections.source_id, connections.id) as \"id!\", coalesce(source.user_id, connections.user_id) as user_id,
-             case connections.kind when 'delegation' then connections.id end as delegation_id,
-             connections.delegated_until, connections.delegated_actions,
-             connections.delegated_calls is not null as \"counted!\"
-         from connections left join connections source on source.id = connections.source_id
-         where connections.tenant_id = $1 and connections.integration_id = $2 and connections.id = $5
-           and (connections.user_id = $3 or (connections.kind = 'delegation' and connections.agent_app_id = $4)
-                or (connections.kind = 'direct' and connections.user_id is null))",
-        tenant.as_str(),
-        integration.as_str(),
-        user.as_uuid(),
-        app.map(AppId::as_str),
-        id.as_uuid(),
+        named.map(ConnectionId::as_uuid),
     )
     .fetch_optional(connection)
     .await

@@ -35,8 +35,8 @@ pub enum Change {
     App(AppId),
     /// The credentials or the status of a connection.
     Connection(ConnectionId),
-    /// Which connections there are in a tenant, or what is bound to them.
-    Connections(TenantId),
+    /// Which connections there are in a tenant, or what is bound to them; and the transaction that changed it.
+    Connections(TenantId, Option<TransactionId>),
     /// Platform secrets.
     Secrets,
     /// The secrets of an app, which its worker gets when it starts.
@@ -53,13 +53,18 @@ pub enum Change {
     Everything,
 }
 
+/// A transaction of the database. A node knows by it the word of its own changes when that comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TransactionId(u64);
+
 impl fmt::Display for Change {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Identity => formatter.write_str("identity"),
             Self::App(app) => write!(formatter, "app {app}"),
             Self::Connection(id) => write!(formatter, "connection {id}"),
-            Self::Connections(tenant) => write!(formatter, "connections {tenant}"),
+            Self::Connections(tenant, None) => write!(formatter, "connections {tenant}"),
+            Self::Connections(tenant, Some(TransactionId(id))) => write!(formatter, "connections {tenant} {id}"),
             Self::Secrets => formatter.write_str("secrets"),
             Self::AppSecrets(app) => write!(formatter, "secrets {app}"),
             Self::Vault => formatter.write_str("vault"),
@@ -80,7 +85,10 @@ impl FromStr for Change {
             None if text == "vault" => Self::Vault,
             None if text == "signing-keys" => Self::SigningKeys,
             Some(("connection", id)) => id.parse().map_or(Self::Everything, Self::Connection),
-            Some(("connections", tenant)) => tenant.parse().map_or(Self::Everything, Self::Connections),
+            Some(("connections", what)) => {
+                let (tenant, by) = what.split_once(' ').unwrap_or((what, ""));
+                tenant.parse().map_or(Self::Everything, |tenant| Self::Connections(tenant, by.parse().ok().map(TransactionId)))
+            }
             Some(("app", id)) => id.parse().map_or(Self::Everything, Self::App),
             Some(("secrets", id)) => id.parse().map_or(Self::Everything, Self::AppSecrets),
             _ => Self::Everything,
@@ -92,6 +100,12 @@ impl FromStr for Change {
 pub async fn announce(connection: &mut PgConnection, change: &Change) -> sqlx::Result<()> {
     sqlx::query!("select pg_notify(weft_channel($1), $2)", CHANNEL, change.to_string()).fetch_one(connection).await?;
     Ok(())
+}
+
+/// The transaction that `connection` is in, for which the database tells of what it changes.
+pub async fn transaction_id(connection: &mut PgConnection) -> sqlx::Result<TransactionId> {
+    let id = sqlx::query_scalar!("select pg_current_xact_id()::text as \"id!\"").fetch_one(connection).await?;
+    id.parse().map(TransactionId).map_err(|error: std::num::ParseIntError| sqlx::Error::Decode(error.into()))
 }
 
 /// Listens until `stop`; calls `apply` for each change, and with [`Change::Everything`] for each fresh connection. The first
@@ -186,7 +200,9 @@ mod tests {
         let app = || "slack".parse().expect("a name");
         let plain = [Change::Identity, Change::Secrets, Change::Vault, Change::SigningKeys];
         let tenant = TenantId::default_tenant();
-        let connections = [Change::Connection(ConnectionId::from_uuid(Uuid::nil())), Change::Connections(tenant)];
+        let connection = Change::Connection(ConnectionId::from_uuid(Uuid::nil()));
+        let by = Some(TransactionId(12_345));
+        let connections = [connection, Change::Connections(tenant.clone(), None), Change::Connections(tenant, by)];
         let named = [Change::App(app()), Change::AppSecrets(app())].into_iter().chain(connections);
         for change in plain.into_iter().chain(named) {
             assert_eq!(change.to_string().parse(), Ok(change));

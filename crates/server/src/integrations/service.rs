@@ -108,13 +108,17 @@ pub struct Listed {
     pub missing: Vec<String>,
 }
 
+/// Tenant, integration, the fingerprint of its manifest, named configuration. By the manifest, so that a call that began before it was
+/// replaced leaves nothing behind for those that begin after.
+type Key = (TenantId, AppId, [u8; 32], Option<ConfigurationId>);
+
 /// The configurations of all integrations.
 pub struct Integrations {
     pub(super) pool: PgPool,
     pub(super) clock: Clock,
     pub(super) vault: Arc<Vault>,
     apps: Arc<Apps>,
-    remembered: Cache<(TenantId, AppId, Option<ConfigurationId>), Arc<Config>>,
+    remembered: Cache<Key, Arc<Config>>,
 }
 
 #[derive(Deserialize)]
@@ -177,7 +181,7 @@ impl Integrations {
     /// The same with what a named one says otherwise.
     pub async fn config_by(&self, app: &App, named: Option<ConfigurationId>) -> Result<Arc<Config>, Error> {
         self.remembered
-            .get_or_load(&(app.tenant.clone(), app.id.clone(), named), || async {
+            .get_or_load(&(app.tenant.clone(), app.id.clone(), app.fingerprint, named), || async {
                 let mut connection = self.pool.acquire().await?;
                 let mut stored = self.stored(&mut connection, app).await?;
                 if let Some(named) = named {

@@ -44,7 +44,7 @@ pub enum Cause {
     InvalidKey,
     #[error("a request with this Idempotency-Key is still running: try again in a moment")]
     InProgress,
-    #[error("this Idempotency-Key was used for another input: use a new key for a new request")]
+    #[error("this Idempotency-Key was used for another input or another connection: use a new key for a new request")]
     KeyMismatch,
     #[error(
         "the first request with this Idempotency-Key broke off, and whether it took effect is not known: look, then use a new key"

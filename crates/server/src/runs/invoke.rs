@@ -1,26 +1,22 @@
 //! The pipeline: resolve, authorise, validate, configure, admit, execute, validate, record.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, value::RawValue};
-use weft_model::{AppId, Principal, RunId, manifest::AppKind, run::RunKind};
+use weft_model::{AppId, Principal, RunId, TenantId, manifest::AppKind, run::RunKind};
 use weft_workers::{CallError, Job};
 
 use super::{
     error::{Cause, Error},
     once::run_once,
-    prepared::{Prepared, caller},
-    record::{Contacts, Record},
+    prepared::{Prepared, With, caller},
+    record::Record,
 };
 use crate::{
     apps::{self, Action, App, CallContext, CallRequest},
     background::outlive,
-    connections::{Chosen, Credential, Wish},
+    connections::{Chosen, Wish},
     http::trace::TraceId,
-    integrations::Config,
     node::Node,
 };
 
@@ -91,7 +87,10 @@ pub async fn invoke(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome,
 }
 
 async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome, Error> {
-    let app = resolve(node, &invocation).await?;
+    // Before anything is read that an answer depends on: what changes from here on makes an answer one of before.
+    let asked = node.admission.answers.asked();
+    let whose = (&invocation.principal.tenant, &invocation.provider);
+    let app = resolve(node, whose, invocation.calling_app.as_ref()).await?;
     let Some(action) = app.actions.get(&invocation.action) else {
         let mut known: Vec<_> = app.actions.keys().map(String::as_str).collect();
         known.sort_unstable();
@@ -101,12 +100,12 @@ async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome,
         return Err(Cause::Denied(action.permission.clone()).into());
     }
     let mut record = begin(node, &app, &invocation);
-    let (config, credential) = match ready(node, &app, action, &invocation).await {
-        Ok(ready) => ready,
+    let with = match ready(node, &app, action, &invocation).await {
+        Ok(with) => with,
         Err(cause) => return finish(node, record, Err(cause)).await,
     };
-    record.connection = credential.as_ref().map(|credential| credential.connection);
-    let call = Prepared::new(invocation, config, credential, &record);
+    record.connection = with.connection();
+    let call = Prepared::new((invocation, asked), with, &record);
     if call.invocation.idempotency_key.is_some() {
         // Boxed, like all that is rare: the future of every call would have room for it.
         return Box::pin(run_once(node, (&app, action), record, call)).await;
@@ -122,12 +121,7 @@ async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome,
 }
 
 /// What a call has to have before it can be executed: an input that fits, a complete configuration, and whose account is used.
-async fn ready(
-    node: &Node,
-    app: &App,
-    action: &Action,
-    invocation: &Invocation,
-) -> Result<(Arc<Config>, Option<Arc<Credential>>), Cause> {
+async fn ready(node: &Node, app: &App, action: &Action, invocation: &Invocation) -> Result<With, Cause> {
     check_input(action, &invocation.input)?;
     let wish = Wish {
         principal: &invocation.principal,
@@ -137,49 +131,36 @@ async fn ready(
         attested: invocation.parent.is_some(),
         chosen: invocation.connection,
     };
-    let credential = node.connections.for_call(&wish).await;
-    let named = credential.as_ref().ok().and_then(|found| found.as_ref()?.configuration);
-    let config = node.integrations.config_by(app, named).await?;
-    if !config.missing.is_empty() {
-        return Err(Cause::NotConfigured(config.missing.clone()));
-    }
-    Ok((config, credential?))
+    With::wished(node, &wish).await
 }
 
-async fn resolve(node: &Node, invocation: &Invocation) -> Result<Arc<App>, Cause> {
-    let tenant = &invocation.principal.tenant;
-    if let Some(calling) = &invocation.calling_app {
+/// The integration that is called, if the app on whose behalf it is called is there too.
+pub(super) async fn resolve(
+    node: &Node,
+    (tenant, provider): (&TenantId, &AppId),
+    calling_app: Option<&AppId>,
+) -> Result<Arc<App>, Cause> {
+    if let Some(calling) = calling_app {
         node.apps.get(tenant, calling).await.map_err(|error| match error {
             apps::Error::Unknown(id) => Cause::UnknownCallingApp(id),
             other => other.into(),
         })?;
     }
-    match node.apps.get(tenant, &invocation.provider).await {
+    match node.apps.get(tenant, provider).await {
         Ok(app) if app.manifest.content.kind == AppKind::Integration => Ok(app),
-        Ok(_) | Err(apps::Error::Unknown(_)) => Err(Cause::UnknownIntegration(invocation.provider.clone())),
+        Ok(_) | Err(apps::Error::Unknown(_)) => Err(Cause::UnknownIntegration(provider.clone())),
         Err(other) => Err(other.into()),
     }
 }
 
 fn begin(node: &Node, app: &App, invocation: &Invocation) -> Record {
-    let now = node.clock.now();
+    let what = (RunKind::Action, invocation.action.as_str());
     Record {
-        id: RunId::generate(now),
-        tenant: app.tenant.clone(),
-        kind: RunKind::Action,
-        provider: app.id.clone(),
-        action: invocation.action.clone(),
         app: invocation.calling_app.clone(),
         principal: Some(Arc::clone(&invocation.principal)),
         parent: invocation.parent,
-        trace: invocation.trace,
-        started_at: now,
-        begun: Instant::now(),
         input_bytes: invocation.input.get().len(),
-        attempts: 1,
-        contacts: Contacts::default(),
-        connection: None,
-        end: None,
+        ..Record::begin(what, (&app.tenant, &app.id), invocation.trace, node.clock.now())
     }
 }
 
@@ -238,24 +219,11 @@ pub async fn finish(node: &Node, record: Record, result: Result<Box<RawValue>, C
 pub async fn call_rpc(node: &Arc<Node>, call: RpcCall) -> Result<Outcome, Error> {
     let shared = Arc::clone(node);
     let work = async move {
-        let now = shared.clock.now();
+        let what = (RunKind::Rpc, call.method.as_str());
         let record = Record {
-            id: RunId::generate(now),
-            tenant: call.app.tenant.clone(),
-            kind: RunKind::Rpc,
-            provider: call.app.id.clone(),
-            action: call.method.clone(),
-            app: None,
             principal: Some(Arc::clone(&call.principal)),
-            parent: None,
-            trace: call.trace,
-            started_at: now,
-            begun: Instant::now(),
             input_bytes: call.params.get().len(),
-            attempts: 1,
-            contacts: Contacts::default(),
-            connection: None,
-            end: None,
+            ..Record::begin(what, (&call.app.tenant, &call.app.id), call.trace, shared.clock.now())
         };
         let request = CallRequest {
             method: call.method,
@@ -282,24 +250,12 @@ pub async fn call_webhook(node: &Node, call: WebhookCall) -> Result<Outcome, Err
 
 /// Hands a job to the backend, as whoever it acts for, and records the attempt.
 pub async fn call_job(node: &Node, call: JobCall) -> Result<Outcome, Error> {
-    let now = node.clock.now();
+    let whose = (&call.app.tenant, &call.app.id);
     let record = Record {
-        id: RunId::generate(now),
-        tenant: call.app.tenant.clone(),
-        kind: RunKind::Job,
-        provider: call.app.id.clone(),
-        action: ON_JOB.to_owned(),
-        app: None,
         principal: Some(Arc::clone(&call.principal)),
-        parent: None,
-        trace: TraceId::generate(),
-        started_at: now,
-        begun: Instant::now(),
         input_bytes: call.payload.get().len(),
         attempts: call.job.attempt,
-        contacts: Contacts::default(),
-        connection: None,
-        end: None,
+        ..Record::begin((RunKind::Job, ON_JOB), whose, TraceId::generate(), node.clock.now())
     };
     let request = CallRequest {
         method: ON_JOB.to_owned(),

@@ -6,6 +6,7 @@
 //! before the executor begins.
 
 mod admission;
+mod convention;
 mod error;
 mod idempotency;
 mod invoke;
@@ -19,9 +20,10 @@ mod service;
 mod store;
 
 pub use admission::Admission;
+pub use convention::refusal;
 pub use error::{Cause, Error};
 pub use invoke::{Invocation, JobCall, Outcome, RpcCall, WebhookCall, call_job, call_rpc, call_webhook, finish, invoke};
-pub use proxy::{Forwarded, ProxyCall, proxy};
+pub use proxy::{Forwarded, PROXY, ProxyCall, proxy};
 pub use record::{Contacts, Record};
 pub use routes::router;
 pub use service::{Company, Runs, insert_starts};

@@ -10,12 +10,13 @@ use weft_workers::{CallError, Failure};
 use super::{
     error::{Cause, Error},
     idempotency::{Answer, Answered, Claim, Claimed, Earlier, KeyName},
-    invoke::{Outcome, finish},
+    invoke::{Invocation, Outcome, finish},
     prepared::Prepared,
     record::Record,
 };
 use crate::{
     apps::{self, Action, App},
+    connections::Chosen,
     node::Node,
     secrets,
 };
@@ -35,7 +36,7 @@ pub async fn run_once(
         return Err(Cause::Internal("an idempotency key needs a caller".to_owned()).into());
     };
     let name = KeyName { tenant: app.tenant.clone(), principal, operation: record.operation(), key: key.to_owned() };
-    let digest = Sha256::digest(call.invocation.input.get().as_bytes()).to_vec();
+    let digest = digest(&call.invocation);
     let claim = Claim { name: name.clone(), digest: digest.clone(), record: record.clone() };
     match node.runs.claims.write(claim).await {
         Ok(Claimed::Lost(earlier)) => replay(node, &name, &digest, &earlier),
@@ -53,6 +54,17 @@ pub async fn run_once(
             finish(node, record, Err(not_written.into())).await
         }
     }
+}
+
+/// Of what was asked for: the input, and the account where one was named.
+fn digest(invocation: &Invocation) -> Vec<u8> {
+    let mut digest = Sha256::new_with_prefix(invocation.input.get());
+    if let Some(Chosen::Asked(id) | Chosen::Inherited(id)) = invocation.connection {
+        // No JSON text holds a zero, so nothing else reads the same.
+        digest.update([0]);
+        digest.update(id.as_uuid());
+    }
+    digest.finalize().to_vec()
 }
 
 async fn keep_answer(node: &Node, name: KeyName, run: RunId, result: &Result<Box<RawValue>, Cause>) -> Result<(), Cause> {

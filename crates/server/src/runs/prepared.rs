@@ -3,32 +3,82 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use weft_model::{AppId, ConnectionId, Principal, UserId};
 
 use super::{
-    admission::{Place, Question},
+    admission::{Asked, Audience, Place, Question},
+    convention::{lacks_rights, refusal},
     error::Cause,
     invoke::{Invocation, execute},
     record::Record,
 };
 use crate::{
     apps::{Action, App, CallContext, CallRequest, Pinned},
-    connections::{Credential, answers_expired, says_expired},
+    connections::{Account, Credential, Wish, answers_expired, says_expired},
     integrations::Config,
     node::Node,
 };
 
-/// The name by which integrations say that an account lacks rights.
-const INSUFFICIENT: &str = "INSUFFICIENT_PERMISSIONS";
-
 /// Everything that executors need besides the action itself.
 pub struct Prepared {
     pub invocation: Invocation,
-    pub config: Arc<Config>,
-    /// With whose account at the vendor; `None` where the integration knows none.
-    pub credential: Option<Arc<Credential>>,
+    /// Before anything was read that the answer depends on.
+    asked: Asked,
+    with: With,
     context: CallContext,
+}
+
+/// What a call is made with: the configuration, and whose account at the vendor; `None` where the integration knows none.
+pub struct With {
+    pub config: Arc<Config>,
+    account: Option<Account>,
+}
+
+impl With {
+    /// A configuration that lacks nothing, and the account that the caller may use.
+    pub async fn wished(node: &Node, wish: &Wish<'_>) -> Result<Self, Cause> {
+        let account = node.connections.for_call(wish).await;
+        let named = account.as_ref().ok().and_then(|found| found.as_ref()?.credential.configuration);
+        let config = node.integrations.config_by(wish.app, named).await?;
+        if !config.missing.is_empty() {
+            return Err(Cause::NotConfigured(config.missing.clone()));
+        }
+        Ok(Self { config, account: account? })
+    }
+
+    pub fn credential(&self) -> Option<&Arc<Credential>> {
+        self.account.as_ref().map(|account| &account.credential)
+    }
+
+    pub fn connection(&self) -> Option<ConnectionId> {
+        self.credential().map(|credential| credential.connection)
+    }
+
+    /// Whose calls it is counted with.
+    pub fn place(&self, app: &App) -> Place {
+        Place { tenant: app.tenant.clone(), integration: app.id.clone(), connection: self.connection() }
+    }
+
+    /// Lets a call go out, if it may now, and takes it off what was delegated.
+    pub async fn admit(&self, node: &Node, app: &App, place: &Place) -> Result<(), Cause> {
+        node.admission.admit(place, app.manifest.content.rate_limit.as_ref()).await?;
+        let Some(account) = &self.account else { return Ok(()) };
+        let spent = node.connections.spend(&app.tenant, account).await;
+        if spent.is_err() {
+            node.admission.learnt(place, None);
+        }
+        Ok(spent?)
+    }
+
+    /// The same without what the executor was given and nobody else may see.
+    pub fn masked(&self, cause: Cause) -> Cause {
+        let cause = cause.masked(self.config.masks());
+        match self.credential() {
+            Some(credential) => cause.masked(&credential.masks),
+            None => cause,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -67,10 +117,8 @@ fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Cause> {
 }
 
 impl Prepared {
-    pub fn new(invocation: Invocation, config: Arc<Config>, credential: Option<Arc<Credential>>, record: &Record) -> Self {
-        let connection = credential
-            .as_ref()
-            .map(|credential| Pinned { integration: invocation.provider.clone(), connection: credential.connection });
+    pub fn new((invocation, asked): (Invocation, Asked), with: With, record: &Record) -> Self {
+        let connection = with.connection().map(|connection| Pinned { integration: invocation.provider.clone(), connection });
         let context = CallContext {
             principal: Some(Arc::clone(&invocation.principal)),
             depth: invocation.depth,
@@ -79,7 +127,7 @@ impl Prepared {
             connection,
             ..CallContext::of_platform(record.id, record.trace)
         };
-        Self { invocation, config, credential, context }
+        Self { invocation, asked, with, context }
     }
 
     fn request(&self, action: &Action, credential: Option<&Credential>) -> Result<CallRequest, Cause> {
@@ -89,7 +137,7 @@ impl Prepared {
         let params = raw(&ActionParams {
             action: &invocation.action,
             input: &invocation.input,
-            config: self.config.json(),
+            config: self.with.config.json(),
             user_credentials: credential.map(Credential::json),
             user_id: owner,
             connection_id,
@@ -106,32 +154,37 @@ impl Prepared {
 
     /// Executes it, if it may go out now. An answer that may be given again is.
     pub async fn execute(&self, node: &Node, app: &Arc<App>, action: &Action) -> Result<Box<RawValue>, Cause> {
-        let place = Place {
-            tenant: app.tenant.clone(),
-            integration: app.id.clone(),
-            connection: self.credential.as_ref().map(|credential| credential.connection),
-        };
         let answers = &node.admission.answers;
-        let question = action.cached.map(|_| {
-            let Invocation { principal, action: name, input, .. } = &self.invocation;
-            let version = self.credential.as_ref().map(|credential| credential.version);
-            (Question::new(place.clone(), (principal.id, version), name, input), answers.asked())
-        });
+        let question = action.cached.map(|lasts| (self.question(app, action), lasts));
         if let Some(known) = question.as_ref().and_then(|(question, _)| answers.get(question)) {
             return Ok(known);
         }
-        node.admission.admit(&place, app.manifest.content.rate_limit.as_ref()).await?;
+        let place = self.with.place(app);
+        self.with.admit(node, app, &place).await?;
         let result = self.attempt(node, app, action).await;
         node.admission.heard(&place, &result);
-        if let (Some(question), Some(lasts), Ok(output)) = (question, action.cached, &result) {
-            answers.keep(question, output, lasts);
+        if let (Some((question, lasts)), Ok(output)) = (question, &result)
+            && refusal(output).is_none()
+            && !answers_expired(app, output)
+        {
+            answers.keep((question, self.asked), output, lasts);
         }
         result
     }
 
+    fn question(&self, app: &App, action: &Action) -> Question {
+        let Invocation { principal, calling_app, action: name, input, .. } = &self.invocation;
+        let version = self.with.credential().map(|credential| credential.version);
+        let audience = match &action.recipe {
+            Some(_) => Audience::Anybody,
+            None => Audience::Caller(principal.id, calling_app.clone()),
+        };
+        Question::new((self.with.place(app), version), audience, (name, input))
+    }
+
     /// A token that the vendor refuses is renewed, and the call made once more: a refusal has had no effect.
     async fn attempt(&self, node: &Node, app: &Arc<App>, action: &Action) -> Result<Box<RawValue>, Cause> {
-        let Some(credential) = &self.credential else {
+        let Some(credential) = self.with.credential() else {
             return execute(node, app, Some(action), self.request(action, None)?).await;
         };
         let refused = match self.execute_with(node, app, action, credential).await {
@@ -153,49 +206,19 @@ impl Prepared {
         credential: &Credential,
     ) -> Result<Box<RawValue>, Cause> {
         let request = self.request(action, Some(credential))?;
-        let result = execute(node, app, Some(action), request)
-            .await
-            .map_err(|cause| cause.masked(self.config.masks()).masked(&credential.masks));
+        let result = execute(node, app, Some(action), request).await.map_err(|cause| {
+            let cause = self.with.masked(cause).masked(&credential.masks);
+            self.context.told.seen().iter().fold(cause, |cause, told| cause.masked(&told.masks))
+        });
         if let Ok(output) = &result
             && let Some(message) = lacks_rights(output)
         {
-            let message = credential.masks.text(&message);
+            let message = self.with.config.masks().text(&credential.masks.text(&message));
+            let message = self.context.told.seen().iter().fold(message, |text, told| told.masks.text(&text));
             if let Err(error) = node.connections.lacks_rights(app, credential, &message).await {
                 tracing::warn!(connection.id = %credential.connection, %error, "connection.fail: not noted");
             }
         }
         result
-    }
-}
-
-/// What a result says that an account lacks rights: `{ok: false, error: {code: "INSUFFICIENT_PERMISSIONS", message}}`.
-fn lacks_rights(output: &RawValue) -> Option<String> {
-    if !output.get().contains(INSUFFICIENT) {
-        return None;
-    }
-    let result: Value = serde_json::from_str(output.get()).ok()?;
-    if result["ok"] != false || result["error"]["code"] != INSUFFICIENT {
-        return None;
-    }
-    Some(result["error"]["message"].as_str().unwrap_or("the account lacks rights at the vendor").to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_convention_for_lacking_rights_counts() {
-        let found = |text: &str| lacks_rights(&RawValue::from_string(text.to_owned()).expect("JSON"));
-        let told = r#"{"ok":false,"error":{"code":"INSUFFICIENT_PERMISSIONS","message":"no scope mail.send"}}"#;
-        assert_eq!(found(told).as_deref(), Some("no scope mail.send"));
-        for other in [
-            r#"{"ok":true,"error":{"code":"INSUFFICIENT_PERMISSIONS"}}"#,
-            r#"{"ok":false,"error":{"code":"NOT_FOUND"}}"#,
-            r#""INSUFFICIENT_PERMISSIONS""#,
-            "null",
-        ] {
-            assert!(found(other).is_none(), "{other}");
-        }
     }
 }

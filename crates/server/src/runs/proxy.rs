@@ -5,32 +5,39 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::body::{Body, HttpBody};
+use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
+use tokio::sync::watch;
 use weft_model::{
     AppId, Principal, RunId,
-    manifest::AppKind,
     run::{ErrorCategory, RunKind},
 };
 use weft_recipe::{Call, Forward};
 
 use super::{
+    admission::Vendor,
     error::{Cause, Error},
+    invoke::resolve,
+    prepared::With,
     recipe::{may_contact, told},
-    record::{Contacts, Failed, Record},
+    record::{Failed, Record},
 };
 use crate::{
-    apps::{self, App},
+    apps::App,
     background::outlive,
-    connections::{Chosen, Credential, Wish},
+    connections::{Chosen, Wish},
     http::trace::TraceId,
     node::Node,
 };
 
-/// How long the vendor may take to begin its answer.
+/// How long the vendor may take to begin its answer once it has the whole request, and how long the request may stand still before.
 const BEGIN_TIMEOUT: Duration = Duration::from_mins(1);
-/// The name of such runs, and of the permission.
-const PROXY: &str = "proxy";
+/// The name of such runs, of the permission, and under which the leave for them is delegated.
+pub const PROXY: &str = "proxy";
+
+/// The code of a failure after which it is not known what the vendor has got.
+const NO_ANSWER: &str = "no_answer";
 
 /// A request to pass on.
 pub struct ProxyCall {
@@ -62,28 +69,24 @@ pub async fn proxy(node: &Arc<Node>, call: ProxyCall) -> Result<Forwarded, Error
 }
 
 async fn pass_on(node: &Arc<Node>, call: ProxyCall) -> Result<Forwarded, Error> {
-    let app = match node.apps.get(&call.principal.tenant, &call.provider).await {
-        Ok(app) if app.manifest.content.kind == AppKind::Integration => app,
-        Ok(_) | Err(apps::Error::Unknown(_)) => return Err(Cause::UnknownIntegration(call.provider).into()),
-        Err(other) => return Err(Cause::App(other).into()),
-    };
+    let app = resolve(node, (&call.principal.tenant, &call.provider), call.calling_app.as_ref()).await?;
     let permission = format!("integration:{}:{PROXY}", app.id);
     if !call.principal.permissions.allows(&permission) {
         return Err(Cause::Denied(permission).into());
     }
     let mut record = begin(node, &app, &call);
     let asked = (Arc::clone(&call.principal), call.calling_app.clone(), call.connection);
-    let credential = match credential(node, &app, asked).await {
-        Ok(credential) => credential,
+    let with = match ready(node, &app, asked).await {
+        Ok(with) => with,
         Err(cause) => return fail(node, record, cause).await,
     };
-    record.connection = credential.as_ref().map(|credential| credential.connection);
+    record.connection = with.connection();
     if call.method == Method::DELETE
         && let Err(not_written) = node.runs.record_start(record.clone()).await
     {
         return fail(node, record, not_written.into()).await;
     }
-    match send(node, &app, call, (&record, credential.as_deref())).await {
+    match send(node, &app, call, (&record, &with)).await {
         Ok(response) => {
             let run = record.id;
             let end = outcome(&response);
@@ -91,10 +94,7 @@ async fn pass_on(node: &Arc<Node>, call: ProxyCall) -> Result<Forwarded, Error> 
             Ok(Forwarded { run, response })
         }
         Err(cause) => {
-            let mut cause = cause.masked(&node.integrations.masks(&app).await);
-            if let Some(credential) = &credential {
-                cause = cause.masked(&credential.masks);
-            }
+            let cause = with.masked(cause.masked(&node.integrations.masks(&app).await));
             fail(node, record, cause).await
         }
     }
@@ -107,87 +107,100 @@ async fn fail(node: &Node, record: Record, cause: Cause) -> Result<Forwarded, Er
 }
 
 fn begin(node: &Node, app: &App, call: &ProxyCall) -> Record {
-    let now = node.clock.now();
     Record {
-        id: RunId::generate(now),
-        tenant: app.tenant.clone(),
-        kind: RunKind::Action,
-        provider: app.id.clone(),
-        action: PROXY.to_owned(),
         app: call.calling_app.clone(),
         principal: Some(Arc::clone(&call.principal)),
-        parent: None,
-        trace: call.trace,
-        started_at: now,
-        begun: std::time::Instant::now(),
         input_bytes: usize::try_from(call.body.size_hint().lower()).unwrap_or_default(),
-        attempts: 1,
-        contacts: Contacts::default(),
-        connection: None,
-        end: None,
+        ..Record::begin((RunKind::Action, PROXY), (&app.tenant, &app.id), call.trace, node.clock.now())
     }
 }
 
-/// With whose account the request is made. An action of this name may be delegated like any other.
-async fn credential(
+/// With what the request is made. It may be delegated by its name like an action.
+async fn ready(
     node: &Node,
     app: &App,
     (principal, calling_app, chosen): (Arc<Principal>, Option<AppId>, Option<Chosen>),
-) -> Result<Option<Arc<Credential>>, Cause> {
+) -> Result<With, Cause> {
     if app.manifest.recipes.is_none() {
         return Err(Cause::NoProxy(app.id.clone()));
     }
-    let wish = Wish { principal: &principal, app, action: PROXY, calling_app: calling_app.as_ref(), attested: false, chosen };
-    Ok(node.connections.for_call(&wish).await?)
+    let calling_app = calling_app.as_ref();
+    With::wished(node, &Wish { principal: &principal, app, action: PROXY, calling_app, attested: false, chosen }).await
 }
 
-async fn send(
-    node: &Node,
-    app: &App,
-    call: ProxyCall,
-    (record, credential): (&Record, Option<&Credential>),
-) -> Result<reqwest::Response, Cause> {
-    let recipes = app.manifest.recipes.as_ref().ok_or_else(|| Cause::NoProxy(app.id.clone()))?;
-    let config = node.integrations.config_by(app, credential.and_then(|credential| credential.configuration)).await?;
-    if !config.missing.is_empty() {
-        return Err(Cause::NotConfigured(config.missing.clone()));
-    }
-    let parsed = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| Cause::Internal(error.to_string()));
-    let config = parsed(config.json().get())?;
-    let credentials = credential.map(|credential| parsed(credential.json().get())).transpose()?;
-    let values = Call { input: &Value::Null, config: &config, credentials: credentials.as_ref(), key: None };
-    let wanted = (call.method, call.path.as_str(), call.query.as_deref());
-    let forward = weft_recipe::forward(recipes, wanted, &call.headers, &values).map_err(told)?;
+async fn send(node: &Node, app: &App, call: ProxyCall, (record, with): (&Record, &With)) -> Result<reqwest::Response, Cause> {
+    let forward = forward(app, &call, with)?;
     let host = forward.url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = forward.url.port_or_known_default().unwrap_or_default();
     if !may_contact(app, &host, port) {
         let failure = weft_workers::Failure::new(format!("the manifest's egress does not name {host}:{port}"));
         return Err(Cause::Failed(Box::new(failure.with_code("not_permitted"))));
     }
+    let (place, bare) = (with.place(app), call.body.size_hint().exact() == Some(0));
+    with.admit(node, app, &place).await?;
     record.contacts.add(&host, port);
+    let sent = stream(node, forward, call.body).await;
+    let vendor = match &sent {
+        Ok(response) if response.status().is_server_error() => Some(Vendor::Silent),
+        Ok(_) => Some(Vendor::Answered),
+        // That a body did not get there may be the caller's doing.
+        Err(Cause::Failed(failure)) if !bare && failure.code.as_deref() == Some(NO_ANSWER) => None,
+        Err(cause) => cause.of_vendor(),
+    };
+    node.admission.learnt(&place, vendor);
+    sent
+}
+
+/// The caller's request as the vendor gets it.
+fn forward(app: &App, call: &ProxyCall, with: &With) -> Result<Forward, Cause> {
+    let recipes = app.manifest.recipes.as_ref().ok_or_else(|| Cause::NoProxy(app.id.clone()))?;
+    let parsed = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| Cause::Internal(error.to_string()));
+    let config = parsed(with.config.json().get())?;
+    let credentials = with.credential().map(|credential| parsed(credential.json().get())).transpose()?;
+    let values = Call { input: &Value::Null, config: &config, credentials: credentials.as_ref(), key: None };
+    let wanted = (call.method.clone(), call.path.as_str(), call.query.as_deref());
+    weft_recipe::forward(recipes, wanted, &call.headers, &values).map_err(told)
+}
+
+async fn stream(node: &Node, forward: Forward, body: Body) -> Result<reqwest::Response, Cause> {
     let secrets = forward.secrets.clone();
-    node.outbound.stream(request(forward, call.body), BEGIN_TIMEOUT).await.map_err(|error| {
+    let (moved, moving) = watch::channel(());
+    let request = request(forward, body, move || _ = moved.send(()));
+    node.outbound.stream(request, standstill(moving)).await.map_err(|error| {
         let category = if error.is_passing() { weft_workers::Category::Transient } else { weft_workers::Category::Poison };
         let masks = crate::secrets::Masks::new(secrets.iter().map(String::as_str));
         let failure = weft_workers::Failure::new(masks.text(&error.to_string()));
-        let code = if error.is_unsent() { "unreachable" } else { "no_answer" };
+        let code = if error.is_unsent() { "unreachable" } else { NO_ANSWER };
         Cause::Failed(Box::new(failure.with_code(code).with_category(category)))
     })
 }
 
-fn request(forward: Forward, body: Body) -> reqwest::Request {
+/// Is over when nothing has moved for as long as the vendor may take. Whoever sends a large body slowly is no reason to give up.
+async fn standstill(mut moving: watch::Receiver<()>) -> Duration {
+    while let Ok(moved) = tokio::time::timeout(BEGIN_TIMEOUT, moving.changed()).await {
+        if moved.is_err() {
+            // All of it is on its way: now it is the vendor's turn.
+            tokio::time::sleep(BEGIN_TIMEOUT).await;
+            break;
+        }
+    }
+    BEGIN_TIMEOUT
+}
+
+/// Calls `moved` for each part of the body that goes out, and drops it with the last.
+fn request(forward: Forward, body: Body, moved: impl Fn() + Send + 'static) -> reqwest::Request {
     let Forward { method, url, headers, .. } = forward;
     let mut request = reqwest::Request::new(method, url);
     *request.headers_mut() = headers;
-    // With a length where it is known: many vendors take no chunks.
-    match body.size_hint().exact() {
-        Some(0) => {}
-        Some(length) => {
-            request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-            *request.body_mut() = Some(reqwest::Body::wrap_stream(body.into_data_stream()));
-        }
-        None => *request.body_mut() = Some(reqwest::Body::wrap_stream(body.into_data_stream())),
+    let length = body.size_hint().exact();
+    if length == Some(0) {
+        return request;
     }
+    // With a length where it is known: many vendors take no chunks.
+    if let Some(length) = length {
+        request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    *request.body_mut() = Some(reqwest::Body::wrap_stream(body.into_data_stream().inspect(move |_| moved())));
     request
 }
 
@@ -202,4 +215,30 @@ fn outcome(response: &reqwest::Response) -> Result<usize, Failed> {
         _ => return Ok(response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default()),
     };
     Err(Failed::new(&format!("http_{status}"), category, format!("the vendor answered with status {status}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_vendors_time_begins_when_it_has_the_whole_request() {
+        let (moved, moving) = watch::channel(());
+        let (begun, given_up) = (tokio::time::Instant::now(), tokio::spawn(standstill(moving)));
+        for _ in 0..10 {
+            tokio::time::sleep(BEGIN_TIMEOUT / 2).await;
+            moved.send(()).expect("somebody waits");
+        }
+        drop(moved);
+        assert_eq!(given_up.await.expect("it ends"), BEGIN_TIMEOUT);
+        assert_eq!(begun.elapsed(), BEGIN_TIMEOUT / 2 * 10 + BEGIN_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_stands_still_is_given_up() {
+        let (_moved, moving) = watch::channel(());
+        let begun = tokio::time::Instant::now();
+        standstill(moving).await;
+        assert_eq!(begun.elapsed(), BEGIN_TIMEOUT);
+    }
 }

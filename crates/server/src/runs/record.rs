@@ -76,6 +76,33 @@ pub struct Failed {
 }
 
 impl Record {
+    /// A run that begins now. What else is known of it, whoever begins it adds.
+    pub fn begin(
+        (kind, action): (RunKind, &str),
+        (tenant, provider): (&TenantId, &AppId),
+        trace: TraceId,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            id: RunId::generate(now),
+            tenant: tenant.clone(),
+            kind,
+            provider: provider.clone(),
+            action: action.to_owned(),
+            app: None,
+            principal: None,
+            parent: None,
+            trace,
+            started_at: now,
+            begun: Instant::now(),
+            input_bytes: 0,
+            attempts: 1,
+            contacts: Contacts::default(),
+            connection: None,
+            end: None,
+        }
+    }
+
     pub fn status(&self) -> RunStatus {
         match &self.end {
             None => RunStatus::Running,

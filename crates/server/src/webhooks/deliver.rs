@@ -2,11 +2,7 @@
 //!
 //! Nothing is handed over that is not on disk, and whatever was stored ends with a run that says what came of it.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::StreamExt;
@@ -22,7 +18,7 @@ use crate::{
     background::outlive,
     http::trace::{self, TraceId},
     node::Node,
-    runs::{self, Cause, Contacts, Outcome, Record, WebhookCall},
+    runs::{self, Cause, Outcome, Record, WebhookCall},
 };
 
 /// How long a backend may take over a webhook.
@@ -66,25 +62,8 @@ pub async fn receive(node: &Arc<Node>, token: String, incoming: Incoming) -> Res
 }
 
 fn begin(node: &Node, (tenant, app): (&TenantId, &AppId), name: &str, (incoming, trace): (&Incoming, TraceId)) -> Record {
-    let now = node.clock.now();
-    Record {
-        id: RunId::generate(now),
-        tenant: tenant.clone(),
-        kind: RunKind::Webhook,
-        provider: app.clone(),
-        action: name.to_owned(),
-        app: None,
-        principal: None,
-        parent: None,
-        trace,
-        started_at: now,
-        begun: Instant::now(),
-        input_bytes: incoming.body.len(),
-        attempts: 1,
-        contacts: Contacts::default(),
-        connection: None,
-        end: None,
-    }
+    let begun = Record::begin((RunKind::Webhook, name), (tenant, app), trace, node.clock.now());
+    Record { input_bytes: incoming.body.len(), ..begun }
 }
 
 async fn hand_over(node: &Node, record: Record, method: &str, incoming: &Incoming) -> Result<Outcome, runs::Error> {

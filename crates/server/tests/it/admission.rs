@@ -1,13 +1,16 @@
 //! What keeps vendors from being called too often, in vain, or twice for the same.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use weft_testkit::TestServer;
 
-use crate::fixtures::{integration, with};
+use crate::fixtures::{app, integration, with};
 
 const BACKEND: &str = "let calls = 0;
 defineIntegration({ actions: {
     count: (input) => ({ calls: ++calls, input }),
+    refuse: () => ({ ok: false, error: { code: 'NOT_YET', message: String(++calls) } }),
+    who: (_, ctx) => ({ userId: ctx.caller.userId, appId: ctx.caller.appId ?? null }),
     down: () => { throw new ActionError('the vendor is down', { category: 'Transient', code: 'http_503' }); },
 } });";
 
@@ -27,7 +30,8 @@ async fn a_budget_that_is_used_up_refuses_with_the_time_to_come_again() {
     let refused = administrator.call("limited", "count", json!({})).await.expect(429);
     assert_eq!(refused.code(), "rate_limited");
     assert!(refused.text("/error").contains("10 times in 3600 s"), "{}", refused.text("/error"));
-    assert!((1..=360).contains(&retry_after(&refused)));
+    // One at once, and nine more within the hour.
+    assert!((1..=400).contains(&retry_after(&refused)));
     // Refused before anybody was asked, and recorded all the same.
     let runs = administrator.runs("limited", 2).await;
     assert_eq!(
@@ -73,6 +77,48 @@ async fn an_answer_is_given_again_to_the_same_question_of_the_same_person() {
     assert_eq!(ask(&member, json!({ "a": 1 })).await, 3);
     // Whoever asks is recorded, whoever answers.
     assert_eq!(administrator.runs("kept", 4).await.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_backend_answered_to_one_person_is_not_given_to_another_though_they_share_the_account() {
+    let server = TestServer::start().await;
+    let (administrator, member) = (server.user("admin").await, server.user("member").await);
+    let schema = json!({ "type": "object", "properties": { "password": { "type": "string" } } });
+    let kept = json!([{ "id": "who", "name": "Who", "effect": "read", "cacheSeconds": 3600 }]);
+    let auth = json!({ "type": "credentials", "schema": schema });
+    let manifest = with(integration("mail", &[]), json!({ "actions": kept, "userAuth": auth }));
+    server.deploy(&administrator, &manifest, BACKEND).await;
+    server.deploy(&administrator, &app("crm"), "serve({ rpc: {} });").await;
+    server.grant(&administrator, &member, &["integration:mail:who", "app:crm:invoke"]).await;
+    let shared = json!({ "credentials": { "password": "correct horse" }, "label": "all", "shared": true });
+    administrator.post("/api/v1/integrations/mail/auth/credentials", shared).await.expect(200);
+
+    let who = async |api: &weft_testkit::Api, through: Option<&str>| {
+        let mut request = api.request(Method::POST, "/api/v1/integrations/mail/actions/who");
+        if let Some(app) = through {
+            request = request.header("x-app-id", app);
+        }
+        api.send(request.json(&json!({}))).await.expect(200).json
+    };
+    for api in [&administrator, &member] {
+        let id = api.get("/api/v1/auth/me").await.expect(200).value("/id");
+        assert_eq!(who(api, None).await, json!({ "userId": id, "appId": null }));
+        // Which app somebody comes through is seen by a backend as well.
+        assert_eq!(who(api, Some("crm")).await, json!({ "userId": id, "appId": "crm" }));
+        assert_eq!(who(api, None).await, json!({ "userId": id, "appId": null }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_in_the_words_of_integrations_is_not_kept_as_an_answer() {
+    let server = TestServer::start().await;
+    let administrator = server.user("admin").await;
+    let kept = json!([{ "id": "refuse", "name": "Refuse", "effect": "read", "cacheSeconds": 3600 }]);
+    server.deploy(&administrator, &with(integration("kept", &[]), json!({ "actions": kept })), BACKEND).await;
+    for call in ["1", "2"] {
+        let refused = administrator.call("kept", "refuse", json!({})).await.expect(200);
+        assert_eq!((refused.value("/ok"), refused.text("/error/message")), (json!(false), call.to_owned()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,7 @@ const MAILBOX: &str = "defineIntegration({
         leak: (_, ctx) => { throw new ActionError('refused: ' + ctx.userCredentials.password + ' at ' + ctx.userCredentials.host) },
         lacks: (_, ctx) => ({ ok: false, error: { code: 'INSUFFICIENT_PERMISSIONS', message: 'no right to send, ' + ctx.userCredentials.password } }),
         keep: async (values, ctx) => { await ctx.updateCredentials(values); return ctx.currentCredentials(); },
+        rotate: async (values, ctx) => { await ctx.updateCredentials(values); throw new ActionError('refused: ' + values.password); },
     },
 });";
 const APP: &str = "serve({ rpc: { read: (_, caller, ctx) => ctx.callIntegration('mail', 'show') } });";
@@ -31,7 +32,7 @@ fn manifest() -> Value {
         "required": ["host", "password"],
     });
     let more = json!({ "userAuth": { "type": "credentials", "schema": schema } });
-    with(integration("mail", &["show", "outer", "leak", "lacks", "keep"]), more)
+    with(integration("mail", &["show", "outer", "leak", "lacks", "keep", "rotate"]), more)
 }
 
 /// A server with a mailbox integration, an app that reads mail, and two people who may use both.
@@ -318,6 +319,86 @@ async fn a_backend_may_keep_other_values_in_the_connection_of_its_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_backend_learns_of_a_credential_while_it_works_is_masked_in_that_call() {
+    let it = World::start().await;
+    connect(&it.admin, "work").await;
+    let failed = it.admin.call("mail", "rotate", json!({ "password": "a rotated one" })).await.expect(502);
+    assert_eq!(failed.text("/error"), "refused: [masked]");
+    assert_eq!(it.admin.runs("mail", 1).await[0]["error"]["message"], "refused: [masked]");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_everybody_an_app_is_bound_only_to_what_is_ones_own_or_the_tenants() {
+    let it = World::start().await;
+    connect(&it.admin, "boss").await;
+    let to_bob = json!({ "user_id": me(&it.bob).await });
+    let delegated = it.admin.post("/api/v1/integrations/mail/auth/delegate", to_bob).await.expect(200).text("/connectionId");
+    it.server.grant(&it.admin, &it.bob, &["integration:mail:show", "integration:mail:manage"]).await;
+    let bindings = "/api/v1/apps/crm/integrations";
+    let bind = |id: &str, scope: &str| json!({ "integrationId": "mail", "connectionId": id, "scope": scope });
+    // What was lent to one person is not theirs to give to all.
+    let refused = it.bob.post(bindings, bind(&delegated, "app")).await.expect(400);
+    assert!(refused.text("/error").contains("not owned by you"), "{refused:?}");
+    it.bob.post(bindings, bind(&delegated, "user")).await.expect(200);
+    let own = connect(&it.bob, "own").await;
+    let shared = enter(&it.admin, "shared", json!({ "shared": true })).await.expect(200).text("/connectionId");
+    for id in [&own, &shared] {
+        it.bob.post(bindings, bind(id, "app")).await.expect(200);
+    }
+}
+
+/// Calls that are left of what was delegated to somebody.
+async fn calls_left(api: &Api) -> Value {
+    listed(api).await[0]["delegation"]["callsLeft"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delegated_call_is_spent_only_when_it_goes_out() {
+    let it = World::start().await;
+    connect(&it.admin, "boss").await;
+    let to_bob = json!({ "user_id": me(&it.bob).await, "max_calls": 2 });
+    it.admin.post("/api/v1/integrations/mail/auth/delegate", to_bob).await.expect(200);
+    for _ in 0..3 {
+        let request = it.bob.request(Method::POST, "/api/v1/integrations/mail/actions/show").header("idempotency-key", "one");
+        it.bob.send(request.json(&json!({}))).await.expect(200);
+    }
+    assert_eq!(calls_left(&it.bob).await, json!(1), "twice it was the answer of before");
+    show(&it.bob).await.expect(200);
+    assert!(show(&it.bob).await.expect(403).text("/error").contains("has no calls left"));
+    // A key that led to nothing may be used again.
+    let request = || it.bob.request(Method::POST, "/api/v1/integrations/mail/actions/show").header("idempotency-key", "two");
+    it.bob.send(request().json(&json!({}))).await.expect(403);
+    // What is used up does not stand in the way of what is one's own.
+    connect(&it.bob, "own").await;
+    assert_eq!(show(&it.bob).await.expect(200).text("/host"), "own.example.com");
+    assert_eq!(it.bob.send(request().json(&json!({}))).await.expect(200).text("/host"), "own.example.com");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_used_up_while_ones_own_account_waits_gives_way_to_it() {
+    let it = World::start().await;
+    connect(&it.admin, "boss").await;
+    connect(&it.bob, "own").await;
+    let to_bob = json!({ "user_id": me(&it.bob).await, "max_calls": 1 });
+    it.admin.post("/api/v1/integrations/mail/auth/delegate", to_bob).await.expect(200);
+    assert_eq!(show(&it.bob).await.expect(200).text("/host"), "boss.example.com");
+    assert_eq!(show(&it.bob).await.expect(200).text("/host"), "own.example.com");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_used_with_another_connection_is_used_for_another_request() {
+    let it = World::start().await;
+    let (one, two) = (connect(&it.alice, "one").await, connect(&it.alice, "two").await);
+    let call = async |id: &str| {
+        let request = it.alice.request(Method::POST, "/api/v1/integrations/mail/actions/show").header("x-connection-id", id);
+        it.alice.send(request.header("idempotency-key", "one").json(&json!({}))).await
+    };
+    assert_eq!(call(&one).await.expect(200).text("/host"), "one.example.com");
+    assert_eq!(call(&two).await.expect(422).code(), "idempotency_mismatch");
+    assert_eq!(call(&one).await.expect(200).text("/host"), "one.example.com");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delegation_reaches_as_far_as_was_said() {
     let it = World::start().await;
     let delegate = "/api/v1/integrations/mail/auth/delegate";
@@ -370,8 +451,8 @@ async fn a_delegation_reaches_as_far_as_was_said() {
     assert!(read.text("/error").contains("not connected"), "{read:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_warm_call_asks_the_database_nothing() {
+/// A server whose way to the database can be cut, with the mailbox integration and the app.
+async fn over_proxy() -> (TestServer, Proxy, Api) {
     let database = TestDatabase::create().await;
     let proxy = Proxy::start(&database);
     let arguments = ServeArgs { database_url: Some(proxy.url.clone()), ..ServeArgs::default() };
@@ -379,6 +460,12 @@ async fn a_warm_call_asks_the_database_nothing() {
     let admin = server.user("admin").await;
     server.deploy(&admin, &manifest(), MAILBOX).await;
     server.deploy(&admin, &app("crm"), APP).await;
+    (server, proxy, admin)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_call_asks_the_database_nothing() {
+    let (_server, proxy, admin) = over_proxy().await;
     let id = connect(&admin, "work").await;
     admin.post("/api/v1/apps/crm/integrations", json!({ "integrationId": "mail", "connectionId": id })).await.expect(200);
     show(&admin).await.expect(200);
@@ -387,6 +474,50 @@ async fn a_warm_call_asks_the_database_nothing() {
     for _ in 0..5 {
         assert_eq!(show(&admin).await.expect(200).text("/connectionId"), id);
         assert_eq!(show_with(&admin, "x-app-id", "crm").await.expect(200).text("/connectionId"), id);
+    }
+    proxy.restore();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_stays_warm_when_the_database_tells_a_node_late_of_what_it_changed_itself() {
+    let (server, proxy, admin) = over_proxy().await;
+    let bob = server.user("bob").await;
+    let (second, _folder) = server.second_node().await;
+    let id = connect(&admin, "work").await;
+    proxy.hold("connections default");
+    admin.post("/api/v1/apps/crm/integrations", json!({ "integrationId": "mail", "connectionId": id })).await.expect(200);
+    show(&admin).await.expect(200);
+    show_with(&admin, "x-app-id", "crm").await.expect(200);
+    proxy.release();
+    // The database tells in order: who knows of the later change has heard of the earlier one.
+    server.grant(&admin.clone().at(url(&second)), &bob, &["integration:mail:show"]).await;
+    eventually("the first node follows", async || (show(&bob).await.status == 409).then_some(())).await;
+    me(&admin).await;
+    proxy.cut();
+    assert_eq!(show(&admin).await.expect(200).text("/connectionId"), id);
+    assert_eq!(show_with(&admin, "x-app-id", "crm").await.expect(200).text("/connectionId"), id);
+    proxy.restore();
+    second.stop().await.expect("the second node stops in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delegation_that_is_over_costs_nobody_else_anything() {
+    let (server, proxy, admin) = over_proxy().await;
+    let bob = server.user("bob").await;
+    server.grant(&admin, &bob, &["integration:mail:show"]).await;
+    let id = connect(&admin, "work").await;
+    let to_bob = json!({ "user_id": me(&bob).await, "expires_in": 60 });
+    admin.post("/api/v1/integrations/mail/auth/delegate", to_bob).await.expect(200);
+    server.advance(Duration::minutes(2));
+    let warm = async || {
+        show(&bob).await.expect(403);
+        assert_eq!(show(&admin).await.expect(200).text("/connectionId"), id);
+    };
+    warm().await;
+    warm().await;
+    proxy.cut();
+    for _ in 0..5 {
+        warm().await;
     }
     proxy.restore();
 }

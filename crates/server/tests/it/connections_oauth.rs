@@ -495,6 +495,58 @@ async fn a_backend_may_lead_through_it_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_named_configuration_says_otherwise_is_masked_wherever_a_backend_leads_through_it() {
+    let it = World::start().await;
+    let backend = "defineIntegration({
+        actions: { show: (_, ctx) => ctx.userCredentials },
+        authStart: ({ config }) => { throw new Error('no client ' + config.clientSecret); },
+    });";
+    let fields = json!({ "clientSecret": { "type": "string", "platformSecret": "CHAT_SECRET" } });
+    let auth = json!({ "userAuth": { "type": "redirect" }, "configSchema": { "properties": fields } });
+    it.server.deploy(&it.admin, &with(integration("chat", &["show"]), auth), backend).await;
+    it.admin.put("/api/v1/integrations/chat/config", json!({ "clientSecret": "canary-of-all" })).await.expect(200);
+    let named = json!({ "label": "eu", "credentials": { "clientSecret": "canary-of-eu" } });
+    let id = it.admin.post("/api/v1/integrations/chat/configs", named).await.expect(200).text("/id");
+    for query in [String::new(), format!("?config_id={id}")] {
+        let failed = it.admin.post(&format!("/api/v1/integrations/chat/auth/start{query}"), json!({})).await.expect(502);
+        assert!(failed.text("/error").contains("no client [masked]"), "{failed:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_new_token_is_refused_at_once_does_not_ask_for_another_with_each_call() {
+    let it = World::start_with(json!({ "grant": "clientCredentials", "tokenRequestAuth": "body" }), &["who", "show"]).await;
+    it.admin.post(&format!("{AUTH}/start"), json!({ "shared": true, "label": "the client" })).await.expect(200);
+    let asked = it.vendor.requests("client_credentials").len();
+    for _ in 0..3 {
+        it.vendor.expire_access();
+        assert_eq!(who(&it.admin).await.expect(424).code(), "vendor_auth");
+    }
+    assert_eq!(
+        it.vendor.requests("client_credentials").len(),
+        asked,
+        "a token that is seconds old is refused for another reason"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_tokens_whose_vendor_is_away_wait_and_do_not_hold_up_others() {
+    let mut it = World::start().await;
+    it.connect(&it.admin).await;
+    it.server.advance(Duration::hours(25));
+    it.vendor.trouble(Trouble::Answer(503, json!({})));
+    it.server.restart().await;
+    eventually("the vendor is asked", async || (it.refreshes() == 1).then_some(())).await;
+    // The next round leaves it alone for a while.
+    it.server.restart().await;
+    it.server.restart().await;
+    assert_eq!(it.refreshes(), 1);
+    it.server.advance(Duration::hours(2));
+    it.server.restart().await;
+    eventually("the token is renewed", async || (it.refreshes() == 2).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_person_connects_in_a_browser_at_a_real_authorization_server() {
     let server =
         TestServer::start_with(ServeArgs { egress_allow: vec!["127.0.0.0/8".into(), "::1".into()], ..ServeArgs::default() })

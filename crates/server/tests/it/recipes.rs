@@ -238,6 +238,77 @@ async fn a_key_is_carried_out_once_and_a_busy_vendor_is_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_a_vendor_to_a_recipe_is_anybodys_who_may_ask_with_the_account() {
+    let (server, vendor) = (server().await, Vendor::start().await);
+    let (admin, user) = (server.user("admin").await, server.user("user").await);
+    let kept = json!([{
+        "id": "list", "name": "List", "effect": "read", "cacheSeconds": 3600, "recipe": { "method": "GET", "path": "/issues" },
+    }]);
+    admin.post("/api/v1/apps", manifest(&vendor.url, &kept)).await.expect(200);
+    admin.put("/api/v1/integrations/tracker/config", json!({ "token": SECRET })).await.expect(200);
+    server.grant(&admin, &user, &["integration:tracker:list"]).await;
+    vendor.will(200, &[], &json!(["one"]));
+    for api in [&admin, &user] {
+        assert_eq!(api.call("tracker", "list", json!({})).await.expect(200).json, json!(["one"]));
+    }
+    assert_eq!(vendor.seen().len(), 1, "a recipe does not know who calls, so neither does its answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_keeps_to_the_vendors_budget_and_leaves_it_alone_when_it_does_not_answer() {
+    let (server, vendor) = (server().await, Vendor::start().await);
+    let admin = server.user("admin").await;
+    let limited = with(manifest(&vendor.url, &actions()), json!({ "rateLimit": { "requests": 100, "seconds": 36000 } }));
+    admin.post("/api/v1/apps", limited).await.expect(200);
+    admin.put("/api/v1/integrations/tracker/config", json!({ "token": SECRET })).await.expect(200);
+    let path = "/api/v1/integrations/tracker/proxy/things";
+    for _ in 0..10 {
+        admin.get(path).await.expect(200);
+    }
+    let refused = admin.get(path).await.expect(429);
+    assert_eq!((refused.code().as_str(), vendor.seen().len()), ("rate_limited", 10));
+    assert_eq!(run(&admin, &refused).await["error"]["code"], "rate_limited");
+
+    install(&admin, &vendor).await;
+    for _ in 0..5 {
+        vendor.will(503, &[], &json!({}));
+        crate::fixtures::eventually("the vendor says that it is down", async || {
+            (admin.get(path).await.status == 503).then_some(())
+        })
+        .await;
+    }
+    let spared = admin.get(path).await.expect(502);
+    assert_eq!(spared.code(), "vendor_unavailable");
+    assert!(spared.header("x-weft-run-id").is_some(), "{spared:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_takes_no_app_that_is_not_there_and_may_be_delegated_by_name() {
+    let (server, vendor) = (server().await, Vendor::start().await);
+    let (admin, user) = (server.user("admin").await, server.user("user").await);
+    let fields = json!({ "type": "object", "properties": { "token": { "type": "string", "secret": true } } });
+    let auth = json!({ "userAuth": { "type": "credentials", "schema": fields } });
+    let http = json!({ "baseUrl": vendor.url, "auth": { "type": "bearer", "token": "{{ credentials.token }}" } });
+    let personal = with(with(manifest(&vendor.url, &actions()), auth), json!({ "http": http }));
+    admin.post("/api/v1/apps", personal).await.expect(200);
+    admin.put("/api/v1/integrations/tracker/config", json!({ "token": SECRET })).await.expect(200);
+    server.grant(&admin, &user, &["integration:tracker:proxy", "integration:tracker:list"]).await;
+    let own = json!({ "credentials": { "token": "token-of-admin" }, "label": "own" });
+    admin.post("/api/v1/integrations/tracker/auth/credentials", own).await.expect(200);
+    let path = "/api/v1/integrations/tracker/proxy/things";
+    let through = admin.request(Method::GET, path).header("x-app-id", "nobody");
+    let refused = admin.send(through).await.expect(400);
+    assert!(refused.text("/error").contains("names 'nobody', which is no installed app"), "{refused:?}");
+    assert!(vendor.seen().is_empty());
+
+    let to_user = json!({ "user_id": user.get("/api/v1/auth/me").await.expect(200).value("/id"), "actions": ["proxy"] });
+    admin.post("/api/v1/integrations/tracker/auth/delegate", to_user).await.expect(200);
+    user.get(path).await.expect(200);
+    assert_eq!(vendor.seen()[0].headers["authorization"], "Bearer token-of-admin");
+    assert!(user.call("tracker", "list", json!({})).await.expect(403).text("/error").contains("it covers: proxy"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn recipes_reach_no_further_than_they_may() {
     let vendor = Vendor::start().await;
     let closed = TestServer::start().await;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
-use weft_model::{AppId, ConnectionId};
+use weft_model::{AppId, BindingId, ConnectionId};
 
 use super::{service::Reach, store};
 use crate::{
@@ -31,6 +31,7 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
 #[schema(as = AppBinding)]
 struct Binding {
     integration_id: String,
+    /// Always: a binding that is not wanted is removed.
     enabled: bool,
     /// Absent: whatever connection the caller has.
     connection_id: Option<Uuid>,
@@ -41,8 +42,8 @@ struct Binding {
 
 impl From<store::Binding> for Binding {
     fn from(row: store::Binding) -> Self {
-        let store::Binding { integration_id, user_id, connection_id, enabled, created_at, .. } = row;
-        Self { integration_id, enabled, connection_id, user_id, created_at }
+        let store::Binding { integration_id, user_id, connection_id, created_at, .. } = row;
+        Self { integration_id, enabled: true, connection_id, user_id, created_at }
     }
 }
 
@@ -79,8 +80,8 @@ async fn list(
     Query(paging): Query<Paging>,
 ) -> Result<(HeaderMap, Body<Vec<Binding>>), Problem> {
     let (limit, after) = paging.read()?;
-    let mut rows = node.connections.bindings(&caller, &app, after, limit + page::ONE_MORE).await?;
-    let headers = next(page::cut(&mut rows, limit, |row| row.id.into_bytes()));
+    let mut rows = node.connections.bindings(&caller, &app, after.map(BindingId::from), limit + page::ONE_MORE).await?;
+    let headers = next(page::cut(&mut rows, limit, |row| row.id.as_uuid().into_bytes()));
     Ok((headers, Body(rows.into_iter().map(Binding::from).collect())))
 }
 

@@ -1,7 +1,6 @@
 //! Binding an app to an integration, and letting it go.
 
-use uuid::Uuid;
-use weft_model::{AppId, ConnectionId, Principal, RunId};
+use weft_model::{AppId, BindingId, ConnectionId, Principal};
 
 use super::store::{self, Binding};
 use crate::{
@@ -10,6 +9,7 @@ use crate::{
         error::Error,
         service::{Connections, manage_keys, manages},
     },
+    db::notify,
 };
 
 /// Whom a binding is for.
@@ -29,7 +29,7 @@ impl Connections {
         &self,
         caller: &Principal,
         app: &AppId,
-        after: Option<Uuid>,
+        after: Option<BindingId>,
         limit: i64,
     ) -> Result<Vec<Binding>, Error> {
         self.known_app(caller, app).await?;
@@ -49,20 +49,20 @@ impl Connections {
         if reach == Reach::User && bound.is_none() {
             return Err(Error::InvalidRequest("a binding for yourself names a connectionId".to_owned()));
         }
-        let now = self.clock.now();
+        let (now, owner) = (self.clock.now(), (reach == Reach::User).then_some(caller.id));
         let mut transaction = self.pool.begin().await?;
         if let Some(id) = bound
-            && !store::may_bind(&mut transaction, (&caller.tenant, integration, caller.id), id).await?
+            && !store::may_bind(&mut transaction, (&caller.tenant, integration, caller.id), owner, id).await?
         {
             return Err(Error::InvalidRequest("connection not found or not owned by you".to_owned()));
         }
-        let owner = (reach == Reach::User).then_some(caller.id);
-        let id = RunId::generate(now).as_uuid();
+        let id = BindingId::generate(now);
         store::upsert(&mut transaction, (&caller.tenant, app, integration), (owner, bound), (id, caller.id), now).await?;
         let event = Event::by(caller, Action::AppBound).on("app", app).with("integration", integration.as_str());
         audit::record(&mut transaction, &event.with("forEverybody", owner.is_none()), now).await?;
+        let own = notify::transaction_id(&mut transaction).await?;
         transaction.commit().await?;
-        self.forget_choices(&caller.tenant);
+        self.forget_choices_after(&caller.tenant, own);
         Ok(())
     }
 
@@ -76,8 +76,9 @@ impl Connections {
             let event = Event::by(caller, Action::AppUnbound).on("app", app).with("integration", integration.as_str());
             audit::record(&mut transaction, &event, self.clock.now()).await?;
         }
+        let own = notify::transaction_id(&mut transaction).await?;
         transaction.commit().await?;
-        self.forget_choices(&caller.tenant);
+        self.forget_choices_after(&caller.tenant, own);
         Ok(())
     }
 }

@@ -4,15 +4,16 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use weft_model::{AppId, ConnectionId, TenantId, UserId};
 
-/// Takes one of the calls that a delegation has left. False when there is none.
-pub async fn take_call(connection: &mut PgConnection, delegation: ConnectionId) -> sqlx::Result<bool> {
-    let result = sqlx::query!(
-        "update connections set delegated_calls = delegated_calls - 1 where id = $1 and delegated_calls > 0",
+/// Takes one of the calls that a delegation has left, and says how many it has left then. `None` when there was none.
+pub async fn take_call(connection: &mut PgConnection, tenant: &TenantId, delegation: ConnectionId) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
+        "update connections set delegated_calls = delegated_calls - 1
+         where tenant_id = $1 and id = $2 and delegated_calls > 0 returning delegated_calls as \"left!\"",
+        tenant.as_str(),
         delegation.as_uuid(),
     )
-    .execute(connection)
-    .await?;
-    Ok(result.rows_affected() > 0)
+    .fetch_optional(connection)
+    .await
 }
 
 /// The direct connection to delegate: the one that is named, else the oldest of somebody's that serves.

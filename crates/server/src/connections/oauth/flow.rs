@@ -24,6 +24,7 @@ use crate::{
     },
     http::trace,
     identity::ticket,
+    integrations::Config,
 };
 
 /// How long somebody may take at the vendor.
@@ -140,7 +141,7 @@ impl Connections {
         let config = self.integrations.config_by(app, flow.configuration).await?;
         let user_id = flow.user.to_string();
         let params = StartParams { config: config.json(), callback_url: &flow.callback_url, state, user_id };
-        let answer: StartAnswer = self.ask_backend(app, METHOD, &params).await?;
+        let answer: StartAnswer = self.ask_backend((app, &config), METHOD, &params).await?;
         let problem = |problem: &str| Error::Backend { method: METHOD, problem: problem.to_owned() };
         if let Some(schema) = answer.schema {
             return Ok(Started::Credentials { schema });
@@ -200,16 +201,17 @@ impl Connections {
         let config = self.integrations.config_by(app, flow.configuration).await?;
         let (callback_url, user_id) = (flow.callback_url.as_str(), flow.user.to_string());
         let params = CallbackParams { config: config.json(), query, callback_url, user_id };
-        let answer: CallbackAnswer = self.ask_backend(app, METHOD, &params).await?;
+        let answer: CallbackAnswer = self.ask_backend((app, &config), METHOD, &params).await?;
         let none = || Error::Backend { method: METHOD, problem: "returned no credentials".to_owned() };
         let values = answer.credentials.filter(|values| !values.is_empty()).ok_or_else(none)?;
         let label = answer.label.or(answer.email).or(answer.account);
-        Ok((label, Content { values, refresh_token: None, secret_fields: None }, Times::default()))
+        Ok((label, Content { values, refresh_token: None, secret_fields: None, obtained_at: None }, Times::default()))
     }
 
+    /// Asks the backend with this configuration, which nobody else may see.
     async fn ask_backend<T: serde::de::DeserializeOwned>(
         &self,
-        app: &Arc<App>,
+        (app, config): (&Arc<App>, &Config),
         method: &'static str,
         params: &(impl Serialize + Sync),
     ) -> Result<T, Error> {
@@ -225,7 +227,7 @@ impl Connections {
         let answer = match self.integrations.apps().call(app, request).await {
             Ok(answer) => answer,
             Err(apps::Error::Call(error)) => {
-                let error = self.integrations.masks(app).await.call_error(error);
+                let error = config.masks().call_error(error);
                 return Err(Error::Backend { method, problem: format!("failed: {error}") });
             }
             Err(other) => return Err(other.into()),

@@ -8,9 +8,10 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
+use futures::StreamExt;
 use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
-use weft_model::{ConfigurationId, ConnectionId, connection::ConnectionStatus, manifest::user_auth::Grant};
+use weft_model::{AppId, ConfigurationId, ConnectionId, TenantId, connection::ConnectionStatus};
 use weft_workers::{Category, Failure};
 
 use super::{
@@ -40,8 +41,10 @@ const MARGIN: TimeDelta = TimeDelta::minutes(5);
 const YOUNG: TimeDelta = TimeDelta::seconds(10);
 /// Tokens that nobody uses are renewed this often, so that the vendor does not forget them.
 const IDLE: TimeDelta = TimeDelta::hours(24);
-/// Idle tokens that are renewed in one go.
-const BATCH: i64 = 50;
+/// How long an idle token whose renewal came to nothing waits for the next attempt. Whoever needs it does not.
+const IDLE_PAUSE: TimeDelta = TimeDelta::hours(1);
+/// Idle tokens that are renewed in one go, and how many of them at the same time.
+const BATCH: (i64, usize) = (50, 4);
 /// How often the vendor's answer is offered to a database that does not take it.
 const SAVES: u32 = 20;
 
@@ -70,14 +73,14 @@ impl Connections {
 
     /// A newer credential than one that the vendor refused. `None`: there is none, and cannot be. For every executor.
     pub async fn renewed(self: &Arc<Self>, app: &App, refused: &Credential) -> Result<Option<Arc<Credential>>, Error> {
-        let Some(oauth) = oauth(app) else { return Ok(None) };
+        if oauth(app).is_none() {
+            return Ok(None);
+        }
         let connection = self.open(&app.tenant, refused.connection).await?;
         if connection.credential.version > refused.version {
             return Ok(Some(Arc::clone(&connection.credential)));
         }
-        let young = connection.times.refreshed_at.is_some_and(|at| self.clock.now() - at < YOUNG);
-        let renewable = connection.refresh_token.is_some() || oauth.grant == Grant::ClientCredentials;
-        if young && renewable {
+        if connection.content.obtained_at.is_some_and(|at| self.clock.now() - at < YOUNG) {
             return Ok(None);
         }
         let renewed = self.renew(app, &connection).await?;
@@ -150,25 +153,47 @@ impl Connections {
         self.url("/api/v1/integrations/auth/callback")
     }
 
-    /// Removes flows that nobody finished, and renews tokens that nobody used for long. Run now and then.
+    /// Removes flows that nobody finished, and begins to renew tokens that nobody used for long. Run now and then.
     pub async fn tidy(self: &Arc<Self>) -> Result<(), Error> {
         let now = self.clock.now();
-        let idle = {
-            let mut connection = self.pool.acquire().await?;
-            store::delete_expired_flows(&mut connection, now).await?;
-            store::list_idle(&mut connection, now - IDLE, BATCH).await?
-        };
-        for (tenant, integration, id) in idle {
-            let renewed = async {
-                let app = self.integrations.get(&tenant, &integration).await?;
-                let connection = self.open(&tenant, id).await?;
-                self.renew(&app, &connection).await
-            };
-            if let Err(error) = renewed.await {
-                tracing::warn!(connection.id = %id, %error, "connection.refresh: an idle token is not renewed");
-            }
+        store::delete_expired_flows(&mut *self.pool.acquire().await?, now).await?;
+        // The round before may still wait for vendors.
+        let Ok(turn) = Arc::clone(&self.idling).try_lock_owned() else { return Ok(()) };
+        let idle = store::list_idle(&mut *self.pool.acquire().await?, now - IDLE, now - IDLE_PAUSE, BATCH.0).await?;
+        if idle.is_empty() {
+            return Ok(());
         }
+        let connections = Arc::clone(self);
+        self.background.spawn(async move {
+            let _one_round_at_a_time = turn;
+            let renew = |(tenant, integration, id)| {
+                let connections = Arc::clone(&connections);
+                async move { connections.renew_idle(&tenant, &integration, id).await }
+            };
+            futures::stream::iter(idle).for_each_concurrent(BATCH.1, renew).await;
+        });
         Ok(())
+    }
+
+    async fn renew_idle(self: &Arc<Self>, tenant: &TenantId, integration: &AppId, id: ConnectionId) {
+        // A server that stops waits for what it began, so it begins nothing more.
+        if self.background.is_closed() {
+            return;
+        }
+        let renewed = async {
+            let app = self.integrations.get(tenant, integration).await?;
+            let connection = self.open(tenant, id).await?;
+            self.renew(&app, &connection).await
+        };
+        let Err(error) = renewed.await else { return };
+        tracing::warn!(connection.id = %id, %error, "connection.refresh: an idle token is not renewed");
+        let noted = async {
+            let mut connection = self.pool.acquire().await?;
+            store::note_attempt(&mut connection, (tenant, id), self.clock.now()).await
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!(connection.id = %id, %error, "connection.refresh: the attempt is not noted");
+        }
     }
 }
 
@@ -296,7 +321,10 @@ pub(super) fn content(tokens: Tokens, refresh_before: Option<String>, now: chron
     }
     // Kept alive are those that live as long as somebody renews them.
     let refreshed_at = refresh_token.is_some().then_some(now);
-    (Content { values, refresh_token, secret_fields: None }, Times { expires_at, refresh_at, refreshed_at })
+    (
+        Content { values, refresh_token, secret_fields: None, obtained_at: Some(now) },
+        Times { expires_at, refresh_at, refreshed_at },
+    )
 }
 
 /// Whether a result that counts as one means the same, by the rule of the manifest: some vendors answer 200 all the same.

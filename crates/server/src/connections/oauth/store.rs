@@ -169,20 +169,41 @@ pub async fn postpone(
     Ok(())
 }
 
-/// Connections whose tokens were not renewed for long.
+/// Connections whose tokens were not renewed since `before`, and for which nobody tried since `tried_before`.
 pub async fn list_idle(
     connection: &mut PgConnection,
     before: DateTime<Utc>,
+    tried_before: DateTime<Utc>,
     limit: i64,
 ) -> sqlx::Result<Vec<(TenantId, AppId, ConnectionId)>> {
     let rows = sqlx::query!(
         "select tenant_id, integration_id, id from connections
-         where refreshed_at < $1 and status = 'active' order by refreshed_at limit $2",
+         where refreshed_at < $1 and status = 'active' and (refresh_until is null or refresh_until <= $2)
+         order by refreshed_at limit $3",
         before,
+        tried_before,
         limit,
     )
     .fetch_all(connection)
     .await?;
     let known = |row: (String, String, Uuid)| Some((row.0.parse().ok()?, row.1.parse().ok()?, row.2.into()));
     Ok(rows.into_iter().filter_map(|row| known((row.tenant_id, row.integration_id, row.id))).collect())
+}
+
+/// Notes that somebody tried to renew a token and did not even get as far as the vendor. Whoever needs it is not kept from trying.
+pub async fn note_attempt(
+    connection: &mut PgConnection,
+    (tenant, id): (&TenantId, ConnectionId),
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update connections set refresh_until = $3
+         where tenant_id = $1 and id = $2 and (refresh_until is null or refresh_until < $3)",
+        tenant.as_str(),
+        id.as_uuid(),
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json as Body, extract::State, response::Response};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use weft_model::{AppId, ConfigurationId, ConnectionId};
@@ -44,9 +44,16 @@ struct Start {
 #[into_params(parameter_in = Query)]
 pub(super) struct Again {
     /// A connection to put fresh credentials into, instead of making one.
-    pub(super) connection_id: Option<ConnectionId>,
+    connection_id: Option<ConnectionId>,
     /// A named configuration of the integration to connect with.
-    pub(super) config_id: Option<ConfigurationId>,
+    config_id: Option<ConfigurationId>,
+}
+
+impl Again {
+    /// What somebody asks for who connects.
+    pub(super) fn wanted(&self, label: Option<String>, shared: bool) -> Wanted {
+        Wanted { label, shared, again: self.connection_id, configuration: self.config_id }
+    }
 }
 
 /// What to do to connect.
@@ -83,9 +90,8 @@ async fn start(
     Json(body): Json<Start>,
 ) -> Result<Body<StartAnswer>, Problem> {
     let app = node.integrations.get(&caller.tenant, &id).await?;
-    let wanted = Wanted { label: body.label, shared: body.shared, again: again.connection_id, configuration: again.config_id };
     let nothing = StartAnswer { kind: "connected", url: None, redirect_url: None, schema: None, connection_id: None };
-    Ok(Body(match node.connections.start(&caller, &app, wanted).await? {
+    Ok(Body(match node.connections.start(&caller, &app, again.wanted(body.label, body.shared)).await? {
         Started::Redirect { url } => StartAnswer { kind: "redirect", url: Some(url.clone()), redirect_url: Some(url), ..nothing },
         Started::Credentials { schema } => StartAnswer { kind: "credentials", schema: Some(schema), ..nothing },
         Started::Connected(kept) => StartAnswer { connection_id: Some(kept.id), ..nothing },
@@ -142,17 +148,14 @@ async fn first_sync(node: &Arc<Node>, connected: &Connected) -> Result<(), Strin
         connection: Some(Chosen::Inherited(connected.kept.id)),
     };
     match runs::invoke(node, invocation).await {
-        Ok(outcome) => refusal(outcome.output.get()).map_or(Ok(()), Err),
+        Ok(outcome) => told(&outcome.output),
         Err(error) => Err(Problem::from(error).message().to_owned()),
     }
 }
 
-/// What a result says that is no success by the convention of integrations: `{ok: false, error: {code, message}}`.
-fn refusal(output: &str) -> Option<String> {
-    let result: Value = serde_json::from_str(output).ok()?;
-    if result["ok"] != false {
-        return None;
-    }
-    let text = |name: &str| result["error"][name].as_str().unwrap_or("unknown").to_owned();
-    Some(format!("[{}] {}", text("code"), text("message")))
+/// What an integration says itself, when that is no success.
+fn told(output: &RawValue) -> Result<(), String> {
+    let Some(refusal) = runs::refusal(output) else { return Ok(()) };
+    let text = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
+    Err(format!("[{}] {}", text(refusal.code), text(refusal.message)))
 }

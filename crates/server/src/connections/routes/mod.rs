@@ -21,7 +21,6 @@ use flow::Again;
 use super::{
     bindings,
     check::Checked,
-    connect::Wanted,
     error::Error,
     oauth::Revocation,
     service::manages,
@@ -202,7 +201,7 @@ async fn enter(
     Json(body): Json<Enter>,
 ) -> Result<Body<Entered>, Problem> {
     let app = node.integrations.get(&caller.tenant, &id).await?;
-    let wanted = Wanted { label: body.label, shared: body.shared, again: again.connection_id, configuration: again.config_id };
+    let wanted = again.wanted(body.label, body.shared);
     let kept = node.connections.enter(&caller, &app, body.credentials, wanted).await?;
     Ok(Body(Entered { message: "credentials stored", connection_id: kept.id, label: kept.label }))
 }

@@ -85,11 +85,18 @@ impl Outbound {
         }
     }
 
-    /// Sends a request and gives the answer back as soon as it begins; both bodies pass through as they come. A redirect is an answer.
-    pub async fn stream(&self, request: reqwest::Request, until_it_begins: Duration) -> Result<reqwest::Response, Error> {
+    /// Sends a request and gives the answer back as soon as it begins, unless `give_up` is over first, which says after how long. Both
+    /// bodies pass through as they come. A redirect is an answer.
+    pub async fn stream(
+        &self,
+        request: reqwest::Request,
+        give_up: impl Future<Output = Duration>,
+    ) -> Result<reqwest::Response, Error> {
         let host = request.url().host_str().unwrap_or_default().to_owned();
-        let begun = tokio::time::timeout(until_it_begins, self.execute(request)).await;
-        begun.map_or(Err(Error::Timeout { host, after: until_it_begins }), |begun| begun.map(|(answer, _)| answer))
+        tokio::select! {
+            begun = self.execute(request) => begun.map(|(answer, _)| answer),
+            after = give_up => Err(Error::Timeout { host, after }),
+        }
     }
 
     async fn execute(&self, mut request: reqwest::Request) -> Result<(reqwest::Response, String), Error> {

@@ -1,7 +1,8 @@
 //! Answers of reading actions that the manifest lets the platform give again for a while.
 //!
-//! The same answer goes to the same question of the same account only. Whoever asks was authorised before and is recorded as ever.
-//! In memory, per node, bounded in bytes; a changed app or configuration forgets everything.
+//! The same answer goes to the same question of the same account; where a backend answers, who sees its caller, of the same caller too.
+//! Whoever asks was authorised before and is recorded as ever. In memory, per node, bounded in bytes; a changed app or configuration
+//! forgets everything.
 
 use std::{
     sync::{
@@ -14,7 +15,7 @@ use std::{
 use moka::{Expiry, sync::Cache};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use weft_model::UserId;
+use weft_model::{AppId, UserId};
 
 use super::Place;
 
@@ -23,22 +24,29 @@ const REMEMBERED: u64 = 64 * 1024 * 1024;
 /// An answer larger than this is not kept.
 const LARGEST: usize = 1024 * 1024;
 
+/// To whom an answer may be given again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Audience {
+    /// Whoever may ask: a recipe does not know its caller.
+    Anybody,
+    /// Somebody, through the app they came through: a backend sees both and may answer by them.
+    Caller(UserId, Option<AppId>),
+}
+
 /// One question.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Question {
     place: Place,
-    /// Who asks, where no account of the vendor stands for it: a backend may answer by its caller.
-    caller: Option<UserId>,
     /// Of what the connection holds: another account may have been entered into it.
     version: Option<i64>,
+    audience: Audience,
     action: String,
     input: [u8; 32],
 }
 
 impl Question {
-    pub fn new(place: Place, (caller, version): (UserId, Option<i64>), action: &str, input: &RawValue) -> Self {
-        let caller = place.connection.is_none().then_some(caller);
-        Self { place, caller, version, action: action.to_owned(), input: Sha256::digest(input.get()).into() }
+    pub fn new((place, version): (Place, Option<i64>), audience: Audience, (action, input): (&str, &RawValue)) -> Self {
+        Self { place, version, audience, action: action.to_owned(), input: Sha256::digest(input.get()).into() }
     }
 }
 
@@ -101,7 +109,7 @@ impl Answers {
 
 #[cfg(test)]
 mod tests {
-    use weft_model::{AppId, TenantId};
+    use weft_model::TenantId;
 
     use super::*;
 
@@ -109,13 +117,17 @@ mod tests {
         RawValue::from_string(text.to_owned()).expect("JSON")
     }
 
-    fn question(version: Option<i64>) -> Question {
+    fn question(version: Option<i64>, audience: Audience) -> Question {
         let place = Place {
             tenant: TenantId::try_from("acme".to_owned()).expect("a name"),
             integration: "mail".parse::<AppId>().expect("a name"),
             connection: None,
         };
-        Question::new(place, (UserId::from_uuid(uuid::Uuid::nil()), version), "list", &raw("{}"))
+        Question::new((place, version), audience, ("list", &raw("{}")))
+    }
+
+    fn user(number: u128) -> UserId {
+        UserId::from_uuid(uuid::Uuid::from_u128(number))
     }
 
     #[test]
@@ -123,10 +135,23 @@ mod tests {
         let (answers, hour) = (Answers::new(), Duration::from_hours(1));
         let before = answers.asked();
         answers.forget();
-        answers.keep((question(None), before), &raw("1"), hour);
-        assert!(answers.get(&question(None)).is_none());
-        answers.keep((question(None), answers.asked()), &raw("2"), hour);
-        assert_eq!(answers.get(&question(None)).expect("kept").get(), "2");
-        assert!(answers.get(&question(Some(2))).is_none(), "another account, another answer");
+        answers.keep((question(None, Audience::Anybody), before), &raw("1"), hour);
+        assert!(answers.get(&question(None, Audience::Anybody)).is_none());
+        answers.keep((question(None, Audience::Anybody), answers.asked()), &raw("2"), hour);
+        assert_eq!(answers.get(&question(None, Audience::Anybody)).expect("kept").get(), "2");
+        assert!(answers.get(&question(Some(2), Audience::Anybody)).is_none(), "another account, another answer");
+    }
+
+    #[test]
+    fn what_was_answered_to_one_caller_is_no_answer_to_another() {
+        let (answers, hour) = (Answers::new(), Duration::from_hours(1));
+        let through = |app: &str| Some(app.parse::<AppId>().expect("a name"));
+        let alice = Audience::Caller(user(1), None);
+        answers.keep((question(None, alice.clone()), answers.asked()), &raw("1"), hour);
+        assert!(answers.get(&question(None, alice)).is_some());
+        let others = [Audience::Caller(user(2), None), Audience::Caller(user(1), through("crm")), Audience::Anybody];
+        for other in others {
+            assert!(answers.get(&question(None, other.clone())).is_none(), "{other:?}");
+        }
     }
 }

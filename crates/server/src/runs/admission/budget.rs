@@ -1,7 +1,7 @@
 //! How often a vendor may be called: what the manifest says, kept to before the vendor has to refuse.
 //!
 //! A budget belongs to a tenant's integration, or to each account at the vendor, so that nobody spends another's. It is spent evenly:
-//! a tenth of it may come at once. Each node has it whole; vendors that also say how much is left are believed by recipes.
+//! a tenth of it may come at once, and the rest is spread over the period, so that no period sees more than was declared. Each node has it whole; vendors that also say how much is left are believed by recipes.
 
 use std::{
     num::NonZeroU32,
@@ -80,7 +80,43 @@ impl Budgets {
 }
 
 fn quota(limit: &RateLimit) -> Option<Quota> {
-    let interval = Duration::from_secs(limit.seconds.into()).checked_div(limit.requests)?;
     let at_once = NonZeroU32::new(limit.requests.div_ceil(10))?;
+    // What comes at once is a part of the whole: only the rest comes back within the period.
+    let rest = (limit.requests - at_once.get()).max(1);
+    let interval = Duration::from_secs(limit.seconds.into()).checked_div(rest)?;
     Some(Quota::with_period(interval)?.allow_burst(at_once))
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    /// The moments at which calls go out when somebody calls all the time, in milliseconds.
+    fn moments(limit: &RateLimit, periods: u64) -> Vec<u64> {
+        let clock = FakeRelativeClock::default();
+        let limiter = RateLimiter::direct_with_clock(quota(limit).expect("a quota"), clock.clone());
+        let step = Duration::from_millis(20);
+        let mut moments = Vec::new();
+        for moment in (0..periods * u64::from(limit.seconds) * 1000).step_by(20) {
+            while limiter.check().is_ok() {
+                moments.push(moment);
+            }
+            clock.advance(step);
+        }
+        moments
+    }
+
+    #[test]
+    fn no_period_sees_more_calls_than_were_declared_and_nearly_all_of_them_can_be_made() {
+        for requests in [1, 2, 3, 10, 11, 100, 250] {
+            let limit = RateLimit { requests, seconds: 10, per: RateScope::Connection };
+            let moments = moments(&limit, 4);
+            let within = |begin: u64| moments.iter().filter(|moment| (begin..begin + 10_000).contains(*moment)).count();
+            let (requests, most) = (requests as usize, moments.iter().map(|begin| within(*begin)).max());
+            assert!(most.is_some_and(|most| most <= requests), "{requests}: {most:?}");
+            assert!(moments.len() >= (requests - requests.div_ceil(10)) * 4, "{requests}: {}", moments.len());
+        }
+    }
 }

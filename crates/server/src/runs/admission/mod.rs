@@ -10,7 +10,7 @@ use weft_model::{AppId, ConnectionId, TenantId, manifest::RateLimit};
 
 use super::error::Cause;
 use answers::Answers;
-pub use answers::Question;
+pub use answers::{Asked, Audience, Question};
 use breaker::Breakers;
 use budget::Budgets;
 
@@ -79,7 +79,12 @@ impl Admission {
 
     /// Takes note of what came of a call.
     pub fn heard<T>(&self, place: &Place, result: &Result<T, Cause>) {
-        match result.as_ref().map_or_else(Cause::of_vendor, |_| Some(Vendor::Answered)) {
+        self.learnt(place, result.as_ref().map_or_else(Cause::of_vendor, |_| Some(Vendor::Answered)));
+    }
+
+    /// Takes note of what is known of a vendor after a call; nothing, where the call did not get as far.
+    pub fn learnt(&self, place: &Place, vendor: Option<Vendor>) {
+        match vendor {
             Some(Vendor::Answered) => self.breakers.answered(place),
             Some(Vendor::Silent) => self.breakers.failed(place, Instant::now()),
             None => self.breakers.untried(place),
