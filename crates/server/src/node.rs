@@ -97,6 +97,7 @@ impl Node {
             Change::App(app) => {
                 self.sql.forget(app);
                 self.files.wake();
+                self.apps.forget_frontend(app);
                 self.forget_apps();
                 self.apps.follow(app);
             }
@@ -105,6 +106,7 @@ impl Node {
                 self.identity.forget();
                 self.connections.forget_all();
                 self.sql.forget_all();
+                self.apps.forget_frontends();
                 self.forget_apps();
                 self.follow_vault();
                 self.apps.follow_all();
