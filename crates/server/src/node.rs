@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     config::Settings,
     connections::Connections,
-    data::BackendSql,
+    data::{BackendSql, Records},
     db::notify::Change,
     files::Files,
     hooks::Hooks,
@@ -37,6 +37,8 @@ pub struct Node {
     pub settings: Settings,
     pub clock: Clock,
     pub pool: PgPool,
+    /// For records of apps alone.
+    pub records: Arc<Records>,
     pub keys: Keys,
     pub account: Option<Accounts>,
     pub started_at: DateTime<Utc>,

@@ -24,5 +24,6 @@ pub use matching::matching;
 pub use schema::{Consent, admissible, apply, plan, remove, tables};
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
+pub use records::Records;
     OpenApiRouter::new().merge(records::router()).merge(schema::router()).merge(audit::router())
 }

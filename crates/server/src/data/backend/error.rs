@@ -113,6 +113,8 @@ fn of_data(error: &data::Error) -> Failure {
             .with_category(Category::Validation),
         E::Moved => told("unavailable").with_category(Category::Transient),
         E::App(cause) if matches!(**cause, apps::Error::Unknown(_)) => told("not_found"),
+        E::Busy => told("serialization_failure").with_category(Category::Transient),
+        E::TooSlow => told("timeout"),
         E::App(_) | E::Database(_) => {
             tracing::warn!(%error, "a backend's request for records failed");
             unavailable()
