@@ -107,7 +107,7 @@ impl Server {
         let workers = Host::new(worker_settings(&runtime, (address, door), &settings, &options), Arc::clone(&backend));
         let machine = machine(&data_dir, runtime.bun, (accounts, clock.clone()), &settings)?;
         let shared = || (pool.clone(), clock.clone());
-        let sql = Arc::new(BackendSql::open(shared(), &vault, &options).await);
+        let sql = Arc::new(BackendSql::open(shared(), &vault, &options, settings.sql).await);
         let keeping = (Arc::clone(&vault), Arc::clone(&sql));
         let apps = Arc::new(Apps::new(shared(), keeping, machine, workers, background.clone()));
         apps.make_missing_tables().await?;

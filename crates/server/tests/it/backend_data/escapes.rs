@@ -102,6 +102,24 @@ async fn no_function_leads_out_of_a_role_or_to_others() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_of_the_apps_name_that_is_somebody_elses_stays_closed() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server
+        .database
+        .execute("create schema crm; create table crm.salaries (amount int); insert into crm.salaries values (1)")
+        .await;
+    server.deploy(&admin, &app("crm"), BACKEND).await;
+    for text in ["select * from crm.salaries", "select * from salaries", "insert into crm.salaries values (2)"] {
+        let code = code(&admin, text).await;
+        assert!(code == "forbidden" || code == "invalid_sql", "{text}: {code}");
+    }
+    let files = [("index.ts", BACKEND), ("migrations/001.sql", "create table mine (a int)")];
+    admin.deploy("crm", &files).await.expect(422);
+    assert_eq!(code(&admin, "select * from crm.salaries").await, "forbidden");
+}
+
 /// Functions that an app's migrations may make, each of which tries something.
 const FUNCTIONS: &str = r"
     create table kept (identity text);
@@ -115,7 +133,11 @@ const FUNCTIONS: &str = r"
     create function peek() returns bigint language plpgsql security definer as $$
         declare found bigint; begin execute 'select count(*) from contacts' into found; return found; end $$;
     create function spin() returns void language plpgsql as $$
-        begin set local statement_timeout = 0; loop end loop; end $$;";
+        begin set local statement_timeout = 0; loop end loop; end $$;
+    create table late (a int);
+    create function spin_at_the_end() returns trigger language plpgsql as $$
+        begin set local statement_timeout = 0; loop end loop; end $$;
+    create constraint trigger late after insert on late deferrable initially deferred for each row execute function spin_at_the_end();";
 
 async fn with_functions() -> (TestServer, Api) {
     let server = TestServer::start().await;
@@ -196,18 +218,28 @@ async fn functions_of_an_app_get_no_further_than_its_statements() {
     assert_eq!(heard, json!([["done"]]));
 }
 
+/// Waits until the database does nothing for roles of this server's apps any more.
+pub async fn nothing_runs_on(server: &TestServer) {
+    crate::fixtures::eventually("nothing of it runs on", async || {
+        let running = "pg_stat_activity where datname = current_database() and usename like 'weft\\_%' and state <> 'idle'";
+        (server.database.count(running).await == 0).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_stops_the_databases_clock_is_ended_all_the_same() {
     let (server, admin) = with_functions().await;
     let answer = sql(&admin, "select spin()", json!([])).await;
     assert_eq!(answer["code"], "timeout", "{answer}");
-    crate::fixtures::eventually("nothing of it runs on", async || {
-        let running = server
-            .database
-            .count("pg_stat_activity where query like '%weft_statement%' and usename like 'weft\\_%' and state = 'active'");
-        (running.await == 0).then_some(())
-    })
-    .await;
+    nothing_runs_on(&server).await;
+    // The same where the work only begins when everything is to be kept.
+    let late = ["insert into late values (1)", "insert into late values (2)"];
+    let (alone, together) =
+        tokio::join!(sql(&admin, late[0], json!([])), super::rpc(&admin, "tx", json!({ "statements": [[late[1], []]] })));
+    assert_eq!((&alone["code"], &together["code"]), (&json!("timeout"), &json!("timeout")), "{alone} {together}");
+    nothing_runs_on(&server).await;
+    assert_eq!(rows(&admin, "select * from late", json!([])).await, json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
