@@ -60,9 +60,7 @@ create table event_interests (
 create function weft_record_events() returns trigger language plpgsql security definer set search_path from current as $$
 #variable_conflict use_variable
 declare
-    -- SQL of an app says nothing about itself: the server does, and signs it.
-    _context json := case when session_user ~ '^weft_[0-9a-f]{8}_' then weft_sql.identity()::json
-        else nullif(current_setting('weft.audit', true), '')::json end;
+    _context json := weft_sql.context();
 begin
     insert into events (tenant_id, kind, subject, hops, occurred_at, body)
     select tenant_id, 'record', app_id || '/' || entity,

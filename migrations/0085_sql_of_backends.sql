@@ -76,7 +76,10 @@ $$;
 create function weft_sql.open_doors() returns setof text language sql stable as $$
     select routine.oid::regprocedure::text from pg_proc as routine
     where routine.pronamespace = 'pg_catalog'::regnamespace
-        and routine.proname ~ '^(pg_notify|set_config|pg_(try_)?advisory_.*|pg_sleep.*|pg_cancel_backend|pg_terminate_backend|pg_logical_.*|pg_export_snapshot|lo_.*|loread|lowrite|(query|cursor|table|schema|database)_to_xml.*)$'
+        and routine.proname ~ ('^(pg_notify$|set_config$|pg_(try_)?advisory_|pg_sleep|pg_(cancel|terminate)_backend$|pg_logical_|pg_export_snapshot$'
+            || '|lo_|loread$|lowrite$|(query|cursor|table|schema|database)_to_xml'
+            -- What is said of anything by its number, whoever it belongs to: texts of functions, views and triggers, counts, sizes, locks.
+            || '|pg_get_function_|pg_get_[a-z_]*def(_|$)|pg_stat_get_|pg_lock_status$|pg_blocking_pids$|pg_prepared_xact$|pg_((total_)?relation|table|indexes|database|tablespace)_size$|pg_relation_file)')
         and exists (
             select from aclexplode(coalesce(routine.proacl, acldefault('f', routine.proowner)))
             where grantee = 0 and privilege_type = 'EXECUTE')
@@ -110,14 +113,22 @@ begin
 end $$;
 revoke execute on function weft_sql.close_doors(), weft_sql.open_doors() from public;
 
--- As before, but what SQL of an app changed was done by whom the server says, and never by whom the SQL says.
+-- Who changes something, and how, for the triggers that note it. SQL of an app says nothing about itself: the server does, and signs it.
+create function weft_sql.context() returns json language sql stable as $$
+    select case when session_user ~ '^weft_[0-9a-f]{8}_' then weft_sql.identity()::json
+        else nullif(current_setting('weft.audit', true), '')::json end
+$$;
+revoke execute on function weft_sql.context() from public;
+
+-- As before, but what SQL of an app changed was done by whom the server says, and never by whom the SQL says. No record becomes another:
+-- its id stays what it is, so each change finds the record that it is about.
 create or replace function weft_audit() returns trigger language plpgsql security definer set search_path from current as $$
 #variable_conflict use_variable
 declare
-    _context json := case when session_user ~ '^weft_[0-9a-f]{8}_' then weft_sql.identity()::json
-        else nullif(current_setting('weft.audit', true), '')::json end;
+    _context json := weft_sql.context();
     _changed timestamptz := coalesce((_context->>'at')::timestamptz, clock_timestamp());
     _tenant text := _context->>'tenant';
+    _noted bigint;
 begin
     if _tenant is null then
         select tenant_id into _tenant from apps where id = tg_table_schema;
@@ -135,6 +146,10 @@ begin
         select _tenant, tg_table_schema, tg_table_name, _new_rows.id::text, tg_op, row_to_json(_old_rows), row_to_json(_new_rows),
             (_context->>'actor')::uuid, (_context->>'delegator')::uuid, _context->>'trigger', _context->>'trace', _changed
         from _old_rows join _new_rows using (id);
+        get diagnostics _noted = row_count;
+        if _noted is distinct from (select count(*) from _new_rows) then
+            raise exception 'the id of a record cannot be changed' using errcode = 'integrity_constraint_violation';
+        end if;
     else
         insert into data_audit (tenant_id, app_id, entity, record_id, operation, old_record, actor_id, delegator_id, trigger_ref,
             trace_id, changed_at)

@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     config::Settings,
     connections::Connections,
-    data::BackendSql,
+    data::{BackendSql, Records},
     db::notify::Change,
     files::Files,
     hooks::Hooks,
@@ -37,6 +37,8 @@ pub struct Node {
     pub settings: Settings,
     pub clock: Clock,
     pub pool: PgPool,
+    /// For records of apps alone.
+    pub records: Arc<Records>,
     pub keys: Keys,
     pub account: Option<Accounts>,
     pub started_at: DateTime<Utc>,
@@ -97,6 +99,7 @@ impl Node {
             Change::App(app) => {
                 self.sql.forget(app);
                 self.files.wake();
+                self.apps.forget_frontend(app);
                 self.forget_apps();
                 self.apps.follow(app);
             }
@@ -105,6 +108,7 @@ impl Node {
                 self.identity.forget();
                 self.connections.forget_all();
                 self.sql.forget_all();
+                self.apps.forget_frontends();
                 self.forget_apps();
                 self.follow_vault();
                 self.apps.follow_all();

@@ -27,7 +27,7 @@ use crate::{
     clock::Clock,
     config::{DEFAULT, Jail, ServeArgs, Settings},
     connections::Connections,
-    data::{self, BackendSql},
+    data::{self, BackendSql, Records},
     db::{self, embedded::Embedded, notify},
     events,
     files::{Files, Storage},
@@ -97,6 +97,7 @@ impl Server {
         let settings = with_public_url(settings, address)?;
         let (database, options) = database(&settings, &data_dir, &candidates).await?;
         let pool = db::connect(options.clone(), settings.max_connections).await?;
+        let records = Arc::new(Records::open(options.clone(), settings.max_connections / 2));
         let vault = Arc::new(open_vault(&pool, &clock, &keys, &settings).await?);
         let authority = Arc::new(Authority::open((pool.clone(), clock.clone()), Arc::clone(&vault)).await?);
         let runtime = Runtime::prepare(&data_dir, &candidates, accounts.map(|accounts| accounts.any_worker()))?;
@@ -106,7 +107,7 @@ impl Server {
         let workers = Host::new(worker_settings(&runtime, (address, door), &settings, &options), Arc::clone(&backend));
         let machine = machine(&data_dir, runtime.bun, (accounts, clock.clone()), &settings)?;
         let shared = || (pool.clone(), clock.clone());
-        let sql = Arc::new(BackendSql::open(shared(), &vault, &options).await);
+        let sql = Arc::new(BackendSql::open(shared(), &vault, &options, settings.sql).await);
         let keeping = (Arc::clone(&vault), Arc::clone(&sql));
         let apps = Arc::new(Apps::new(shared(), keeping, machine, workers, background.clone()));
         apps.make_missing_tables().await?;
@@ -150,6 +151,7 @@ impl Server {
             settings,
             clock,
             pool,
+            records,
             keys,
             background,
             authority,
@@ -220,7 +222,7 @@ impl Server {
                 abort.abort();
             }
         }
-        let pool = self.node.pool.clone();
+        let (pool, records) = (self.node.pool.clone(), Arc::clone(&self.node.records));
         // The writers end when the node, which holds their other halves, is gone.
         drop(self.node);
         for writer in self.writers {
@@ -229,6 +231,7 @@ impl Server {
         if let Err(error) = Runs::leave(&pool, self.node_id).await {
             tracing::warn!(%error, "cannot sign off at the database");
         }
+        records.close().await;
         pool.close().await;
         match self.database {
             Some(database) => database.stop().await,

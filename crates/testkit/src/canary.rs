@@ -25,9 +25,16 @@ const CRM: &str = "
             emit('said', { secret: secret() });
             Promise.reject(new Error(`unhandled ${secret()}`));
         },
+        query: async (_params, _caller, ctx) => {
+            const failed = (text) => ctx.sql(text, [secret()]).then(() => false, () => true);
+            return [await failed('select $1::int'), await failed('select complain($1)')];
+        },
         fail: () => { throw new ActionError(`failed with ${secret()}`, { code: secret(), details: { secret: secret() } }); },
         crash: async () => { process.stderr.write(`dying with ${secret()}\\n`); await Bun.sleep(50); process.exit(3); },
     } });";
+/// What a backend's SQL can say aloud.
+const COMPLAIN: &str = "create function complain(what text) returns void language plpgsql as $$
+    begin raise log 'log %', what; raise warning 'warning %', what; raise exception 'exception %', what; end $$";
 /// Stands for a version that does not come up.
 const BROKEN: &str =
     "process.stderr.write(`stderr ${process.env.APP_SECRET}\\n`); throw new Error(`at start ${process.env.APP_SECRET}`);";
@@ -83,10 +90,11 @@ async fn set(api: &Api, path: &str, key: &str, value: &str) -> Answer {
 async fn app(api: &Api, answers: &mut Vec<Answer>) {
     api.post("/api/v1/apps", json!({ "appId": "crm", "name": "crm", "version": "1.0.0" })).await.expect(200);
     set(api, "/api/v1/apps/crm/secrets", "APP_SECRET", &value("app")).await.expect(200);
-    api.deploy("crm", &[("index.ts", CRM)]).await.expect(200);
+    api.deploy("crm", &[("index.ts", CRM), ("migrations/001.sql", COMPLAIN)]).await.expect(200);
     let rpc = async |method: &str| api.post("/api/v1/apps/crm/rpc", json!({ "method": method, "params": {} })).await;
     assert_eq!(rpc("show").await.expect(200).value("/APP_SECRET"), json!(value("app")), "the canary is in use");
     rpc("print").await.expect(200);
+    assert_eq!(rpc("query").await.expect(200).json, json!([true, true]));
     for (method, status) in [("fail", 502), ("crash", 502)] {
         answers.push(rpc(method).await.expect(status));
     }

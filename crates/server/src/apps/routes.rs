@@ -26,7 +26,7 @@ use super::{
     store,
 };
 use crate::{
-    data::Consent,
+    data::{Consent, MigrationFailed},
     http::{
         Message, Problems,
         extract::{Authorized, Caller, Json, Path, Query, rights},
@@ -375,6 +375,7 @@ impl From<Error> for Problem {
             Error::Data(cause) => cause.into(),
             Error::Migration(cause) => match cause.unavailable() {
                 Ok(database) => database.into(),
+                Err(MigrationFailed::Files(cause)) => Self::files(cause),
                 Err(cause) => Self::new(Code::DeployFailed, cause.to_string()),
             },
             Error::Database(cause) => cause.into(),

@@ -180,6 +180,15 @@ impl Apps {
 
     pub fn forget(&self) {
         self.remembered.clear();
+    }
+
+    /// The frontend of an app may be another now, or not be served any more.
+    pub fn forget_frontend(&self, app: &AppId) {
+        let app = app.clone();
+        self.frontends.remove_where(move |(of, _)| *of == app);
+    }
+
+    pub fn forget_frontends(&self) {
         self.frontends.clear();
     }
 
@@ -365,7 +374,10 @@ impl Apps {
         notify::announce(&mut transaction, &Change::App(id.clone())).await?;
         notify::announce(&mut transaction, &Change::Identity).await?;
         transaction.commit().await?;
+        // The notification may still be on its way.
         self.forget();
+        self.forget_frontend(id);
+        self.sql.forget(id);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration as Span,
 };
 
 use chrono::Duration;
@@ -21,7 +22,7 @@ use url::Url;
 use weft_jail::AddressGuard;
 use weft_model::Secret;
 
-use crate::{db, jobs::Limits};
+use crate::{data::BackendLimits, db, jobs::Limits};
 
 use files::FilesFile;
 pub use files::Store;
@@ -121,6 +122,8 @@ struct File {
     deployments: DeploymentsFile,
     #[serde(default)]
     database: DatabaseFile,
+    #[serde(default)]
+    sql: SqlFile,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -149,6 +152,23 @@ struct HistoryFile {
 #[serde(deny_unknown_fields)]
 struct DatabaseFile {
     max_connections: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SqlFile {
+    transaction_seconds: Option<u32>,
+    migration_seconds: Option<u32>,
+}
+
+impl SqlFile {
+    fn check(&self, default: &Self) -> BackendLimits {
+        let seconds = |file: Option<u32>, default| Span::from_secs(file.or(default).unwrap_or(1).max(1).into());
+        BackendLimits {
+            transaction: seconds(self.transaction_seconds, default.transaction_seconds),
+            migration: seconds(self.migration_seconds, default.migration_seconds),
+        }
+    }
 }
 
 /// Settings that have been checked.
@@ -181,6 +201,8 @@ pub struct Settings {
     /// Versions of an app that one can go back to, the one that serves included.
     pub versions_kept: u32,
     pub max_connections: u32,
+    /// How long backends may keep the database busy.
+    pub sql: BackendLimits,
     pub master_key: Option<Secret<String>>,
     pub jwt_secret: Option<Secret<String>>,
 }
@@ -235,6 +257,7 @@ impl Settings {
             packages: file.packages.check(default.packages, args.package_registry, &mut problems),
             versions_kept: file.deployments.check(&default.deployments, &mut problems),
             max_connections: file.database.max_connections.or(default.database.max_connections).unwrap_or(16).max(2),
+            sql: file.sql.check(&default.sql),
             master_key: problems.key("WEFT_MASTER_KEY", args.master_key),
             jwt_secret: problems.key("WEFT_JWT_SECRET", args.jwt_secret),
         };

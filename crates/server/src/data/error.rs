@@ -26,6 +26,11 @@ pub enum Error {
     /// The tables were changed while a request was on its way to them.
     #[error("the app is being changed at this moment: try again")]
     Moved,
+    /// A lock that somebody else holds was waited for long enough.
+    #[error("others are changing the same at this moment: try again")]
+    Busy,
+    #[error("the records took longer than 8 s: ask for fewer, or declare an index")]
+    TooSlow,
     #[error("the new data contract loses data")]
     Loss(Plan),
     #[error("the new data contract cannot take effect")]
@@ -61,6 +66,8 @@ impl From<sqlx::Error> for Error {
             "21000" => Self::Conflict("the same record is there twice in one request".to_owned()),
             // Undefined column, table, schema, a type or unique index that is another now; a statement prepared before the change.
             "42703" | "42P01" | "3F000" | "0A000" | "42883" | "42804" | "42P10" => Self::Moved,
+            "55P03" | "40P01" | "40001" => Self::Busy,
+            "57014" => Self::TooSlow,
             // What cannot be stored has a message of its own.
             "22021" | "22P05" => Self::Database(error),
             // Values that do not fit, and more of something than PostgreSQL takes.

@@ -18,9 +18,13 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::node::Node;
 
 pub use audit::tidy;
-pub use backend::{Asker, BackendSql, Error as BackendError, MigrationFailed, Transactions, answer, app_itself, read_migrations};
+pub use backend::{
+    Asker, BackendSql, Error as BackendError, Limits as BackendLimits, MigrationFailed, Transactions, answer, app_itself,
+    read_migrations,
+};
 pub use error::Error;
 pub use matching::matching;
+pub use records::Records;
 pub use schema::{Consent, admissible, apply, plan, remove, tables};
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {

@@ -84,6 +84,12 @@ pub async fn is_searched(connection: &mut PgConnection, app: &AppId) -> sqlx::Re
     .await
 }
 
+/// Whether there is a schema for the tables of an app that was made for it, and not one of that name that is somebody else's.
+pub async fn has_own_schema(connection: &mut PgConnection, app: &AppId) -> sqlx::Result<bool> {
+    let catalogue = find_catalogue(connection, app).await?;
+    Ok(catalogue.exists && !catalogue.is_foreign() && !is_searched(connection, app).await?)
+}
+
 pub async fn execute_plan(connection: &mut PgConnection, plan: &Plan) -> sqlx::Result<()> {
     for statement in plan.steps.iter().flat_map(|step| &step.sql) {
         // One statement at a time, as the extended protocol takes no more: text from a manifest cannot add another.

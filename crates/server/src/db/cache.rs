@@ -21,7 +21,7 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static, V: Clone + Send + Sync + 'sta
 
     /// One whose entries take room by their weight.
     pub fn weighted(capacity: u64, weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
-        let builder = moka::sync::Cache::builder().max_capacity(capacity).weigher(weigh);
+        let builder = moka::sync::Cache::builder().max_capacity(capacity).weigher(weigh).support_invalidation_closures();
         Self { entries: builder.time_to_live(Duration::from_hours(1)).build(), generation: AtomicU64::new(0) }
     }
 
@@ -52,6 +52,15 @@ impl<K: Hash + Eq + Send + Sync + Clone + 'static, V: Clone + Send + Sync + 'sta
     pub fn remove(&self, key: &K) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.entries.invalidate(key);
+    }
+
+    /// Forgets the values whose keys meet a condition. Only for a cache of weighted entries.
+    pub fn remove_where(&self, condition: impl Fn(&K) -> bool + Send + Sync + 'static) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        if let Err(error) = self.entries.invalidate_entries_if(move |key, _| condition(key)) {
+            tracing::error!(%error, "a cache forgets everything in the place of a part");
+            self.entries.invalidate_all();
+        }
     }
 
     pub fn clear(&self) {

@@ -16,6 +16,10 @@ use sqlx::{
 /// Statements that a connection remembers how to run.
 const PREPARED: usize = 500;
 
+/// How long a statement on records waits for what others have locked, and how long it may take in all.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const LONGEST_STATEMENT: Duration = Duration::from_secs(8);
+
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
 /// Connection options from a URL. The URL itself never shows in an error: it holds the password.
@@ -28,17 +32,25 @@ pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
 pub async fn connect(options: PgConnectOptions, max_connections: u32) -> anyhow::Result<PgPool> {
     // Every entity of every app has statements of its own.
     let options = options.application_name("weft").statement_cache_capacity(PREPARED);
-    let pool = PgPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(Duration::from_secs(5))
-        .connect_with(options)
-        .await
-        .context("cannot connect to the database")?;
+    let pool = pool(max_connections).connect_with(options).await.context("cannot connect to the database")?;
     let version =
         sqlx::query_scalar!("select current_setting('server_version_num')::int as \"version!\"").fetch_one(&pool).await?;
     anyhow::ensure!(version >= 150_000, "the database is PostgreSQL {}; Weft needs 15 or newer", version / 10_000);
     MIGRATIONS.run(&pool).await.context("cannot bring the database schema up to date")?;
     Ok(pool)
+}
+
+/// Connections of their own for records of apps, on which neither locks nor statements last: what one app keeps locked or asks too much of
+/// keeps nobody from the rest of the server. None is opened before it is needed.
+pub fn records(options: PgConnectOptions, max_connections: u32) -> PgPool {
+    let limits = [("lock_timeout", LONGEST_WAIT), ("statement_timeout", LONGEST_STATEMENT)];
+    let limits = limits.map(|(setting, time)| (setting, time.as_millis().to_string()));
+    let options = options.application_name("weft-records").statement_cache_capacity(PREPARED).options(limits);
+    pool(max_connections).connect_lazy_with(options)
+}
+
+fn pool(max_connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(max_connections).acquire_timeout(Duration::from_secs(5))
 }
 
 /// Whether a statement failed because of this rule of a table.

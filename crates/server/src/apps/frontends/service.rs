@@ -30,6 +30,8 @@ use crate::{
 const INDEX: &str = "index.html";
 /// What a frontend may have in all.
 const LARGEST: u64 = 64 * 1024 * 1024;
+/// What one statement stores, apart from a file that is larger by itself.
+const BATCH: usize = 4 * 1024 * 1024;
 /// Shorter files are not worth compressing.
 const WORTH_COMPRESSING: usize = 1024;
 
@@ -55,8 +57,8 @@ impl Apps {
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
         store::replace(&mut transaction, id, &digest, by.id, now).await?;
-        for file in &files {
-            store::insert_file(&mut transaction, id, file).await?;
+        for batch in batches(&files) {
+            store::insert_files(&mut transaction, id, batch).await?;
         }
         let event = Event::by(by, Action::FrontendDeployed).on("app", id).with("files", files.len());
         audit::record(&mut transaction, &event, now).await?;
@@ -93,6 +95,19 @@ impl Apps {
 pub fn weight(path: &str, file: &Cached) -> u32 {
     let bodies = file.as_ref().map_or(0, |file| file.body.len() + file.gzipped.as_ref().map_or(0, Bytes::len));
     u32::try_from(bodies + path.len() + 256).unwrap_or(u32::MAX)
+}
+
+/// The files in parts that a statement each can take.
+fn batches(files: &[Stored]) -> impl Iterator<Item = &[Stored]> {
+    let mut size = 0;
+    files.chunk_by(move |file, next| {
+        size += file.size();
+        let fits = size + next.size() <= BATCH;
+        if !fits {
+            size = 0;
+        }
+        fits
+    })
 }
 
 /// Unpacks an archive beside others and reads what is in it. Blocks.

@@ -12,6 +12,13 @@ pub struct Stored {
     pub gzipped: Option<Vec<u8>>,
 }
 
+impl Stored {
+    /// What it takes in a statement.
+    pub fn size(&self) -> usize {
+        self.path.len() + self.body.len() + self.gzipped.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// Puts an empty frontend in the place of whatever there was.
 pub async fn replace(
     connection: &mut PgConnection,
@@ -33,14 +40,20 @@ pub async fn replace(
     Ok(())
 }
 
-pub async fn insert_file(connection: &mut PgConnection, app: &AppId, file: &Stored) -> sqlx::Result<()> {
+/// Adds files to a frontend.
+pub async fn insert_files(connection: &mut PgConnection, app: &AppId, files: &[Stored]) -> sqlx::Result<()> {
+    let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+    let tags: Vec<_> = files.iter().map(|file| file.tag.as_str()).collect();
+    let bodies: Vec<_> = files.iter().map(|file| file.body.as_slice()).collect();
+    let gzipped: Vec<_> = files.iter().map(|file| file.gzipped.as_deref()).collect();
     sqlx::query!(
-        "insert into frontend_files (app_id, path, tag, body, gzipped) values ($1, $2, $3, $4, $5)",
+        "insert into frontend_files (app_id, path, tag, body, gzipped)
+         select $1, * from unnest($2::text[], $3::text[], $4::bytea[], $5::bytea[])",
         app.as_str(),
-        file.path,
-        file.tag,
-        file.body,
-        file.gzipped.as_deref(),
+        paths.as_slice() as &[&str],
+        tags.as_slice() as &[&str],
+        bodies.as_slice() as &[&[u8]],
+        gzipped.as_slice() as &[Option<&[u8]>],
     )
     .execute(connection)
     .await?;

@@ -1,9 +1,9 @@
 //! Whether and how SQL of backends reaches the database: the server's secret, the roles of apps, limits. Made once at the start; where the
 //! database cannot keep apps apart the whole feature is off and says why.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use dashmap::{DashMap, DashSet};
+use dashmap::DashMap;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,12 +12,15 @@ use weft_model::{AppId, TenantId};
 use super::{
     Asker, Error,
     connections::{Connections, Lease},
-    identity::{Identity, Key, MIGRATION},
+    identity::{Identity, Key, MIGRATION, Place},
     role,
     store::{self, Stored},
 };
 use crate::{
+    apps,
     clock::Clock,
+    data::{self, store as tables},
+    db::cache::Cache,
     secrets::{self, Vault},
 };
 
@@ -25,17 +28,31 @@ use crate::{
 const PACE: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 /// Transactions that are open at once on this node.
 const TRANSACTIONS: usize = 8;
+/// How long one statement may take.
+const STATEMENT: Duration = Duration::from_secs(8);
+/// Apps that a node remembers.
+const REMEMBERED_APPS: u64 = 5_000;
 const PLACE: &[&str] = &["sql of backends"];
 const CLOSE: &str = "let a superuser run `select weft_sql.close_doors()` in it once";
+
+/// How long backends may keep the database busy, as far as operators decide it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A transaction, from its beginning to its end.
+    pub transaction: Duration,
+    /// One file of migrations.
+    pub migration: Duration,
+}
 
 /// SQL of backends on this node.
 pub struct BackendSql {
     pool: PgPool,
     clock: Clock,
+    pub(super) limits: Limits,
     state: Result<Open, String>,
     connections: Connections,
     /// Apps whose roles are as they should be.
-    prepared: DashSet<AppId>,
+    prepared: Cache<AppId, ()>,
     preparing: DashMap<AppId, Arc<tokio::sync::Mutex<()>>>,
     pace: DefaultKeyedRateLimiter<AppId>,
     transactions: Arc<Semaphore>,
@@ -49,7 +66,7 @@ struct Open {
 
 impl BackendSql {
     /// Closes what of the database is open to everybody, or finds out why SQL of backends has to stay off.
-    pub async fn open((pool, clock): (PgPool, Clock), vault: &Vault, options: &PgConnectOptions) -> Self {
+    pub async fn open((pool, clock): (PgPool, Clock), vault: &Vault, options: &PgConnectOptions, limits: Limits) -> Self {
         let state = match open(&pool, &clock, vault).await {
             Ok(state) => state,
             Err(error) => Err(error.to_string()),
@@ -59,8 +76,8 @@ impl BackendSql {
         }
         let connections = Connections::new(options, pool.clone());
         let (pace, transactions) = (RateLimiter::keyed(Quota::per_second(PACE)), Arc::new(Semaphore::new(TRANSACTIONS)));
-        let (prepared, preparing) = (DashSet::new(), DashMap::new());
-        Self { pool, clock, state, connections, prepared, preparing, pace, transactions }
+        let (prepared, preparing) = (Cache::new(REMEMBERED_APPS), DashMap::new());
+        Self { pool, clock, limits, state, connections, prepared, preparing, pace, transactions }
     }
 
     /// Why it is off, if it is.
@@ -81,6 +98,12 @@ impl BackendSql {
     /// The same for every app.
     pub fn forget_all(&self) {
         self.prepared.clear();
+        self.connections.forget_all();
+    }
+
+    /// There is a schema now that the roles of the app may not have been let into.
+    pub(super) fn forget_schema(&self, app: &AppId) {
+        self.prepared.remove(app);
     }
 
     pub(super) fn pool(&self) -> &PgPool {
@@ -105,21 +128,28 @@ impl BackendSql {
     pub async fn begin(&self, asker: &Asker, trigger: &str) -> Result<(Lease, Identity), Error> {
         let open = self.opened()?;
         let role = role::of_backend(&open.installation, &asker.app);
-        self.begin_as(open, asker, role, trigger).await
+        self.begin_as(open, asker, role, (trigger, STATEMENT)).await
     }
 
     /// The same as the owner of what the app's migrations make.
     pub async fn begin_migration(&self, asker: &Asker) -> Result<(Lease, Identity), Error> {
         let open = self.opened()?;
         let role = role::of_migrations(&open.installation, &asker.app);
-        self.begin_as(open, asker, role, MIGRATION).await
+        self.begin_as(open, asker, role, (MIGRATION, self.limits.migration)).await
     }
 
-    async fn begin_as(&self, open: &Open, asker: &Asker, role: String, trigger: &str) -> Result<(Lease, Identity), Error> {
-        self.prepare(open, &asker.app).await.map_err(Error::Database)?;
+    async fn begin_as(
+        &self,
+        open: &Open,
+        asker: &Asker,
+        role: String,
+        (trigger, limit): (&str, Duration),
+    ) -> Result<(Lease, Identity), Error> {
+        self.prepare(open, &asker.app).await?;
         let mut lease = self.lease(open, &asker.app, &role).await?;
-        let number = store::begin(lease.connection()?).await.map_err(Error::Database)?;
-        let identity = Identity::new(&open.key, asker, (&role, &number), trigger, self.clock.now());
+        let transaction = store::begin(lease.connection()?).await.map_err(Error::Database)?;
+        let place = Place { role: &role, transaction: &transaction, trigger, limit };
+        let identity = Identity::new(&open.key, asker, &place, self.clock.now());
         Ok((lease, identity))
     }
 
@@ -129,52 +159,56 @@ impl BackendSql {
         match self.connections.lease(role, &password).await {
             Err(Error::Database(cause)) if is_refused(&cause) => {
                 self.forget(app);
-                self.prepare(open, app).await.map_err(Error::Database)?;
+                self.prepare(open, app).await?;
                 self.connections.lease(role, &password).await
             }
             other => other,
         }
     }
 
-    /// Makes the roles of an app and opens its tables to them, once.
-    async fn prepare(&self, open: &Open, app: &AppId) -> sqlx::Result<()> {
-        if self.prepared.contains(app) {
+    /// Makes the roles of an app and opens its tables to them, once: tables that come later are opened as they come, and whoever makes
+    /// the place for them has it forgotten that this was done.
+    async fn prepare(&self, open: &Open, app: &AppId) -> Result<(), Error> {
+        if self.prepared.peek(app).is_some() {
             return Ok(());
         }
         let preparing = Arc::clone(&self.preparing.entry(app.clone()).or_default());
         let _one_at_a_time = preparing.lock().await;
-        if self.prepared.contains(app) {
-            return Ok(());
-        }
-        // Tables that come later are opened as they come, so once is enough when there is a place for them.
-        if self.make_roles(open, app).await? {
-            self.prepared.insert(app.clone());
-        }
-        Ok(())
+        self.prepared.get_or_load(app, || self.make_roles(open, app)).await
     }
 
-    /// Whether the app has a schema to open.
-    async fn make_roles(&self, open: &Open, app: &AppId) -> sqlx::Result<bool> {
+    async fn make_roles(&self, open: &Open, app: &AppId) -> Result<(), Error> {
         let [backend, owner] = role::names(&open.installation, app);
-        let mut transaction = self.pool.begin().await?;
-        store::lock_role(&mut transaction, &backend).await?;
-        for (role, about) in [(&backend, "runs SQL of the backend of the app"), (&owner, "runs migrations of the app")] {
-            let verifier = open.key.verifier(role);
-            store::put_role(&mut transaction, (role, &verifier), &format!("{about} {app}")).await?;
-            if open.is_superuser {
-                store::bound_role(&mut transaction, role).await?;
-            } else {
-                store::join_role(&mut transaction, role).await?;
+        let mut transaction = self.pool.begin().await.map_err(Error::Database)?;
+        there_is(&mut transaction, app).await?;
+        let made = async {
+            tables::bound_waiting(&mut transaction).await?;
+            store::lock_role(&mut transaction, &backend).await?;
+            for (role, about) in [(&backend, "runs SQL of the backend of the app"), (&owner, "runs migrations of the app")] {
+                let verifier = open.key.verifier(role);
+                store::put_role(&mut transaction, (role, &verifier), &format!("{about} {app}")).await?;
+                if open.is_superuser {
+                    store::bound_role(&mut transaction, role).await?;
+                } else {
+                    store::join_role(&mut transaction, role).await?;
+                }
             }
-        }
-        let has_schema = store::has_schema(&mut transaction, app).await?;
-        if has_schema {
-            store::open_schema(&mut transaction, app, &owner, None).await?;
-            store::open_schema(&mut transaction, app, &backend, Some(&owner)).await?;
-        }
-        transaction.commit().await?;
-        Ok(has_schema)
+            if tables::has_own_schema(&mut transaction, app).await? {
+                store::open_schema(&mut transaction, app, &owner, None).await?;
+                store::open_schema(&mut transaction, app, &backend, Some(&owner)).await?;
+            }
+            transaction.commit().await
+        };
+        made.await.map_err(Error::Database)
     }
+}
+
+/// Fails when an app is not there any more. If it is, it stays until the transaction ends.
+pub(super) async fn there_is(connection: &mut PgConnection, app: &AppId) -> Result<(), Error> {
+    if store::keep_app(connection, app).await.map_err(Error::Database)? {
+        return Ok(());
+    }
+    Err(data::Error::App(Box::new(apps::Error::Unknown(app.clone()))).into())
 }
 
 /// Whether there is no such role, or with another password.

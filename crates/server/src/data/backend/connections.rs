@@ -71,6 +71,11 @@ impl Connections {
     pub fn forget(&self, role: &str) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).retain(|kept| kept.role != role);
     }
+
+    /// The same for all roles.
+    pub fn forget_all(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 /// A connection that one caller has to itself.

@@ -27,8 +27,8 @@ pub enum Error {
     NotOpen,
     #[error("tx_id mismatch: this is not the open transaction")]
     OtherTransaction,
-    #[error("the transaction is over: it may take 60 s at most")]
-    Expired,
+    #[error("the transaction is over: it may take {0} s at most")]
+    Expired(u64),
     #[error("a statement of the transaction failed, so nothing of it was kept")]
     Spoiled,
     #[error("query returned more than 1000 rows; add LIMIT or paginate")]
@@ -45,6 +45,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether something may still run on the connection, so that it has to be ended and not used again.
+    pub const fn leaves_work(&self) -> bool {
+        matches!(self, Self::TooSlow | Self::TooLarge | Self::TooManyRows | Self::Database(_))
+    }
+
     /// What PostgreSQL says of a statement of the backend's own.
     pub fn of_statement(error: sqlx::Error) -> Self {
         let Some(cause) = error.as_database_error().and_then(|cause| cause.try_downcast_ref::<PgDatabaseError>()) else {
@@ -73,7 +78,7 @@ impl Error {
             Self::Off(_) => ("sql_off".into(), Category::Validation),
             Self::RateLimited => ("rate_limited".into(), Category::RateLimited),
             Self::Full => ("busy".into(), Category::Transient),
-            Self::AlreadyOpen | Self::NotOpen | Self::OtherTransaction | Self::Expired | Self::Spoiled => {
+            Self::AlreadyOpen | Self::NotOpen | Self::OtherTransaction | Self::Expired(_) | Self::Spoiled => {
                 ("transaction".into(), Category::Validation)
             }
             Self::TooManyRows | Self::TooLarge => ("too_large".into(), Category::Validation),
@@ -108,6 +113,8 @@ fn of_data(error: &data::Error) -> Failure {
         }
         E::Conflict(_) | E::Foreign(_) | E::Loss(_) => told("conflict"),
         E::Changed(_) => told("precondition_failed"),
+        E::Busy => told("serialization_failure").with_category(Category::Transient),
+        E::TooSlow => told("timeout"),
         E::Denied(key) => Failure::new(format!("the caller lacks the permission {key}"))
             .with_code("forbidden")
             .with_category(Category::Validation),

@@ -16,10 +16,10 @@ const BLOCK: usize = 64;
 /// As PostgreSQL itself has them.
 const SALT: usize = 16;
 const ITERATIONS: u32 = 4096;
+/// What the server gives a statement beyond the time that PostgreSQL gives it.
+const GRACE: Duration = Duration::from_secs(1);
 /// The way in which migrations change records.
 pub const MIGRATION: &str = "migration";
-/// How long a statement of a migration may take.
-const LONGEST_MIGRATION: Duration = Duration::from_mins(5);
 
 /// The secret that passwords of roles and signatures follow from.
 pub struct Key(pub [u8; 32]);
@@ -76,20 +76,26 @@ impl Key {
     }
 }
 
+/// Where statements run, how, and how long each may take.
+pub struct Place<'a> {
+    pub role: &'a str,
+    /// The number of the transaction.
+    pub transaction: &'a str,
+    /// By which way, as the audit names it.
+    pub trigger: &'a str,
+    pub limit: Duration,
+}
+
 /// What a transaction is told about who calls, and where it finds itself.
 pub struct Identity {
     settings: String,
+    limit: Duration,
 }
 
 impl Identity {
-    /// For the transaction of that number, in which `role` runs statements in the way `trigger`.
-    pub fn new(
-        key: &Key,
-        asker: &Asker,
-        (role, transaction): (&str, &str),
-        trigger: &str,
-        at: chrono::DateTime<chrono::Utc>,
-    ) -> Self {
+    /// For one transaction.
+    pub fn new(key: &Key, asker: &Asker, place: &Place<'_>, at: chrono::DateTime<chrono::Utc>) -> Self {
+        let Place { role, transaction, trigger, limit } = *place;
         let (caller, app) = (&asker.caller, &asker.app);
         let own = format!("app:{app}:");
         // Nothing else matters to this app's tables.
@@ -108,18 +114,23 @@ impl Identity {
         });
         let signed = literal(&key.sign(&payload.to_string()));
         let schema = ident(app.as_str());
-        let limit = if trigger == MIGRATION { LONGEST_MIGRATION } else { super::STATEMENT }.as_millis();
-        // Said anew before each statement: a function that the app made may have said otherwise.
+        let time = limit.as_millis();
+        // Said anew before each statement: a function that the app made may have said otherwise. What it raises is nobody's to hear.
         let settings = format!(
-            "set local weft.identity = {signed}; set local search_path = {schema}; set local statement_timeout = {limit}; \
-             set local lock_timeout = {limit}"
+            "set local weft.identity = {signed}; set local search_path = {schema}; set local statement_timeout = {time}; \
+             set local lock_timeout = {time}; set local client_min_messages = error"
         );
-        Self { settings }
+        Self { settings, limit }
     }
 
     /// The statements that tell it.
     pub fn settings(&self) -> &str {
         &self.settings
+    }
+
+    /// What the server gives a statement: a moment more than PostgreSQL does, whose clock an app's function can stop.
+    pub fn patience(&self) -> Duration {
+        self.limit + GRACE
     }
 }
 

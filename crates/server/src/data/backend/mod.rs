@@ -16,21 +16,18 @@ mod statement;
 mod store;
 mod transaction;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use weft_model::{AppId, PermissionSet, Principal, PrincipalKind, Proof, TenantId, UserId};
 
 use crate::{http::trace::TraceId, node::Node};
 
-pub use access::BackendSql;
+pub use access::{BackendSql, Limits};
 pub use error::Error;
 pub use migrate::{Failed as MigrationFailed, read as read_migrations};
 pub use store::drop_roles;
 pub use transaction::Transactions;
-
-/// How long one statement may take.
-const STATEMENT: Duration = Duration::from_secs(8);
 
 /// On whose behalf a backend asks.
 pub struct Asker {

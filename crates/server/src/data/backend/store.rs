@@ -2,10 +2,13 @@
 //! binds; they are quoted, and made by the server.
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, error::DatabaseError};
 use weft_data::sql::{ident, literal};
 use weft_model::AppId;
 use weft_vault::Sealed;
+
+/// What PostgreSQL answers when other objects depend on one.
+const IN_USE: &str = "2BP01";
 
 /// The row of `weft_sql.access`.
 pub struct Stored {
@@ -153,9 +156,11 @@ pub async fn join_role(connection: &mut PgConnection, role: &str) -> sqlx::Resul
     run(connection, format!("grant {} to current_user", ident(role))).await
 }
 
-/// Bounds what a role's statements put on disk while they run. Only a superuser can.
+/// Bounds what a role's statements put on disk while they run, and keeps what is in them out of the database's log. Only a superuser can.
 pub async fn bound_role(connection: &mut PgConnection, role: &str) -> sqlx::Result<()> {
-    run(connection, format!("alter role {} set temp_file_limit = '256MB'", ident(role))).await
+    let settings = ["temp_file_limit = '256MB'", "log_min_messages = 'fatal'", "log_min_error_statement = 'panic'"];
+    let statements = settings.map(|setting| format!("alter role {} set {setting}", ident(role)));
+    run(connection, statements.join("; ")).await
 }
 
 /// Opens the tables of a schema to a role, those that come later too.
@@ -187,11 +192,10 @@ pub async fn note_migration(connection: &mut PgConnection, file: &str, digest: &
     run(connection, format!("select weft_sql.migrated({}, '\\x{}'::bytea)", literal(file), hex::encode(digest))).await
 }
 
-/// Whether there is a schema for the app's tables.
-pub async fn has_schema(connection: &mut PgConnection, app: &AppId) -> sqlx::Result<bool> {
-    sqlx::query_scalar!("select to_regnamespace(quote_ident($1)) is not null as \"there!\"", app.as_str())
-        .fetch_one(connection)
-        .await
+/// Whether there is an app of that id, which nobody removes before the transaction ends.
+pub async fn keep_app(connection: &mut PgConnection, app: &AppId) -> sqlx::Result<bool> {
+    let found = sqlx::query_scalar!("select true as \"there!\" from apps where id = $1 for key share", app.as_str());
+    Ok(found.fetch_optional(connection).await?.is_some())
 }
 
 /// Removes the roles of an app, once its schema is gone.
@@ -202,9 +206,22 @@ pub async fn drop_roles(connection: &mut PgConnection, app: &AppId) -> sqlx::Res
             .fetch_optional(&mut *connection)
             .await?;
         if known.is_some() {
-            let name = ident(&role);
-            run(connection, format!("drop owned by {name} cascade; drop role {name}")).await?;
+            run(connection, format!("drop owned by {} cascade", ident(&role))).await?;
+            drop_role(connection, &role).await?;
         }
     }
     Ok(())
+}
+
+/// Removes a role, unless something elsewhere in the cluster hangs on it.
+async fn drop_role(connection: &mut PgConnection, role: &str) -> sqlx::Result<()> {
+    let mut attempt = connection.begin().await?;
+    match run(&mut attempt, format!("drop role {}", ident(role))).await {
+        Ok(()) => attempt.commit().await,
+        Err(error) if error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code == IN_USE) => {
+            tracing::warn!(role, %error, "a role of an app that is gone stays in the database");
+            attempt.rollback().await
+        }
+        Err(error) => Err(error),
+    }
 }

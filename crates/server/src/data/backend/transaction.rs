@@ -13,12 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
-use super::{Asker, BackendSql, Error, STATEMENT, connections::Lease, identity::Identity, read, statement, store, written};
-
-/// How long a transaction may be open.
-const LONGEST: Duration = Duration::from_mins(1);
-/// What the server gives a statement beyond the time that PostgreSQL gives it.
-const GRACE: Duration = Duration::from_secs(1);
+use super::{Asker, BackendSql, Error, connections::Lease, identity::Identity, read, statement, store, written};
 
 /// The transaction of a call, while it has one.
 #[derive(Default)]
@@ -29,8 +24,8 @@ enum State {
     #[default]
     None,
     Open(Box<Open>),
-    /// Its time was over.
-    Expired(String),
+    /// Its time was over, which was so long.
+    Expired(String, Duration),
 }
 
 struct Open {
@@ -72,15 +67,14 @@ pub async fn query(sql: &BackendSql, asker: &Asker, message: &RawValue) -> Resul
     let wanted: Statement = read(message)?;
     sql.count(&asker.app)?;
     let (mut lease, identity) = sql.begin(asker, "app_sql").await?;
-    let outcome = bounded(&mut lease, &identity, &wanted).await;
-    let committed = match outcome {
-        Ok(answer) => store::commit(lease.connection()?).await.map(|()| answer).map_err(Error::of_statement),
-        // What still runs has to be ended, so the connection is not used again.
-        Err(error @ (Error::TooSlow | Error::TooLarge | Error::TooManyRows | Error::Database(_))) => return Err(error),
+    let outcome = match bounded(&mut lease, &identity, &wanted).await {
+        Ok(answer) => commit(&mut lease, &identity).await.map(|()| answer),
         Err(error) => Err(error),
     };
-    lease.give_back().await;
-    committed
+    if !outcome.as_ref().is_err_and(Error::leaves_work) {
+        lease.give_back().await;
+    }
+    outcome
 }
 
 /// Opens the transaction of a call.
@@ -93,18 +87,18 @@ pub async fn begin(sql: &BackendSql, asker: &Asker) -> Result<Box<RawValue>, Err
     let (lease, identity) = sql.begin(asker, "app_tx").await?;
     let id = hex::encode(rand::random::<[u8; 8]>());
     let answer = written(&json!({ "txId": id }))?;
-    tokio::spawn(expire(Arc::downgrade(&asker.transactions), id.clone()));
+    tokio::spawn(expire(Arc::downgrade(&asker.transactions), id.clone(), sql.limits.transaction));
     *state = State::Open(Box::new(Open { id, lease, identity, spoiled: false, _room: room }));
     Ok(answer)
 }
 
 /// Ends a transaction whose time is over.
-async fn expire(transactions: Weak<Transactions>, id: String) {
-    tokio::time::sleep(LONGEST).await;
+async fn expire(transactions: Weak<Transactions>, id: String, limit: Duration) {
+    tokio::time::sleep(limit).await;
     let Some(transactions) = transactions.upgrade() else { return };
     let mut state = transactions.0.lock().await;
     if matches!(&*state, State::Open(open) if open.id == id) {
-        *state = State::Expired(id);
+        *state = State::Expired(id, limit);
     }
 }
 
@@ -120,7 +114,7 @@ pub async fn execute(sql: &BackendSql, asker: &Asker, message: &RawValue) -> Res
     let outcome = bounded(&mut open.lease, &open.identity, &wanted).await;
     if let Err(error) = &outcome {
         open.spoiled = true;
-        if matches!(error, Error::TooSlow | Error::TooLarge | Error::TooManyRows | Error::Database(_)) {
+        if error.leaves_work() {
             *state = State::None;
         }
     }
@@ -135,10 +129,12 @@ pub async fn end(asker: &Asker, message: &RawValue, end: End) -> Result<Box<RawV
     let State::Open(mut open) = std::mem::take(&mut *state) else { return Err(Error::NotOpen) };
     let outcome = match end {
         End::Commit if open.spoiled => Err(Error::Spoiled),
-        End::Commit => store::commit(open.lease.connection()?).await.map_err(Error::of_statement),
+        End::Commit => commit(&mut open.lease, &open.identity).await,
         End::Rollback => Ok(()),
     };
-    open.lease.give_back().await;
+    if !outcome.as_ref().is_err_and(Error::leaves_work) {
+        open.lease.give_back().await;
+    }
     outcome.map(|()| RawValue::NULL.to_owned())
 }
 
@@ -146,9 +142,9 @@ impl State {
     fn open(&mut self, id: &str) -> Result<&mut Open, Error> {
         match self {
             Self::None => Err(Error::NotOpen),
-            Self::Expired(expired) if expired == id => Err(Error::Expired),
+            Self::Expired(expired, limit) if expired == id => Err(Error::Expired(limit.as_secs())),
             Self::Open(open) if open.id == id => Ok(open),
-            Self::Expired(_) | Self::Open(_) => Err(Error::OtherTransaction),
+            Self::Expired(..) | Self::Open(_) => Err(Error::OtherTransaction),
         }
     }
 }
@@ -160,8 +156,21 @@ async fn bounded(lease: &mut Lease, identity: &Identity, wanted: &Statement) -> 
         store::tell(connection, identity.settings()).await.map_err(Error::of_statement)?;
         statement::run(connection, &wanted.sql, &wanted.params).await
     };
-    match tokio::time::timeout(STATEMENT + GRACE, work).await {
+    match tokio::time::timeout(identity.patience(), work).await {
         Ok(outcome) => written(&outcome?),
+        Err(_) => Err(Error::TooSlow),
+    }
+}
+
+/// Ends a transaction so that all of it is kept. That runs code of the app, too: triggers that were put off to the end.
+async fn commit(lease: &mut Lease, identity: &Identity) -> Result<(), Error> {
+    let connection = lease.connection()?;
+    let work = async {
+        store::tell(connection, identity.settings()).await?;
+        store::commit(connection).await
+    };
+    match tokio::time::timeout(identity.patience(), work).await {
+        Ok(outcome) => outcome.map_err(Error::of_statement),
         Err(_) => Err(Error::TooSlow),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 use weft_data::{
     Entity, Sql,
@@ -112,7 +112,7 @@ impl Collection {
     }
 
     async fn row(&self, sql: Sql) -> Result<Option<PgRow>, Error> {
-        row(&self.node, &mut *self.node.pool.acquire().await?, sql).await
+        row(&self.node, &mut *self.node.records.acquire(&self.app.id).await?, sql).await
     }
 
     async fn text(&self, sql: Sql) -> Result<Option<String>, Error> {
@@ -219,7 +219,8 @@ impl Collection {
     pub async fn upsert(&self, records: Vec<Values>, on: &[String]) -> Result<(String, i64, i64), Error> {
         let (count, ids): (_, Vec<_>) = (records.len(), records.iter().map(|_| self.fresh_id()).collect());
         let sql = write::upsert(self.entity()?, records, on, &ids, &self.stamp()?);
-        let mut transaction = self.node.pool.begin().await?;
+        let mut held = self.node.records.acquire(&self.app.id).await?;
+        let mut transaction = held.begin().await?;
         let row = row(&self.node, &mut transaction, sql).await?.ok_or(sqlx::Error::RowNotFound)?;
         let (data, created, written): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         if usize::try_from(written).ok() != Some(count) {

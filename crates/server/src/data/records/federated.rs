@@ -55,7 +55,7 @@ async fn federated(
     if sources.is_empty() {
         return Ok(Found::response("[]".to_owned(), Some(0), None)?);
     }
-    let mut connection = node.pool.acquire().await?;
+    let mut connection = node.records.acquire_for_many().await?;
     let row = row(&node, &mut connection, read::federated(&sources, &query)).await?;
     let row = row.ok_or(sqlx::Error::RowNotFound)?;
     Ok(Found::response(row.try_get(0)?, Some(row.try_get(1)?), None)?)

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod collection;
+mod connections;
 mod federated;
 mod options;
 mod query;
@@ -15,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::node::Node;
 
 pub use collection::{Collection, Way};
+pub use connections::Records;
 pub use query::Found;
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {

@@ -88,7 +88,10 @@ impl From<Error> for Problem {
             Error::Conflict(_) | Error::Foreign(_) => Self::new(Code::Conflict, message),
             Error::Changed(_) => Self::new(Code::PreconditionFailed, message),
             Error::Denied(key) => crate::http::extract::denied(&key),
-            Error::Moved => Self::new(Code::Unavailable, message).with_retry_after(Some(std::time::Duration::from_secs(1))),
+            Error::TooSlow => Self::new(Code::Timeout, message),
+            Error::Moved | Error::Busy => {
+                Self::new(Code::Unavailable, message).with_retry_after(Some(std::time::Duration::from_secs(1)))
+            }
             Error::Impossible(faults) => Self::new(Code::Conflict, listed(&message, &faults)).with_faults(faults),
             Error::Loss(plan) => {
                 let place = |entity: &str, column: &str| {

@@ -92,6 +92,26 @@ async fn no_function_leads_out_of_a_role_or_to_others() {
         "weft_sql.migrated('x', 'y')",
         "pg_create_restore_point('x')",
         "pg_rotate_logfile()",
+        "pg_get_functiondef(1)",
+        "pg_get_function_sqlbody(1)",
+        "pg_get_function_arguments(1)",
+        "pg_get_triggerdef(1)",
+        "pg_get_indexdef(1)",
+        "pg_get_ruledef(1)",
+        "pg_get_viewdef(1)",
+        "pg_get_constraintdef(1)",
+        "pg_stat_get_activity(null)",
+        "pg_stat_get_numscans(1)",
+        "pg_stat_get_live_tuples(1)",
+        "pg_relation_size('contacts')",
+        "pg_total_relation_size('contacts')",
+        "pg_table_size('contacts')",
+        "pg_indexes_size('contacts')",
+        "pg_database_size(current_database())",
+        "pg_relation_filepath('contacts')",
+        "pg_lock_status()",
+        "pg_blocking_pids(1)",
+        "weft_sql.context()",
     ] {
         let code = code(&admin, &format!("select {call}")).await;
         assert!(code == "forbidden" || code == "invalid_sql", "{call}: {code}");
@@ -100,6 +120,81 @@ async fn no_function_leads_out_of_a_role_or_to_others() {
         rows(&admin, "select current_user = session_user, weft_sql.caller()", json!([])).await,
         json!([[true, id_of(&admin).await]])
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_can_still_ask_what_its_own_tables_are_like() {
+    let (_server, admin) = with_functions().await;
+    for view in [
+        "columns",
+        "tables",
+        "views",
+        "routines",
+        "parameters",
+        "triggers",
+        "table_constraints",
+        "key_column_usage",
+        "check_constraints",
+        "referential_constraints",
+        "sequences",
+    ] {
+        rows(&admin, &format!("select count(*) from information_schema.{view}"), json!([])).await;
+    }
+    for (text, expected) in [
+        (
+            "select column_name, data_type from information_schema.columns where table_name = 'kept'",
+            json!([["identity", "text"]]),
+        ),
+        ("select routine_name from information_schema.routines where routine_name = 'spin'", json!([["spin"]])),
+        ("select table_name from information_schema.tables where table_name = 'kept'", json!([["kept"]])),
+        ("select 'contacts'::regclass::text, pg_typeof(1)::text", json!([["contacts", "integer"]])),
+    ] {
+        assert_eq!(rows(&admin, text, json!([])).await, expected, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_of_the_apps_name_that_is_somebody_elses_stays_closed() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    server
+        .database
+        .execute("create schema crm; create table crm.salaries (amount int); insert into crm.salaries values (1)")
+        .await;
+    server.deploy(&admin, &app("crm"), BACKEND).await;
+    for text in ["select * from crm.salaries", "select * from salaries", "insert into crm.salaries values (2)"] {
+        let code = code(&admin, text).await;
+        assert!(code == "forbidden" || code == "invalid_sql", "{text}: {code}");
+    }
+    let files = [("index.ts", BACKEND), ("migrations/001.sql", "create table mine (a int)")];
+    admin.deploy("crm", &files).await.expect(422);
+    assert_eq!(code(&admin, "select * from crm.salaries").await, "forbidden");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_record_takes_another_id_past_the_audit() {
+    let (server, admin) = start().await;
+    let id = op(&admin, "contacts", "insert", json!({ "name": "Ann" })).await["ok"]["id"].clone();
+    op(&admin, "contacts", "insert", json!({ "name": "Bob" })).await;
+    let noted = server.database.count("data_audit").await;
+    for text in [
+        "update contacts set id = gen_random_uuid(), name = 'x'",
+        "update contacts set id = gen_random_uuid() where name = 'Ann'",
+        "insert into contacts (id, name) select id, name from contacts on conflict (id) do update set id = gen_random_uuid()",
+        "merge into contacts using (select 1) as one on name = 'Ann' when matched then update set id = gen_random_uuid()",
+    ] {
+        let refused = sql(&admin, text, json!([])).await;
+        assert_eq!(
+            (&refused["code"], &refused["message"]),
+            (&json!("conflict"), &json!("the id of a record cannot be changed")),
+            "{text}"
+        );
+    }
+    assert_eq!(server.database.count("data_audit").await, noted);
+    assert_eq!(rows(&admin, "select id from contacts where name = 'Ann'", json!([])).await, json!([[id]]));
+    // Setting it to what it is changes nothing.
+    assert_eq!(sql(&admin, "update contacts set id = id, score = 1", json!([])).await["ok"]["rowCount"], 2);
+    assert_eq!(server.database.count("data_audit").await, noted + 2);
 }
 
 /// Functions that an app's migrations may make, each of which tries something.
@@ -115,7 +210,11 @@ const FUNCTIONS: &str = r"
     create function peek() returns bigint language plpgsql security definer as $$
         declare found bigint; begin execute 'select count(*) from contacts' into found; return found; end $$;
     create function spin() returns void language plpgsql as $$
-        begin set local statement_timeout = 0; loop end loop; end $$;";
+        begin set local statement_timeout = 0; loop end loop; end $$;
+    create table late (a int);
+    create function spin_at_the_end() returns trigger language plpgsql as $$
+        begin set local statement_timeout = 0; loop end loop; end $$;
+    create constraint trigger late after insert on late deferrable initially deferred for each row execute function spin_at_the_end();";
 
 async fn with_functions() -> (TestServer, Api) {
     let server = TestServer::start().await;
@@ -196,18 +295,28 @@ async fn functions_of_an_app_get_no_further_than_its_statements() {
     assert_eq!(heard, json!([["done"]]));
 }
 
+/// Waits until the database does nothing for roles of this server's apps any more.
+pub async fn nothing_runs_on(server: &TestServer) {
+    crate::fixtures::eventually("nothing of it runs on", async || {
+        let running = "pg_stat_activity where datname = current_database() and usename like 'weft\\_%' and state <> 'idle'";
+        (server.database.count(running).await == 0).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_stops_the_databases_clock_is_ended_all_the_same() {
     let (server, admin) = with_functions().await;
     let answer = sql(&admin, "select spin()", json!([])).await;
     assert_eq!(answer["code"], "timeout", "{answer}");
-    crate::fixtures::eventually("nothing of it runs on", async || {
-        let running = server
-            .database
-            .count("pg_stat_activity where query like '%weft_statement%' and usename like 'weft\\_%' and state = 'active'");
-        (running.await == 0).then_some(())
-    })
-    .await;
+    nothing_runs_on(&server).await;
+    // The same where the work only begins when everything is to be kept.
+    let late = ["insert into late values (1)", "insert into late values (2)"];
+    let (alone, together) =
+        tokio::join!(sql(&admin, late[0], json!([])), super::rpc(&admin, "tx", json!({ "statements": [[late[1], []]] })));
+    assert_eq!((&alone["code"], &together["code"]), (&json!("timeout"), &json!("timeout")), "{alone} {together}");
+    nothing_runs_on(&server).await;
+    assert_eq!(rows(&admin, "select * from late", json!([])).await, json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,6 +62,9 @@ async fn what_fails_leaves_the_version_before_serving() {
         ("001.sql", "create table other (c uuid references contacts (id))", "permission denied"),
         ("001.sql", "create table a (x int); commit", "must not end the transaction"),
         ("001.sql", "set local weft.identity = ''; drop table contacts", "must be owner"),
+        ("001.sql", "create table lines (x int); copy lines from stdin", "write `insert`"),
+        ("001.sql", "copy contacts to stdout", "copy"),
+        ("001.sql", &format!("-- {}", "x".repeat(1024 * 1024)), "larger than 1 MiB"),
     ] {
         let refused = admin.deploy("crm", &[("index.ts", next), (&format!("migrations/{file}"), text)]).await.expect(422);
         assert_eq!(refused.code(), "deploy_failed");

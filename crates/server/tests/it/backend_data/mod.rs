@@ -2,6 +2,7 @@
 
 mod collections;
 mod escapes;
+mod limits;
 mod migrations;
 mod sql;
 
@@ -28,8 +29,8 @@ pub const BACKEND: &str = r"
         leave: ([text], caller, ctx) => new Promise((resolve) => {
             open.push(ctx.transaction(async (tx) => { await tx.sql(text); resolve('left'); await new Promise(() => {}); }));
         }),
-        hold: (_, caller, ctx) => told(() => ctx.transaction(async (tx) => {
-            await tx.sql('select 1');
+        hold: (params, caller, ctx) => told(() => ctx.transaction(async (tx) => {
+            await tx.sql(params?.[0] ?? 'select 1');
             await new Promise((resolve) => waiting.push(resolve));
         })),
         held: () => waiting.length,
