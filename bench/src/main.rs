@@ -8,6 +8,7 @@ mod machine;
 mod neighbours;
 mod peers;
 mod queue;
+mod recipes;
 mod records;
 mod report;
 mod sizes;
@@ -47,6 +48,8 @@ enum Command {
     Queue(queue::Amount),
     /// A bare axum server that answers with what it got (started by `run`)
     Echo,
+    /// A bare axum server that passes on what is posted to it (started by `run`)
+    Forward { to: String },
     /// Send the requests of the plan on standard input and print what they took, both as JSON (started by `run`)
     Load,
 }
@@ -63,6 +66,7 @@ fn main() -> anyhow::Result<()> {
         }
         // As many threads as the server has.
         Command::Echo => Builder::new_multi_thread().enable_all().build()?.block_on(peers::echo()),
+        Command::Forward { to } => Builder::new_multi_thread().enable_all().build()?.block_on(peers::forward(&to)),
         // One, so that the load takes as little from the server as it can.
         Command::Load => Builder::new_current_thread().enable_all().build()?.block_on(load::main()),
     }

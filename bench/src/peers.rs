@@ -1,4 +1,4 @@
-//! What the product is compared with: a bare axum echo, and a worker process spoken to over its pipes without a server.
+//! What the product is compared with: a bare axum echo, a bare axum and reqwest proxy, and a worker process spoken to over its pipes without a server.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use axum::{Router, body::Bytes, routing::post};
+use axum::{
+    Router,
+    body::Bytes,
+    http::{StatusCode, Uri},
+    routing::post,
+};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -31,11 +36,31 @@ for await (const chunk of Bun.stdin.stream()) {
   if (end > 0) { process.stdout.write(rest.slice(0, end)); rest = rest.slice(end); }
 }";
 
-/// Serves `POST /echo` on a free port, which it prints, until its standard input ends.
+/// Serves `POST /echo` on a free port, until its standard input ends.
 pub async fn echo() -> anyhow::Result<()> {
+    serve(Router::new().route("/echo", post(async |body: Bytes| ([("content-type", "application/json")], body)))).await
+}
+
+/// Passes on what is posted to it to the same path at another address, until its standard input ends.
+pub async fn forward(to: &str) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let base = format!("http://{to}");
+    let service = post(async move |uri: Uri, body: Bytes| {
+        let request = client.post(format!("{base}{uri}")).header("content-type", "application/json").body(body);
+        let answer = request.send().await.and_then(reqwest::Response::error_for_status);
+        let body = match answer {
+            Ok(answer) => answer.bytes().await,
+            Err(error) => Err(error),
+        };
+        body.map(|body| ([("content-type", "application/json")], body)).map_err(|_| StatusCode::BAD_GATEWAY)
+    });
+    serve(Router::new().route("/{*path}", service)).await
+}
+
+/// Prints the address.
+async fn serve(service: Router) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
-    let service = Router::new().route("/echo", post(async |body: Bytes| ([("content-type", "application/json")], body)));
     let (mut stdin, mut nowhere) = (tokio::io::stdin(), tokio::io::sink());
     tokio::select! {
         served = axum::serve(listener, service) => served?,
@@ -44,16 +69,16 @@ pub async fn echo() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the echo in a process of its own; it ends when the child is dropped.
-pub async fn start_echo() -> anyhow::Result<(Child, String)> {
+/// Starts one of these in a process of its own, by its command; it ends when the child is dropped. Also its address.
+pub async fn start(command: &[&str]) -> anyhow::Result<(Child, String)> {
     let mut child = Command::new(std::env::current_exe()?)
-        .arg("echo")
+        .args(command)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
-    let address = lines.next_line().await?.context("the echo prints its address")?;
+    let address = lines.next_line().await?.context("it prints its address")?;
     Ok((child, address))
 }
 

@@ -6,12 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{machine, neighbours, records, sizes, starts, throughput, throughput::Effort};
+use crate::{machine, neighbours, recipes, records, sizes, starts, throughput, throughput::Effort};
 
 /// What can be measured by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Part {
     Throughput,
+    Recipes,
     Neighbours,
     Records,
     Starts,
@@ -19,11 +20,12 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 5] = [Self::Throughput, Self::Neighbours, Self::Records, Self::Starts, Self::Sizes];
+    const ALL: [Self; 6] = [Self::Throughput, Self::Recipes, Self::Neighbours, Self::Records, Self::Starts, Self::Sizes];
 
     fn title(self) -> &'static str {
         match self {
             Self::Throughput => "Warm calls",
+            Self::Recipes => "Recipes and the proxy",
             Self::Neighbours => "Noisy neighbours",
             Self::Records => "Records",
             Self::Starts => "Starts",
@@ -38,6 +40,10 @@ impl Part {
                 "Everything that governs a call is on: token, session, permission, both schemas, configuration, limits, timeout, \
                  history, metrics, the default log. Aim: 15,000 calls/s at 32 callers, p50 of 400 µs at one."
             }
+            Self::Recipes => {
+                "Everything that governs a call is on, and the vendor's token comes from the vault. Aim: a p50 of 300 µs more than \
+                 directly at one caller, 0.5 of the bare proxy's calls/s at 32."
+            }
             Self::Neighbours => "Aim: less than 2.",
             Self::Records => {
                 "Through the API, rights and audit included, against the same statement sent by pgbench. Aim: 0.5, and lists that do not \
@@ -51,6 +57,7 @@ impl Part {
     async fn measure(self, effort: Effort) -> anyhow::Result<String> {
         match self {
             Self::Throughput => throughput::report(effort).await,
+            Self::Recipes => recipes::report(effort).await,
             Self::Neighbours => neighbours::report(effort).await,
             Self::Records => records::report(effort).await,
             Self::Starts => starts::report().await,

@@ -160,6 +160,10 @@ impl Subject {
         read(path, self.client.get(self.url(path)).bearer_auth(&self.token)).await
     }
 
+    pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        read(path, self.client.put(self.url(path)).bearer_auth(&self.token).json(body)).await
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         read(path, self.client.post(self.url(path)).bearer_auth(&self.token).json(body)).await
     }

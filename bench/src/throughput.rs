@@ -29,7 +29,7 @@ struct Level {
 }
 
 pub async fn report(effort: Effort) -> anyhow::Result<String> {
-    let (_echo, echo_address) = peers::start_echo().await?;
+    let (_echo, echo_address) = peers::start(&["echo"]).await?;
     let mut subject = Subject::with_integration(Launch::default(), "noop").await?;
     let plan = |callers| Plan { callers, time: effort.time, ..plan(&subject, "noop", "echo") };
     let mut levels = Vec::new();

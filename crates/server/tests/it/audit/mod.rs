@@ -185,6 +185,8 @@ async fn an_export_goes_on_where_an_earlier_one_ended_also_after_the_keys_were_r
     let first = checked(&alice).await.head.expect("in order");
     server.restart().await;
     let alice = alice.at(server.url());
+    let once = async || Some(checked(&alice).await).filter(|report| report.checkpoints >= 1);
+    eventually("a checkpoint of the first key", once).await;
     alice.post("/api/v1/auth/signing-keys/rotate", json!({})).await.expect(200);
     server.advance(Duration::minutes(11));
     server.restart().await;
