@@ -1,7 +1,7 @@
 //! The load: callers that send one request after another over a kept connection, and what each took.
 //!
 //! HTTP is written by hand, because a full client would cost more than what is measured. It reads only what the servers measured
-//! here send: a status line and a body with Content-Length.
+//! here send: a status line and a body with Content-Length, or in chunks, the last of which ends it.
 
 use std::{
     io::Read,
@@ -180,10 +180,13 @@ async fn answered(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Resul
     }
 }
 
-/// The length of an answer, once its head is there.
+/// The length of an answer, once its head is there, and with chunks all of it.
 fn whole_length(buffer: &[u8]) -> anyhow::Result<Option<usize>> {
     let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head_text = std::str::from_utf8(buffer.get(..head).unwrap_or_default())?;
+    if head_text.lines().any(|line| line.eq_ignore_ascii_case("transfer-encoding: chunked")) {
+        return Ok(buffer.ends_with(b"\r\n0\r\n\r\n").then_some(buffer.len()));
+    }
     let length = head_text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>())
