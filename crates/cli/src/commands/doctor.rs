@@ -1,30 +1,22 @@
 //! `weft doctor`: what stands in the way of calls to integrations, and what to do about it.
 
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Context;
 use super::connect::connections;
 use super::connections::{Connection, Finding, check, shown};
-use super::requirements::config_command;
-use crate::client::{Client, decode};
+use super::requirements::{Requirements, config_command};
+use crate::client::Client;
 use crate::error::{CliError, Result};
 use crate::input;
+use crate::output::printable;
 
 #[derive(Args)]
 pub struct Arguments {
     /// Only this integration, instead of all
     #[arg(value_parser = input::identifier)]
     integration: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Integration {
-    id: String,
-    missing: Vec<String>,
-    deployed: bool,
-    user_auth: Option<serde_json::Value>,
 }
 
 /// What was found out about an integration, or about one connection to it.
@@ -38,7 +30,7 @@ struct Examined {
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     let client = context.authorized()?;
-    let mut integrations: Vec<Integration> = decode(&client.get(client.api(&["integrations"])).await?)?;
+    let mut integrations = Requirements::all(&client).await?;
     if let Some(wanted) = &arguments.integration {
         integrations.retain(|integration| integration.id == *wanted);
         if integrations.is_empty() {
@@ -75,7 +67,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
 }
 
 /// What has to hold before anybody's call can work.
-fn readiness(integration: &Integration) -> Vec<Finding> {
+fn readiness(integration: &Requirements) -> Vec<Finding> {
     let configuration = if integration.missing.is_empty() {
         Finding::good("configuration", "complete")
     } else {
@@ -96,16 +88,19 @@ async fn accounts(client: &Client, integration: &str) -> Result<Vec<Examined>> {
     let mut found = Vec::with_capacity(all.len());
     for Connection { id, label, .. } in all {
         let url = client.api(&["integrations", integration, "connections", &id]);
-        let (_, checked) = check(client, url).await?;
+        let findings = match check(client, url).await {
+            Ok((_, checked)) => checked.findings,
+            // The others are looked at all the same.
+            Err(error) => vec![Finding::bad("check", error.to_string(), "see what the server's log says of it".to_owned())],
+        };
         let connection = Some(label.unwrap_or(id));
-        found.push(Examined { integration: integration.to_owned(), connection, findings: checked.findings });
+        found.push(Examined { integration: integration.to_owned(), connection, findings });
     }
     Ok(found)
 }
 
 fn paragraph(context: &Context, examined: &Examined) -> String {
-    let of =
-        examined.connection.as_ref().map_or_else(String::new, |connection| format!(" {}", crate::output::printable(connection)));
+    let of = examined.connection.as_ref().map_or_else(String::new, |connection| format!(" {}", printable(connection)));
     let lines = examined.findings.iter().map(|finding| shown(context, finding).replace('\n', "\n  "));
     let lines: Vec<_> = lines.map(|line| format!("  {line}")).collect();
     format!("{}{of}\n{}", examined.integration, lines.join("\n"))

@@ -15,8 +15,7 @@ async fn the_catalog_is_listed_and_deployed_from() {
         "POST /api/v1/integrations/catalog/stripe/deploy",
         &json!({ "message": "integration 'stripe' deployed", "appId": "stripe", "version": null }),
     );
-    fake.ok("GET /api/v1/integrations", &json!([{ "id": "stripe", "configured": true, "configSchema": null }]));
-    fake.ok("GET /api/v1/platform/secrets", &json!([]));
+    fake.ok("GET /api/v1/integrations", &json!([{ "id": "stripe", "configured": true, "missing": [] }]));
     fake.ok("DELETE /api/v1/integrations/catalog/stripe", &json!({ "message": "integration 'stripe' removed" }));
     let machine = Machine::logged_in(&fake);
     let listed = machine.weft(&["catalog"]).await;

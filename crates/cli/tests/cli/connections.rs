@@ -90,27 +90,31 @@ async fn a_check_names_what_is_wrong_and_what_to_do_and_fails() {
 #[tokio::test]
 async fn the_doctor_looks_at_every_integration_and_connection_and_says_what_to_do() {
     let (fake, machine) = logged_in().await;
-    let integration =
-        |id: &str, missing: &[&str], auth: Value| json!({ "id": id, "missing": missing, "deployed": true, "userAuth": auth });
+    let integration = |id: &str, missing: &[&str], auth: Value| json!({ "id": id, "configured": missing.is_empty(), "missing": missing, "deployed": true, "userAuth": auth });
     let mail = integration("mail", &[], json!({ "type": "oauth2" }));
     fake.ok("GET /api/v1/integrations", &json!([mail, integration("sms", &["token"], json!({ "type": "basic" }))]));
-    fake.ok(LIST, &json!([connection("c1", "work", "active"), connection("c2", "home", "expired")]));
+    fake.ok(
+        LIST,
+        &json!([connection("c1", "work", "active"), connection("c2", "home", "expired"), connection("c3", "late", "active")]),
+    );
     fake.ok("GET /api/v1/integrations/sms/connections", &json!([]));
     let finding = |ok: bool, detail: &str, cure: Value| json!({ "what": "account", "ok": ok, "detail": detail, "cure": cure });
     let checked = |finding: Value| json!({ "ok": finding["ok"], "findings": [finding] });
     let check = |id: &str| format!("POST /api/v1/integrations/mail/connections/{id}/check");
     fake.ok(&check("c1"), &checked(finding(true, "ann@example.com", Value::Null)));
     fake.ok(&check("c2"), &checked(finding(false, "the grant was taken back", json!("connect again"))));
+    fake.reply(&check("c3"), 503, &json!({ "error": "the database is away", "code": "unavailable" }));
     let outcome = machine.weft(&["doctor"]).await;
     assert_eq!(outcome.code, 1, "{outcome}");
     assert_eq!(
         outcome.stdout,
         "mail\n  ok configuration: complete\n  ok backend: there is something to call\nmail work\n  ok account: ann@example.com\n\
          mail home\n  no account: the grant was taken back\n      connect again\n\
+         mail late\n  no check: the database is away\n      see what the server's log says of it\n\
          sms\n  no configuration: token not set\n      run `weft config sms token=…`\n  ok backend: there is something to call\n  \
          no connection: you have none\n      run `weft connect sms`\n"
     );
-    assert!(outcome.stderr.contains("3 things do not serve"), "{outcome}");
+    assert!(outcome.stderr.contains("4 things do not serve"), "{outcome}");
     let outcome = machine.weft(&["doctor", "sms"]).await;
     assert!(outcome.code == 1 && !outcome.stdout.contains("mail"), "{outcome}");
     let unknown = machine.weft(&["doctor", "none"]).await;

@@ -18,14 +18,8 @@ pub async fn server(configured: bool) -> Fake {
     fake.ok("POST /api/v1/apps/slack/deploy", &json!({ "message": "deployed", "version": 3, "migrationsApplied": [] }));
     let hook = json!({ "id": "h1", "name": "message", "method": "POST", "prefix": "abc", "url": "/api/v1/hooks/abcdef" });
     fake.ok("GET /api/v1/apps/slack/webhooks", &json!([hook]));
-    let fields = json!({
-        "botToken": { "type": "string", "platformSecret": "SLACK_BOT_TOKEN" },
-        "signingSecret": { "type": "string", "platformSecret": "SLACK_SIGNING_SECRET" },
-        "region": { "type": "string", "platformSecret": "SLACK_REGION" }
-    });
-    let schema = json!({ "properties": fields, "required": ["botToken", "signingSecret"] });
-    fake.ok("GET /api/v1/integrations", &json!([{ "id": "slack", "configured": configured, "configSchema": schema }]));
-    fake.ok("GET /api/v1/platform/secrets", &json!(["SLACK_SIGNING_SECRET"]));
+    let missing = if configured { json!([]) } else { json!(["botToken"]) };
+    fake.ok("GET /api/v1/integrations", &json!([{ "id": "slack", "configured": configured, "missing": missing }]));
     fake
 }
 

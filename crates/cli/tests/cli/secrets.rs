@@ -37,6 +37,7 @@ async fn a_secret_goes_in_by_stdin_and_its_name_comes_out() {
     let outcome = machine.run(&["secrets", "set", "API_KEY", "-", "--app", "crm"], &[], "s3cret\n").await;
     assert_eq!(outcome.stdout, "Saved API_KEY\n");
     assert_eq!(fake.request("POST /api/v1/apps/crm/secrets").json(), json!({ "key": "API_KEY", "value": "s3cret" }));
+    fake.ok("GET /api/v1/platform/secrets", &json!(["SLACK_SIGNING_SECRET"]));
     assert_eq!(machine.weft(&["secrets", "list"]).await.stdout, "SLACK_SIGNING_SECRET\n");
     fake.ok("DELETE /api/v1/platform/secrets/API_KEY", &json!({ "message": "deleted" }));
     assert_eq!(machine.weft(&["secrets", "rm", "API_KEY"]).await.stdout, "Deleted API_KEY\n");

@@ -186,12 +186,12 @@ impl Problem {
         &self.message
     }
 
-    #[must_use]
     /// A document that breaks its rules, with all that is wrong with it.
     pub fn invalid(message: &str, faults: Vec<Fault>) -> Self {
         Self::new(Code::ValidationFailed, format!("{message}: {}", fault::listed(&faults))).with_faults(faults)
     }
 
+    #[must_use]
     pub fn with_faults(mut self, faults: Vec<Fault>) -> Self {
         self.faults = faults;
         self

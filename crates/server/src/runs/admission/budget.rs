@@ -1,7 +1,8 @@
 //! How often a vendor may be called: what the manifest says, kept to before the vendor has to refuse.
 //!
-//! A budget belongs to a tenant's integration, or to each account at the vendor, so that nobody spends another's. It is spent evenly:
-//! a tenth of it may come at once, and the rest is spread over the period, so that no period sees more than was declared. Each node has it whole; vendors that also say how much is left are believed by recipes.
+//! A budget belongs to a tenant's integration, or to each account at the vendor, so that nobody spends another's. A tenth of it may come at
+//! once, and the rest is spread over the period, so that no period sees more than was declared. Each node has it whole; vendors that also
+//! say how much is left are believed by recipes.
 
 use std::{
     num::NonZeroU32,
