@@ -118,6 +118,22 @@ impl PublicKey {
     }
 }
 
+/// From `<x>.<y>`, the coordinates as a JSON Web Key has them: short enough for a line of settings.
+impl std::str::FromStr for PublicKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let (x, y) = text.split_once('.').ok_or(InvalidKey)?;
+        Self::try_from(Jwk::new(x.to_owned(), y.to_owned()))
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.jwk.x, self.jwk.y)
+    }
+}
+
 impl fmt::Debug for PublicKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "PublicKey({})", self.id())
@@ -172,6 +188,9 @@ mod tests {
         let jwk: Jwk = serde_json::from_str(&published).expect("its own document");
         let token = key.sign(KIND, &json!({}));
         assert!(PublicKey::try_from(jwk).expect("valid").verify::<Value>(KIND, &token).is_ok());
+        let line: PublicKey = key.public().to_string().parse().expect("its own text");
+        assert!(line.verify::<Value>(KIND, &token).is_ok());
+        assert!("a.b".parse::<PublicKey>().is_err());
         assert!(!format!("{key:?}").contains(&URL_SAFE_NO_PAD.encode(key.to_bytes().as_slice())));
     }
 

@@ -1,13 +1,17 @@
-//! The bundled integrations, compiled in, and the grading of an integration's folder.
+//! The bundled integrations, compiled in, signed indexes of others, and the grading of an integration's folder.
 //!
-//! [`all`] lists them, [`Bundled::archive`] is what deploying one needs. [`grade`] plays an integration's recorded calls and looks
+//! [`all`] lists the bundled ones, [`Index`] those of somebody else; [`Package::archive`] is what deploying one needs. [`grade`] plays an integration's recorded calls and looks
 //! its manifest over, without a server and without a network. Knows no server and no tenants.
 
 mod bundled;
 mod folder;
 mod grade;
 mod hygiene;
+mod index;
+mod package;
 
-pub use bundled::{Bundled, all, find};
-pub use folder::Folder;
+pub use bundled::{all, find};
+pub use folder::{Folder, Unreadable};
 pub use grade::{Finding, Report, Severity, grade};
+pub use index::{Index, Listed, Refused, check, largest_archive, open};
+pub use package::Package;

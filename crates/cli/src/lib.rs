@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod config;
 mod dev;
+mod download;
 mod error;
 mod input;
 mod manifest;

@@ -23,7 +23,7 @@ use crate::{
     host::{Accounts, Keys},
     http::outbound::Outbound,
     identity::{Identity, Oidc},
-    integrations::Integrations,
+    integrations::{Indexes, Integrations},
     jobs::{Crons, Jobs},
     namespaces::Namespaces,
     runs::{Admission, Runs},
@@ -51,6 +51,8 @@ pub struct Node {
     pub oidc: Oidc,
     /// For addresses that come from outside.
     pub outbound: Arc<Outbound>,
+    /// Integrations that do not come with the server.
+    pub catalog: Indexes,
     pub authority: Arc<Authority>,
     pub audit: Arc<Audit>,
     pub vault: Arc<Vault>,

@@ -35,7 +35,7 @@ use crate::{
     host::{Accounts, DataDir, Keys, Runtime},
     http::{self, outbound::Outbound},
     identity::{Identity, Oidc, Policy},
-    integrations::Integrations,
+    integrations::{Indexes, Integrations},
     jobs::{self, Crons, Jobs},
     namespaces::Namespaces,
     node::Node,
@@ -136,6 +136,7 @@ impl Server {
         let node = Arc::new(Node {
             files: Files::new(shared(), Arc::clone(&vault), (storage, settings.files.limits), door),
             oidc: Oidc::new(Arc::clone(&identity), Arc::clone(&vault), (Arc::clone(&outbound), clock.clone()), public_url),
+            catalog: Indexes::new(settings.catalog.clone(), Arc::clone(&outbound), clock.clone()),
             outbound,
             identity,
             integrations,

@@ -1,6 +1,7 @@
 //! House rules that no other tool checks.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -15,10 +16,17 @@ pub fn problems(root: &Path) -> anyhow::Result<Vec<String>> {
         collect(&root.join(folder), &mut files)?;
     }
     let mut problems = Vec::new();
+    let mut schemas = BTreeMap::new();
     for file in files {
         let text = fs::read_to_string(&file)?;
         let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
         problems.extend(rules(&name, &text).into_iter().map(|rule| format!("{name}: {rule}")));
+        for schema in schemas_in(&text) {
+            // The document holds one of them, whichever comes last.
+            if let Some(other) = schemas.insert(schema.clone(), name.clone()) {
+                problems.push(format!("{name}: the API's document has a schema {schema} already, from {other}"));
+            }
+        }
     }
     Ok(problems)
 }
@@ -61,4 +69,28 @@ fn rules(name: &str, text: &str) -> Vec<String> {
         broken.push("a store knows nothing of HTTP".to_owned());
     }
     broken
+}
+
+/// What the types of a file are called in the API's document.
+fn schemas_in(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    // What the attributes seen so far say of the type that follows them.
+    let (mut described, mut renamed) = (false, None);
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("#[") {
+            described |= line.starts_with("#[derive(") && line.contains("ToSchema");
+            let name = line.split_once("schema(as = ").map(|(_, rest)| rest.trim_end_matches([')', ']']).to_owned());
+            renamed = name.or(renamed);
+            continue;
+        }
+        let name = ["struct ", "enum "].iter().find_map(|kind| line.split_once(kind)).map(|(_, rest)| rest);
+        let name = name.map(|rest| rest.chars().take_while(|letter| letter.is_alphanumeric()).collect::<String>());
+        if let (true, Some(name)) = (described, name) {
+            found.push(renamed.take().unwrap_or(name));
+        }
+        if !line.starts_with("//") {
+            (described, renamed) = (false, None);
+        }
+    }
+    found
 }

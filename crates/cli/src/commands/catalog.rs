@@ -1,4 +1,4 @@
-//! `weft catalog`: integrations that come with the server, and grading a folder that is to become one.
+//! `weft catalog`: integrations that can be deployed by their names, and offering others of one's own.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use weft_catalog::{Folder, Report, Severity, grade};
 
-use super::Context;
 use super::requirements::{Requirements, config_command};
+use super::{Context, index};
 use crate::client::{decode, with_query};
 use crate::error::{CliError, Result};
 use crate::input;
@@ -23,7 +23,7 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List the integrations that come with the server (the default)
+    /// List the integrations that can be deployed by their names (the default)
     #[command(alias = "ls")]
     List,
     /// Deploy one of them
@@ -40,6 +40,10 @@ enum Command {
         #[arg(value_parser = input::identifier)]
         integration: String,
     },
+    /// Make a key to sign an index of integrations with
+    Key(index::Key),
+    /// Pack integrations and list them in a signed index, for servers whose settings name it
+    Index(index::Publish),
     /// Grade integrations in folders, offline: manifest, descriptions, schemas, secrets, recorded calls
     Test {
         /// Folders with a manifest.json
@@ -66,6 +70,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<()> {
         Command::List => list(context).await,
         Command::Deploy { integration, yes } => deploy(context, &integration, yes).await,
         Command::Remove { integration } => remove(context, &integration).await,
+        Command::Key(arguments) => index::key(context, &arguments),
+        Command::Index(arguments) => index::publish(context, &arguments),
         Command::Test { folders } => test(&context.output, &folders),
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Everything local is checked before the server is asked to change anything.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use super::Context;
 use super::frontend::{self, Build};
 use super::plan::{Loss, losing, review};
 use super::requirements::{Requirements, config_command};
+use super::source::Source;
 use crate::archive::{BACKEND, Plan};
 use crate::client::{Client, decode};
 use crate::error::{CliError, Result};
@@ -30,13 +30,16 @@ const CHUNK: usize = 64 * 1024;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Project folder: the one with manifest.json
+    /// Project: its folder, the one with manifest.json, or an archive of that (.tar.gz), or the address of an archive
     #[arg(default_value = ".")]
-    folder: PathBuf,
+    project: String,
+    /// The archive's digest, 64 hexadecimal digits; needed for an address
+    #[arg(long, value_name = "DIGITS")]
+    sha256: Option<String>,
     /// Do not ask, even if the app's tables lose data
     #[arg(long, short)]
     yes: bool,
-    /// Ship the frontend in dist/ as it is, without running the project's build script
+    /// Ship the frontend in dist/ as it is, without running the project's build script; so for every archive
     #[arg(long)]
     no_build: bool,
 }
@@ -54,12 +57,14 @@ struct Shipped {
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
-    let manifest = Manifest::load(&arguments.folder)?;
-    let plan = Plan::of(&arguments.folder, &manifest)?;
+    let source = Source::open(&arguments.project, arguments.sha256.as_deref()).await?;
+    let folder = source.folder();
+    let manifest = Manifest::load(folder)?;
+    let plan = Plan::of(folder, &manifest)?;
     let client = context.authorized()?;
     let output = &context.output;
-    let build = if arguments.no_build { Build::Skip } else { Build::Run };
-    let pages = frontend::prepare(output, &arguments.folder, &manifest, build).await?;
+    let build = if arguments.no_build || source.is_archive() { Build::Skip } else { Build::Run };
+    let pages = frontend::prepare(output, folder, &manifest, build).await?;
     let loss = review(context, &client, &manifest, Loss::accepted(arguments.yes)).await?;
     let mut shipped = if let Some(plan) = &plan {
         ship(output, &client, &manifest, (plan, loss)).await?

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use reqwest::Url;
@@ -11,14 +10,14 @@ use weft_model::Manifest;
 use weft_openapi::{Change, Import, Options, Refresh, import, parse, refresh};
 
 use super::Context;
+use crate::download::{address, download};
 use crate::error::{CliError, Result};
 use crate::input;
 use crate::manifest::FILE;
 use crate::output::printable;
 
 /// Bytes of a document that are read.
-const LARGEST: u64 = 64 * 1024 * 1024;
-const TIMEOUT: Duration = Duration::from_mins(2);
+const LARGEST: usize = 64 * 1024 * 1024;
 /// Lines of a list that people are shown.
 const MOST_LINES: usize = 20;
 
@@ -74,22 +73,12 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<()> {
 }
 
 async fn read(document: &str) -> Result<(String, Option<Url>)> {
-    let Some(url) = Url::parse(document).ok().filter(|url| matches!(url.scheme(), "http" | "https")) else {
+    let Some(url) = address(document) else {
         let unreadable = |error| CliError::usage(format!("cannot read {document}: {error}"));
         return Ok((fs::read_to_string(document).map_err(unreadable)?, None));
     };
-    let failed = |error: reqwest::Error| CliError::failed(format!("cannot fetch {document}: {error}"));
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(failed)?;
-    let mut response = client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
     // Relative addresses of servers are relative to where it came from in the end.
-    let source = response.url().clone();
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() as u64 > LARGEST {
-            return Err(CliError::failed(format!("{document} is larger than {} MiB", LARGEST / 1024 / 1024)));
-        }
-    }
+    let (bytes, source) = download(&url, LARGEST).await?;
     let text = String::from_utf8(bytes).map_err(|_| CliError::failed(format!("{document} is not UTF-8")))?;
     Ok((text, Some(source)))
 }

@@ -117,3 +117,49 @@ async fn a_large_document_is_imported_as_a_whole() {
     let result: Value = serde_json::from_str(&imported.stdout).expect("JSON");
     assert_eq!((&result["actions"], &result["leftOut"]), (&json!(900), &json!([])));
 }
+
+#[tokio::test]
+async fn integrations_are_packed_into_a_signed_index_and_deployed_by_their_digest() {
+    let fake = Fake::ready().await;
+    fake.ok("POST /api/v1/apps", &json!({ "message": "app 'vendor' installed" }));
+    fake.ok("GET /api/v1/integrations", &json!([{ "id": "vendor", "configured": true, "missing": [] }]));
+    fake.ok("GET /api/v1/apps/vendor/webhooks", &json!([]));
+    let machine = Machine::logged_in(&fake);
+    let recipe = json!({ "method": "GET", "path": "/things" });
+    let action = json!({ "id": "list", "name": "List", "description": "Lists all things", "effect": "read", "recipe": recipe });
+    let manifest = json!({
+        "appId": "vendor", "name": "Vendor", "version": "1.2.0", "type": "integration", "description": "Things of a vendor",
+        "http": { "baseUrl": "https://api.vendor.example" }, "actions": [action],
+    });
+    machine.write("vendor/manifest.json", &manifest.to_string());
+    let exchange =
+        json!({ "request": { "method": "GET", "url": "https://api.vendor.example/things" }, "answer": { "json": [] } });
+    let case = json!({ "name": "lists", "action": "list", "input": {}, "result": [], "exchanges": [exchange] });
+    machine.write("vendor/test/list.json", &case.to_string());
+
+    let made = machine.weft(&["catalog", "key", "ours.key"]).await;
+    let public = made.stdout.split("key = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default().to_owned();
+    assert!(made.stdout.contains("[[catalog]]") && public.contains('.'), "{made}");
+    let again = machine.run(&["catalog", "key", "ours.key"], &[], "").await;
+    assert!(again.code != 0 && again.stderr.contains("ours.key"), "a key is never written over: {again}");
+
+    let index = ["catalog", "index", "vendor", "--key", "ours.key", "--out", "site", "--json"];
+    let published = machine.weft(&index).await;
+    let result: Value = serde_json::from_str(&published.stdout).expect("JSON");
+    assert_eq!((&result["publicKey"], &result["integrations"][0]["file"]), (&json!(public), &json!("vendor-1.2.0.tar.gz")));
+    assert!(std::fs::read_to_string(machine.path("site/index.jws")).expect("an index").matches('.').count() == 2);
+    let digest = result["integrations"][0]["sha256"].as_str().expect("a digest").to_owned();
+
+    let archive = "site/vendor-1.2.0.tar.gz";
+    let deployed = machine.weft(&["deploy", archive, "--sha256", &digest]).await;
+    assert!(deployed.stdout.starts_with("vendor is installed on "), "{deployed}");
+    let wrong = machine.run(&["deploy", archive, "--sha256", &"0".repeat(64)], &[], "").await;
+    assert!(wrong.code != 0 && wrong.stderr.contains("not the one that was meant"), "{wrong}");
+    let unnamed = machine.run(&["deploy", "https://example.com/vendor.tar.gz"], &[], "").await;
+    assert!(unnamed.code != 0 && unnamed.stderr.contains("--sha256"), "{unnamed}");
+
+    // What does not pass is not offered.
+    machine.write("vendor/test/list.json", &case.to_string().replace("/things", "/thing"));
+    let refused = machine.run(&index, &[], "").await;
+    assert!(refused.code != 0 && refused.stderr.contains("does not pass"), "{refused}");
+}

@@ -2,6 +2,7 @@
 //!
 //! `default.toml` is the manual. All problems are reported at once, each with the name of the setting it is about.
 
+mod catalog;
 mod files;
 mod jobs;
 mod packages;
@@ -22,8 +23,9 @@ use url::Url;
 use weft_jail::AddressGuard;
 use weft_model::Secret;
 
-use crate::{data::BackendLimits, db, jobs::Limits};
+use crate::{data::BackendLimits, db, integrations::Source, jobs::Limits};
 
+use catalog::CatalogFile;
 use files::FilesFile;
 pub use files::Store;
 use jobs::JobsFile;
@@ -124,6 +126,8 @@ struct File {
     database: DatabaseFile,
     #[serde(default)]
     sql: SqlFile,
+    #[serde(default)]
+    catalog: Vec<CatalogFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -203,6 +207,8 @@ pub struct Settings {
     pub max_connections: u32,
     /// How long backends may keep the database busy.
     pub sql: BackendLimits,
+    /// Indexes of integrations that do not come with the server.
+    pub catalog: Vec<Source>,
     pub master_key: Option<Secret<String>>,
     pub jwt_secret: Option<Secret<String>>,
 }
@@ -258,6 +264,7 @@ impl Settings {
             versions_kept: file.deployments.check(&default.deployments, &mut problems),
             max_connections: file.database.max_connections.or(default.database.max_connections).unwrap_or(16).max(2),
             sql: file.sql.check(&default.sql),
+            catalog: file.catalog.into_iter().filter_map(|index| index.check(&mut problems)).collect(),
             master_key: problems.key("WEFT_MASTER_KEY", args.master_key),
             jwt_secret: problems.key("WEFT_JWT_SECRET", args.jwt_secret),
         };

@@ -225,7 +225,7 @@ async fn list(
 /// Download a file
 #[utoipa::path(get, path = "/api/v1/apps/{app_id}/storage/{file_id}", tag = "files",
     params(("app_id" = AppId, Path), ("file_id" = FileId, Path)),
-    responses((status = 200, description = "What the file holds", content_type = "application/octet-stream"), Problems))]
+    responses((status = 200, description = "What the file holds", content_type = "*/*"), Problems))]
 async fn download(
     State(node): State<Arc<Node>>,
     caller: Authorized<rights::ReadFiles>,
@@ -323,7 +323,7 @@ async fn store_once(
 
 /// Download the file that an address is for
 #[utoipa::path(get, path = "/api/v1/storage/download/{nonce}", tag = "files", security(()), params(("nonce" = String, Path)),
-    responses((status = 200, description = "What the file holds", content_type = "application/octet-stream"), Problems))]
+    responses((status = 200, description = "What the file holds", content_type = "*/*"), Problems))]
 async fn read_once(State(node): State<Arc<Node>>, method: Method, Path(nonce): Path<String>) -> Result<Response, Problem> {
     if method == Method::HEAD {
         // Whoever only looks at a link must not use it up.

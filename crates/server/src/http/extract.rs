@@ -300,5 +300,18 @@ pub fn lacking(keys: Vec<String>) -> Problem {
 }
 
 fn fill(key: &str, parameters: &RawPathParams) -> String {
-    parameters.iter().fold(key.to_owned(), |key, (name, value)| key.replace(&format!("{{{name}}}"), value))
+    let mut filled = String::with_capacity(key.len() + 32);
+    let mut rest = key;
+    while let Some((before, name, after)) = rest.split_once('{').and_then(|(before, named)| {
+        let (name, after) = named.split_once('}')?;
+        Some((before, name, after))
+    }) {
+        filled.push_str(before);
+        match parameters.iter().find(|(known, _)| *known == name) {
+            Some((_, value)) => filled.push_str(value),
+            None => filled.extend(["{", name, "}"]),
+        }
+        rest = after;
+    }
+    filled + rest
 }

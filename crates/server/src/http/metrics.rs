@@ -1,12 +1,13 @@
 //! Counters and timings of every request, by route.
 
-use std::time::Instant;
+use std::{collections::HashMap, sync::LazyLock, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request},
     http::StatusCode,
 };
-use metrics::{Label, SharedString};
+use dashmap::DashMap;
+use metrics::{Counter, Histogram, Label};
 
 /// What is known of a request while it is handled.
 pub struct Figures {
@@ -16,6 +17,12 @@ pub struct Figures {
     route: Option<MatchedPath>,
 }
 
+/// The series of one method and status.
+type Series = (Counter, Histogram);
+
+/// The series of every route that was asked for: looking one up by its labels costs a request more than counting it.
+static SERIES: LazyLock<DashMap<String, HashMap<(&'static str, StatusCode), Series>>> = LazyLock::new(DashMap::new);
+
 impl Figures {
     pub fn begin(request: &Request) -> Self {
         Self { begun: Instant::now(), method: method(request), route: request.extensions().get::<MatchedPath>().cloned() }
@@ -23,15 +30,28 @@ impl Figures {
 
     /// Counts the request.
     pub fn end(self, status: StatusCode) {
-        let route = self.route.map_or(SharedString::const_str("unmatched"), |route| route.as_str().to_owned().into());
-        let labels = vec![
-            Label::from_static_parts("method", self.method),
-            Label::new("route", route),
-            Label::new("status", status.as_str().to_owned()),
-        ];
-        metrics::counter!("weft_http_requests_total", labels.clone()).increment(1);
-        metrics::histogram!("weft_http_request_seconds", labels).record(self.begun.elapsed());
+        let (route, key) = (self.route.as_ref().map_or("unmatched", MatchedPath::as_str), (self.method, status));
+        let count = |(counter, histogram): &Series| {
+            counter.increment(1);
+            histogram.record(self.begun.elapsed());
+        };
+        if let Some(known) = SERIES.get(route)
+            && let Some(series) = known.get(&key)
+        {
+            return count(series);
+        }
+        count(SERIES.entry(route.to_owned()).or_default().entry(key).or_insert_with(|| series(route, key)));
     }
+}
+
+fn series(route: &str, (method, status): (&'static str, StatusCode)) -> Series {
+    let labels = vec![
+        Label::from_static_parts("method", method),
+        Label::new("route", route.to_owned()),
+        Label::new("status", status.as_str().to_owned()),
+    ];
+    let counter = metrics::counter!("weft_http_requests_total", labels.clone());
+    (counter, metrics::histogram!("weft_http_request_seconds", labels))
 }
 
 /// The method, if it is a usual one: a caller may invent others, and each would be a series.

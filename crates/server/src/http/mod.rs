@@ -46,7 +46,7 @@ pub const BODY_LIMIT: usize = 50 * 1024 * 1024;
 /// What surrounds the routes of a node.
 pub fn router(node: &Arc<Node>) -> Cors<Router> {
     let (routes, document) = openapi::routes().split_for_parts();
-    let document = Arc::new(document);
+    let document = openapi::published(document);
     let routes = routes
         .merge(openapi::router(&document))
         .fallback(async || Problem::new(Code::NotFound, "There is no such path. The API is described at /docs."))
@@ -84,14 +84,14 @@ async fn surround(State(proxies): State<Arc<[IpNet]>>, request: Request, next: N
 
 /// The OpenAPI document of all routes.
 pub fn document() -> utoipa::openapi::OpenApi {
-    openapi::routes().split_for_parts().1
+    openapi::published(openapi::routes().split_for_parts().1)
 }
 
 /// The patterns of every route of the router itself, whether the document names it or not. For the test that walks them.
 pub fn paths() -> BTreeSet<String> {
     let (routes, document) = openapi::routes().split_for_parts();
     // The router does not list its routes, but shows them: `RouteId(7): "/api/v1/apps"`.
-    let shown = format!("{:?}", routes.merge(openapi::router(&Arc::new(document))));
+    let shown = format!("{:?}", routes.merge(openapi::router(&document)));
     let paths = shown.split("RouteId(").filter_map(|part| part.split_once("): \"")?.1.split('"').next());
     paths.filter(|path| path.starts_with('/') && !path.contains("__private__")).map(str::to_owned).collect()
 }

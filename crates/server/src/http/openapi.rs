@@ -9,12 +9,13 @@ use axum::{
     response::{IntoResponse, Redirect},
     routing::get,
 };
+use bytes::Bytes;
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 use weft_model::{ConfigurationId, ConnectionId, CronId, FileId, HookId};
 
 use super::problem::{Code, Problem, ProblemBody};
@@ -22,6 +23,9 @@ use crate::{
     apps, audit, authority, connections, data, files, hooks, identity, integrations, jobs, namespaces, node::Node, runs, secrets,
     tenants, webhooks,
 };
+
+/// Where the document is.
+const DOCUMENT: &str = "/api/openapi.json";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -66,11 +70,20 @@ pub fn routes() -> OpenApiRouter<Arc<Node>> {
         .merge(webhooks::router())
 }
 
+/// The document with its paths as OpenAPI writes them: the router calls the rest of a path `{*path}`.
+pub fn published(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    document
+}
+
 /// `/api/openapi.json`, `/docs` and the pages of the error codes.
-pub fn router(document: &Arc<utoipa::openapi::OpenApi>) -> Router<Arc<Node>> {
-    let reader = SwaggerUi::new("/docs").url("/api/openapi.json", document.as_ref().clone());
+pub fn router(document: &utoipa::openapi::OpenApi) -> Router<Arc<Node>> {
+    // Written once and kept as a text: what it is written from is many times as large.
+    let text = Bytes::from(document.to_json().expect("the document is JSON"));
     Router::new()
-        .merge(reader)
+        .merge(SwaggerUi::new("/docs").config(Config::from(DOCUMENT)))
+        .route(DOCUMENT, get(async move || ([(header::CONTENT_TYPE, "application/json")], text.clone())))
         .route("/", get(async || Redirect::temporary("/docs/")))
         .route("/docs/errors/{code}", get(error_page))
 }

@@ -34,7 +34,9 @@ impl Identity {
         let (digest, now) = (<[u8; 32]>::from(Sha256::digest(token.as_bytes())), self.clock.now());
         let claims = match self.checked.get(&digest) {
             Some(claims) => claims.still_valid(now).map(|()| claims)?,
-            None if token::family(token)? == token::Family::Machine => return self.authenticate_machine(token).await,
+            None if token::family(token)? == token::Family::Machine => {
+                return Box::pin(self.authenticate_machine(token)).await;
+            }
             None => {
                 let claims = Arc::new(self.key.check(token, Use::Access, now)?);
                 self.checked.insert(digest, Arc::clone(&claims));

@@ -10,5 +10,6 @@ mod routes;
 mod service;
 mod store;
 
+pub use catalog::{Indexes, Source};
 pub use routes::router;
 pub use service::{Config, Error, Integrations};

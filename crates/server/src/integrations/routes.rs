@@ -12,6 +12,7 @@ use uuid::Uuid;
 use weft_model::{AppId, ConfigurationId, ConnectionId, manifest::Action};
 
 use super::{
+    catalog::Unread,
     service::{Error, Listed},
     store::Named,
 };
@@ -239,6 +240,8 @@ impl From<Error> for Problem {
         let message = error.to_string();
         match error {
             Error::Unknown(_) | Error::UnknownConfiguration(_) | Error::NotInCatalog(_) => Self::not_found(message),
+            Error::Unread { cause: Unread::Refused(_) | Unread::Address, .. } => Self::new(Code::InvalidArchive, message),
+            Error::Unread { .. } => Self::new(Code::VendorUnavailable, message),
             Error::LabelTaken(_) => Self::new(Code::Conflict, message),
             Error::ConfigurationInUse(_) => Self::new(Code::InvalidRequest, message),
             Error::Invalid(faults) => {

@@ -136,7 +136,7 @@ async fn insert(connection: &mut PgConnection, claims: &[Claim]) -> sqlx::Result
 async fn find(connection: &mut PgConnection, name: &KeyName) -> sqlx::Result<Option<Earlier>> {
     let row = sqlx::query!(
         "select run_id, request_digest, key_version, sealed_answer, coalesce(status = 'running', false) as \"running!\"
-         from idempotency_keys left join runs on runs.id = run_id
+         from idempotency_keys left join runs on runs.tenant_id = idempotency_keys.tenant_id and runs.id = run_id
          where idempotency_keys.tenant_id = $1 and idempotency_keys.principal_id = $2 and idempotency_keys.operation = $3 and key = $4",
         name.tenant.as_str(),
         name.principal.as_uuid(),

@@ -111,7 +111,7 @@ async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome,
         return Box::pin(run_once(node, (&app, action), record, call)).await;
     }
     if action.destructive
-        && let Err(not_written) = node.runs.record_start(record.clone()).await
+        && let Err(not_written) = Box::pin(node.runs.record_start(record.clone())).await
     {
         // It may be on disk all the same, when only the word of it was lost: then it gets its end.
         return finish(node, record, Err(not_written.into())).await;
@@ -176,7 +176,8 @@ fn context(principal: Option<&Arc<Principal>>, record: &Record, hops: u8) -> Cal
     CallContext { principal, hops, contacts, ..CallContext::of_platform(record.id, record.trace) }
 }
 
-/// Executes on the app's worker, or as the action's recipe says, and checks what comes back.
+/// Executes on the app's worker, or as the action's recipe says, and checks what comes back. What a warm call of a worker does not
+/// need is boxed, here and further down: the future of every call would have room for it, and is moved.
 pub(super) async fn execute(
     node: &Node,
     app: &Arc<App>,
@@ -184,12 +185,12 @@ pub(super) async fn execute(
     request: CallRequest,
 ) -> Result<Box<RawValue>, Cause> {
     let executed = match action.and_then(|action| action.recipe.as_ref()) {
-        Some(recipe) => super::recipe::carry_out(node, app, recipe, request).await,
+        Some(recipe) => Box::pin(super::recipe::carry_out(node, app, recipe, request)).await,
         None => node.apps.call(app, request).await.map_err(told),
     };
     let output = match executed {
         Ok(output) => output,
-        Err(cause) => return Err(cause.masked(&node.integrations.masks(app).await)),
+        Err(cause) => return Err(cause.masked(&Box::pin(node.integrations.masks(app)).await)),
     };
     let Some(schema) = action.and_then(|action| action.output.as_ref()) else { return Ok(output) };
     let value: Value = serde_json::from_str(output.get()).map_err(|error| Cause::Internal(error.to_string()))?;

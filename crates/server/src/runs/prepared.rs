@@ -64,7 +64,7 @@ impl With {
     pub async fn admit(&self, node: &Node, app: &App, place: &Place) -> Result<(), Cause> {
         node.admission.admit(place, app.manifest.content.rate_limit.as_ref()).await?;
         let Some(account) = &self.account else { return Ok(()) };
-        let spent = node.connections.spend(&app.tenant, account).await;
+        let spent = Box::pin(node.connections.spend(&app.tenant, account)).await;
         if spent.is_err() {
             node.admission.learnt(place, None);
         }
@@ -192,8 +192,8 @@ impl Prepared {
             Ok(output) if answers_expired(app, &output) => Ok(output),
             other => return other,
         };
-        match node.connections.renewed(app, credential).await? {
-            Some(newer) => self.execute_with(node, app, action, &newer).await,
+        match Box::pin(node.connections.renewed(app, credential)).await? {
+            Some(newer) => Box::pin(self.execute_with(node, app, action, &newer)).await,
             None => refused,
         }
     }
@@ -215,7 +215,7 @@ impl Prepared {
         {
             let message = self.with.config.masks().text(&credential.masks.text(&message));
             let message = self.context.told.seen().iter().fold(message, |text, told| told.masks.text(&text));
-            if let Err(error) = node.connections.lacks_rights(app, credential, &message).await {
+            if let Err(error) = Box::pin(node.connections.lacks_rights(app, credential, &message)).await {
                 tracing::warn!(connection.id = %credential.connection, %error, "connection.fail: not noted");
             }
         }

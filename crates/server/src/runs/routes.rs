@@ -124,7 +124,7 @@ impl From<Row> for Run {
         Self {
             id: row.id,
             kind: row.kind,
-            operation: row.operation,
+            operation: format!("{}.{}", row.provider, row.action),
             provider: row.provider,
             action: row.action,
             app_id: row.app_id,

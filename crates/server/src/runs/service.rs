@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use dashmap::DashMap;
+use metrics::{Counter, Histogram};
 use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
-use weft_model::{Principal, RunId};
+use weft_model::{
+    Principal, RunId,
+    run::{RunKind, RunStatus},
+};
 
 use super::{
     idempotency::{self, Answered, Claim, Claimed},
@@ -45,6 +50,8 @@ pub struct Runs {
     clock: Clock,
     node: Uuid,
     company: Company,
+    /// The series of each kind and status: looking them up by their labels costs more than counting.
+    figures: DashMap<(RunKind, RunStatus), (Counter, Histogram)>,
     records: Groups<Record, ()>,
     pub(super) claims: Groups<Claim, Claimed>,
     pub(super) answers: Groups<Answered, ()>,
@@ -72,7 +79,8 @@ impl Runs {
                 Ok(vec![(); group.len()])
             }
         });
-        (Self { pool, clock, node, company, records, claims, answers }, vec![recording, claiming, answering])
+        let figures = DashMap::new();
+        (Self { pool, clock, node, company, figures, records, claims, answers }, vec![recording, claiming, answering])
     }
 
     /// Puts the start of a run on disk.
@@ -82,12 +90,21 @@ impl Runs {
 
     /// Records a run soon.
     pub async fn record(&self, record: Record) {
-        let labels = [("kind", record.kind.as_str()), ("status", record.status().as_str())];
-        metrics::counter!("weft_runs_total", &labels).increment(1);
-        if let Some(end) = &record.end {
-            metrics::histogram!("weft_run_seconds", &labels).record(end.took);
-        }
+        self.count(&record);
         self.records.write_later(record).await;
+    }
+
+    fn count(&self, record: &Record) {
+        let (kind, status) = (record.kind, record.status());
+        let series = self.figures.entry((kind, status)).or_insert_with(|| {
+            let labels = [("kind", kind.as_str()), ("status", status.as_str())];
+            (metrics::counter!("weft_runs_total", &labels), metrics::histogram!("weft_run_seconds", &labels))
+        });
+        let (counter, times) = &*series;
+        counter.increment(1);
+        if let Some(end) = &record.end {
+            times.record(end.took);
+        }
     }
 
     /// Whether `caller` sees only its own runs.
@@ -159,7 +176,7 @@ impl Runs {
 
     /// Ends a run that was taken over and cannot be carried on.
     pub async fn interrupt(&self, run: RunId) -> sqlx::Result<()> {
-        store::interrupt(&mut *self.pool.acquire().await?, run, self.clock.now()).await
+        store::interrupt(&mut *self.pool.acquire().await?, (self.node, run), self.clock.now()).await
     }
 
     /// Says goodbye, once everything is written. A node that left something half done stays known, for another one to look after it.

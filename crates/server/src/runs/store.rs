@@ -1,11 +1,11 @@
 //! Runs and nodes in the database.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
-use weft_model::{ConnectionId, RunId, TenantId, UserId};
+use weft_model::{AppId, ConnectionId, RunId, TenantId, UserId};
 
 use super::record::{End, Record};
 
@@ -17,7 +17,6 @@ const MESSAGE_LIMIT: usize = 2000;
 pub struct Row {
     pub id: Uuid,
     pub kind: String,
-    pub operation: String,
     pub provider: String,
     pub action: String,
     pub app_id: Option<String>,
@@ -71,9 +70,7 @@ pub async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[Record
     for record in latest.into_values() {
         columns.push(record);
     }
-    let Columns {
-        id, tenant, kind, operation, provider, action, app, principal, principal_kind, principal_email, parent, ..
-    } = &columns;
+    let Columns { id, tenant, kind, provider, action, app, principal, principal_kind, principal_email, parent, .. } = &columns;
     let Columns {
         status,
         attempts,
@@ -91,36 +88,35 @@ pub async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[Record
         ..
     } = &columns;
     sqlx::query!(
-        "insert into runs (id, tenant_id, node_id, kind, operation, provider, action, app_id, principal_id, principal_kind,
+        "insert into runs (id, tenant_id, node_id, kind, provider, action, app_id, principal_id, principal_kind,
              principal_email, connection_id, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes,
              output_bytes, error_code, error_category, error_message, trace_id, hosts)
-         select id, tenant_id, $1, kind, operation, provider, action, app_id, principal_id, principal_kind,
+         select id, tenant_id, $1, kind, provider, action, app_id, principal_id, principal_kind,
              principal_email, connection_id, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes,
              output_bytes, error_code, error_category, error_message, trace_id, string_to_array(hosts, ' ')
-         from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[],
-             $11::text[], $12::uuid[], $13::text[], $14::int[], $15::timestamptz[], $16::timestamptz[], $17::bigint[], $18::bigint[],
-             $19::bigint[], $20::text[], $21::text[], $22::text[], $23::text[], $24::text[], $25::uuid[])
-             as given (id, tenant_id, kind, operation, provider, action, app_id, principal_id, principal_kind,
+         from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::text[],
+             $10::text[], $11::uuid[], $12::text[], $13::int[], $14::timestamptz[], $15::timestamptz[], $16::bigint[], $17::bigint[],
+             $18::bigint[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[], $24::uuid[])
+             as given (id, tenant_id, kind, provider, action, app_id, principal_id, principal_kind,
              principal_email, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes, output_bytes,
              error_code, error_category, error_message, trace_id, hosts, connection_id)
-         on conflict (id) do update set status = excluded.status, attempts = excluded.attempts,
+         on conflict (tenant_id, id) do update set status = excluded.status, attempts = excluded.attempts,
              completed_at = excluded.completed_at, duration_us = excluded.duration_us, output_bytes = excluded.output_bytes,
              error_code = excluded.error_code, error_category = excluded.error_category, error_message = excluded.error_message,
              hosts = excluded.hosts
          where excluded.status <> 'running'",
         node,
         id,
-        tenant,
-        kind,
-        operation,
-        provider,
-        action,
+        tenant as _,
+        kind as _,
+        provider as _,
+        action as _,
         app as _,
         principal as _,
         principal_kind as _,
         principal_email as _,
         parent as _,
-        status,
+        status as _,
         attempts,
         started,
         completed as _,
@@ -139,49 +135,48 @@ pub async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[Record
     Ok(())
 }
 
+/// The rows of a group, column by column, with texts where they are.
 #[derive(Default)]
-struct Columns {
+struct Columns<'a> {
     id: Vec<Uuid>,
-    tenant: Vec<String>,
-    kind: Vec<String>,
-    operation: Vec<String>,
-    provider: Vec<String>,
-    action: Vec<String>,
-    app: Vec<Option<String>>,
+    tenant: Vec<&'a str>,
+    kind: Vec<&'a str>,
+    provider: Vec<&'a str>,
+    action: Vec<Cow<'a, str>>,
+    app: Vec<Option<&'a str>>,
     principal: Vec<Option<Uuid>>,
-    principal_kind: Vec<Option<String>>,
-    principal_email: Vec<Option<String>>,
+    principal_kind: Vec<Option<&'a str>>,
+    principal_email: Vec<Option<&'a str>>,
     parent: Vec<Option<Uuid>>,
-    status: Vec<String>,
+    status: Vec<&'a str>,
     attempts: Vec<i32>,
     started: Vec<DateTime<Utc>>,
     completed: Vec<Option<DateTime<Utc>>>,
     duration: Vec<Option<i64>>,
     input: Vec<i64>,
     output: Vec<Option<i64>>,
-    code: Vec<Option<String>>,
-    category: Vec<Option<String>>,
-    message: Vec<Option<String>>,
+    code: Vec<Option<Cow<'a, str>>>,
+    category: Vec<Option<&'a str>>,
+    message: Vec<Option<Cow<'a, str>>>,
     trace: Vec<String>,
     hosts: Vec<String>,
     connection: Vec<Option<Uuid>>,
 }
 
-impl Columns {
-    fn push(&mut self, record: &Record) {
+impl<'a> Columns<'a> {
+    fn push(&mut self, record: &'a Record) {
         let principal = record.principal.as_ref();
         self.id.push(record.id.as_uuid());
-        self.tenant.push(record.tenant.to_string());
-        self.kind.push(record.kind.as_str().to_owned());
-        self.operation.push(storable(&record.operation(), 2 * NAME_LIMIT));
-        self.provider.push(record.provider.to_string());
+        self.tenant.push(record.tenant.as_str());
+        self.kind.push(record.kind.as_str());
+        self.provider.push(record.provider.as_str());
         self.action.push(storable(&record.action, NAME_LIMIT));
-        self.app.push(record.app.as_ref().map(ToString::to_string));
+        self.app.push(record.app.as_ref().map(AppId::as_str));
         self.principal.push(principal.map(|principal| principal.id.as_uuid()));
-        self.principal_kind.push(principal.map(|principal| principal.kind.as_str().to_owned()));
-        self.principal_email.push(principal.map(|principal| principal.email.clone()));
+        self.principal_kind.push(principal.map(|principal| principal.kind.as_str()));
+        self.principal_email.push(principal.map(|principal| principal.email.as_str()));
         self.parent.push(record.parent.map(RunId::as_uuid));
-        self.status.push(record.status().as_str().to_owned());
+        self.status.push(record.status().as_str());
         self.attempts.push(record.attempts);
         self.started.push(record.started_at);
         self.input.push(bytes(record.input_bytes));
@@ -191,20 +186,24 @@ impl Columns {
         self.push_end(record.end.as_ref());
     }
 
-    fn push_end(&mut self, end: Option<&End>) {
+    fn push_end(&mut self, end: Option<&'a End>) {
         let failed = end.and_then(|end| end.result.as_ref().err());
         self.completed.push(end.map(|end| end.at));
         self.duration.push(end.map(|end| i64::try_from(end.took.as_micros()).unwrap_or(i64::MAX)));
         self.output.push(end.and_then(|end| end.result.as_ref().ok()).map(|size| bytes(*size)));
         self.code.push(failed.map(|failed| storable(&failed.code, NAME_LIMIT)));
-        self.category.push(failed.map(|failed| failed.category.as_str().to_owned()));
+        self.category.push(failed.map(|failed| failed.category.as_str()));
         self.message.push(failed.map(|failed| storable(&failed.message, MESSAGE_LIMIT)));
     }
 }
 
 /// A text that callers or backends chose, as it can be stored: without the one character that PostgreSQL refuses, and not too long.
-fn storable(text: &str, limit: usize) -> String {
-    text.chars().filter(|character| *character != '\0').take(limit).collect()
+fn storable(text: &str, limit: usize) -> Cow<'_, str> {
+    // A text has no more characters than bytes.
+    if text.len() <= limit && !text.contains('\0') {
+        return Cow::Borrowed(text);
+    }
+    text.chars().filter(|character| *character != '\0').take(limit).collect::<String>().into()
 }
 
 fn bytes(size: usize) -> i64 {
@@ -214,7 +213,7 @@ fn bytes(size: usize) -> i64 {
 pub async fn find(connection: &mut PgConnection, tenant: &TenantId, id: RunId) -> sqlx::Result<Option<Row>> {
     sqlx::query_as!(
         Row,
-        "select id, kind, operation, provider, action, app_id, principal_id, principal_kind,
+        "select id, kind, provider, action, app_id, principal_id, principal_kind,
              principal_email, connection_id, parent_id, status, attempts, started_at, completed_at,
              duration_us, input_bytes, output_bytes, error_code, error_category, error_message, trace_id, hosts
          from runs where tenant_id = $1 and id = $2",
@@ -228,7 +227,7 @@ pub async fn find(connection: &mut PgConnection, tenant: &TenantId, id: RunId) -
 pub async fn list(connection: &mut PgConnection, filter: &Filter) -> sqlx::Result<Vec<Row>> {
     sqlx::query_as!(
         Row,
-        "select id, kind, operation, provider, action, app_id, principal_id, principal_kind,
+        "select id, kind, provider, action, app_id, principal_id, principal_kind,
              principal_email, connection_id, parent_id, status, attempts, started_at, completed_at,
              duration_us, input_bytes, output_bytes, error_code, error_category, error_message, trace_id, hosts
          from runs
@@ -266,7 +265,7 @@ pub async fn list(connection: &mut PgConnection, filter: &Filter) -> sqlx::Resul
 /// Removes a batch of finished runs from before `than`. Returns how many.
 pub async fn delete_older(connection: &mut PgConnection, than: RunId) -> sqlx::Result<u64> {
     let result = sqlx::query!(
-        "delete from runs where id in (select id from runs where id < $1 and status <> 'running' order by id limit 5000)",
+        "delete from runs where (tenant_id, id) in (select tenant_id, id from runs where id < $1 and status <> 'running' limit 5000)",
         than.as_uuid(),
     )
     .execute(connection)
@@ -320,14 +319,15 @@ pub async fn adopt_webhooks(connection: &mut PgConnection, from: Uuid, to: Uuid,
     Ok(adopted.into_iter().map(RunId::from).collect())
 }
 
-/// Ends a run of which nothing is known any more.
-pub async fn interrupt(connection: &mut PgConnection, run: RunId, now: DateTime<Utc>) -> sqlx::Result<()> {
+/// Ends a run that `node` took over and of which nothing is known any more.
+pub async fn interrupt(connection: &mut PgConnection, (node, run): (Uuid, RunId), now: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query!(
         "update runs set status = 'failed', completed_at = $2, error_code = 'interrupted', error_category = 'Transient',
              error_message = 'The server stopped while this ran, and the request is not kept any more.'
-         where id = $1 and status = 'running'",
+         where node_id = $3 and id = $1 and status = 'running'",
         run.as_uuid(),
         now,
+        node,
     )
     .execute(connection)
     .await?;

@@ -187,7 +187,7 @@ pub async fn find_unanswered(connection: &mut PgConnection, run: RunId) -> sqlx:
         "select delivery.id, delivery.tenant_id, delivery.endpoint_id, delivery.app_id, key_version, sealed, received_at, attempts,
              endpoint.name as \"name?\", endpoint.method as \"method?\"
          from webhook_deliveries as delivery
-             join runs on runs.id = run_id
+             join runs on runs.tenant_id = delivery.tenant_id and runs.id = run_id
              left join webhook_endpoints as endpoint on endpoint.id = delivery.endpoint_id
          where run_id = $1",
         run.as_uuid(),

@@ -55,7 +55,7 @@ struct FrontendForm {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Deployed {
+struct DeployedFrontend {
     message: String,
     /// Where it is, on this server.
     url: String,
@@ -66,18 +66,18 @@ struct Deployed {
 ///
 /// The archive's files take the place of all that were there. Whoever knows the address can load them; the API still asks who they are.
 #[utoipa::path(post, path = "/api/v1/apps/{app_id}/frontend", tag = "apps", params(("app_id" = AppId, Path)),
-    request_body(content = FrontendForm, content_type = "multipart/form-data"), responses((status = 200, body = Deployed), Problems))]
+    request_body(content = FrontendForm, content_type = "multipart/form-data"), responses((status = 200, body = DeployedFrontend), Problems))]
 async fn deploy(
     State(node): State<Arc<Node>>,
     caller: Authorized<rights::DeployApps>,
     Path(id): Path<AppId>,
     request: Request<RawBody>,
-) -> Result<Body<Deployed>, Problem> {
+) -> Result<Body<DeployedFrontend>, Problem> {
     node.apps.get(&caller.tenant, &id).await?;
     let mut form = upload::form(request).await?;
     let archive = upload::receive(&node.apps, upload::part(&mut form).await?).await?;
     let files = node.apps.deploy_frontend(caller.principal(), &id, archive).await?;
-    Ok(Body(Deployed { message: format!("frontend for '{id}' deployed"), url: format!("/apps/{id}/"), files }))
+    Ok(Body(DeployedFrontend { message: format!("frontend for '{id}' deployed"), url: format!("/apps/{id}/"), files }))
 }
 
 /// The way to an app's frontend

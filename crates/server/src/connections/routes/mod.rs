@@ -95,7 +95,7 @@ struct Connection {
     /// When the vendor's token is over. It is renewed before, where that is possible.
     expires_at: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    delegation: Option<Delegation>,
+    delegation: Option<DelegatedConnection>,
     created_at: DateTime<Utc>,
     /// When its credentials, its label or its status changed last.
     updated_at: DateTime<Utc>,
@@ -104,7 +104,7 @@ struct Connection {
 /// How far a delegation reaches.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Delegation {
+struct DelegatedConnection {
     /// The connection that it leads to.
     source_id: Option<Uuid>,
     agent_app_id: Option<String>,
@@ -130,7 +130,7 @@ impl Connection {
             status_message: row.status_message,
             status_since: row.status_since,
             expires_at: row.expires_at,
-            delegation: delegated.then_some(Delegation {
+            delegation: delegated.then_some(DelegatedConnection {
                 source_id: row.source_id,
                 agent_app_id: row.agent_app_id,
                 expires_at: row.delegated_until,
@@ -260,7 +260,7 @@ async fn delegate(
 
 /// What became of the tokens at the vendor.
 #[derive(Serialize, ToSchema)]
-struct Deleted {
+struct DeletedConnection {
     message: &'static str,
     /// `revoked`, `not_offered`, `nothing_to_revoke` or `failed`.
     revocation: &'static str,
@@ -268,7 +268,7 @@ struct Deleted {
     detail: String,
 }
 
-impl From<Revocation> for Deleted {
+impl From<Revocation> for DeletedConnection {
     fn from(revocation: Revocation) -> Self {
         Self { message: "connection deleted", revocation: revocation.as_str(), detail: revocation.to_string() }
     }
@@ -335,12 +335,12 @@ async fn rename(
 /// delegation ends.
 #[utoipa::path(delete, path = "/api/v1/integrations/{integration_id}/connections/{connection_id}", tag = "connections",
     params(("integration_id" = AppId, Path), ("connection_id" = ConnectionId, Path)),
-    responses((status = 200, body = Deleted), Problems))]
+    responses((status = 200, body = DeletedConnection), Problems))]
 async fn remove(
     State(node): State<Arc<Node>>,
     Caller(caller): Caller,
     Path((integration, id)): Path<(AppId, ConnectionId)>,
-) -> Result<Body<Deleted>, Problem> {
+) -> Result<Body<DeletedConnection>, Problem> {
     Ok(Body(node.connections.delete(&caller, &integration, id).await?.into()))
 }
 

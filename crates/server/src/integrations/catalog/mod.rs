@@ -1,8 +1,10 @@
-//! The catalog: integrations that come with the server, deployed and removed by name.
+//! The catalog: integrations that come with the server, and those of signed indexes, deployed and removed by name.
 //!
 //! Deploying one goes the way of every deployment; what is bundled is in `weft-catalog`.
 
+mod indexes;
 mod routes;
 mod service;
 
+pub use indexes::{Indexes, Source, Unread};
 pub use routes::router;

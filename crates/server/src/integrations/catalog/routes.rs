@@ -24,7 +24,7 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(deploy)).routes(routes!(remove))
 }
 
-/// An integration that comes with the server.
+/// An integration that can be deployed by its name.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct CatalogEntry {
@@ -42,6 +42,8 @@ struct CatalogEntry {
     instructions: Option<String>,
     /// Whether deploying it starts a backend; without one its actions are carried out by the server.
     backend: bool,
+    /// The address of the index that lists it; null for what comes with the server.
+    index: Option<String>,
     /// The version that is installed, if it is.
     installed_version: Option<String>,
 }
@@ -65,8 +67,7 @@ struct CatalogOptions {
 }
 
 impl From<Offer> for CatalogEntry {
-    fn from(Offer { bundled, installed }: Offer) -> Self {
-        let content = bundled.content.clone();
+    fn from(Offer { document, content, index, installed }: Offer) -> Self {
         Self {
             backend: content.needs_backend(),
             id: content.app_id,
@@ -76,15 +77,18 @@ impl From<Offer> for CatalogEntry {
             actions: content.actions,
             config_schema: content.config_schema,
             // As it is written: what the server makes of it concerns nobody.
-            user_auth: bundled.document.get("userAuth").cloned(),
+            user_auth: document.get("userAuth").cloned(),
             webhooks: content.webhooks.into_iter().map(|webhook| webhook.name).collect(),
             instructions: content.instructions,
+            index: index.map(String::from),
             installed_version: installed,
         }
     }
 }
 
-/// List the integrations that come with the server
+/// List the integrations that can be deployed
+///
+/// Those that come with the server, and those of the signed indexes that its settings name.
 #[utoipa::path(get, path = "/api/v1/integrations/catalog", tag = "integrations",
     responses((status = 200, body = Vec<CatalogEntry>), Problems))]
 async fn list(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result<Body<Vec<CatalogEntry>>, Problem> {

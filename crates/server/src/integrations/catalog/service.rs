@@ -1,10 +1,18 @@
-//! Deploying and removing bundled integrations.
+//! Deploying and removing integrations of the catalog.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use weft_catalog::Bundled;
-use weft_model::{AppId, Principal, manifest::AppKind};
+use serde_json::Value;
+use url::Url;
+use weft_model::{
+    AppId, Principal,
+    manifest::{AppKind, Content},
+};
 
+use super::indexes::{Read, Unread};
 use crate::{
     apps,
     audit::{self, Action, Event},
@@ -16,27 +24,77 @@ use crate::{
     secrets::Scope,
 };
 
-/// A bundled integration, as a tenant sees it.
+/// An integration of the catalog, as a tenant sees it.
 pub struct Offer {
-    pub bundled: &'static Bundled,
+    pub document: Value,
+    pub content: Content,
+    /// Where it is listed; nothing for what comes with the server.
+    pub index: Option<Url>,
     /// The version of the manifest that is installed, if one is.
     pub installed: Option<String>,
 }
 
-/// Every bundled integration.
+/// Every integration that can be deployed, by id; what an index lists goes before what comes with the server.
 pub async fn list(node: &Node, by: &Principal) -> Result<Vec<Offer>, Error> {
     let installed = node.apps.list(&by.tenant, Some(AppKind::Integration), |app| (app.id, app.version)).await?;
     let version = |id: &str| installed.iter().find(|(other, _)| other == id).map(|(_, version)| version.clone());
-    Ok(weft_catalog::all().map(|(id, bundled)| Offer { bundled, installed: version(id) }).collect())
+    let bundled =
+        weft_catalog::all().map(|(id, package)| (id.to_owned(), (package.document.clone(), package.content.clone(), None)));
+    let mut offers: BTreeMap<_, _> = bundled.collect();
+    // The first index that lists an id counts, so it comes last.
+    for Read { source, index } in node.catalog.read().await.0.into_iter().rev() {
+        for listed in &index.integrations {
+            match Content::from_stored(listed.manifest.clone()) {
+                Ok(content) => {
+                    let offer = (listed.manifest.clone(), content, Some(source.url.clone()));
+                    offers.insert(offer.1.app_id.to_string(), offer);
+                }
+                Err(error) => tracing::warn!(index = %source.url, id = listed.id(), %error, "catalog.index: no manifest"),
+            }
+        }
+    }
+    let offer = |(id, (document, content, index)): (String, (Value, Content, Option<Url>))| Offer {
+        document,
+        content,
+        index,
+        installed: version(&id),
+    };
+    Ok(offers.into_iter().map(offer).collect())
 }
 
-/// Deploys a bundled integration, or deploys it again. It goes on when whoever asked for it goes away.
+/// What has to be deployed: the manifest, and the archive of a backend.
+type Deployment = (Value, Option<Vec<u8>>);
+
+/// The integration of an index, else the one that comes with the server.
+async fn find(node: &Node, id: &AppId) -> Result<Deployment, Error> {
+    let (known, unknown) = node.catalog.read().await;
+    let listed = known.iter().find_map(|read| Some((read, read.index.find(id.as_str())?)));
+    if let Some((Read { source, .. }, listed)) = listed {
+        let unread = |cause| Error::Unread { integration: id.clone(), index: source.url.clone(), cause };
+        let package = node.catalog.open(source, listed).await.map_err(unread)?;
+        let archive = package.archive().map_err(apps::Error::Files)?;
+        return Ok((package.document, archive));
+    }
+    match weft_catalog::find(id.as_str()) {
+        Some(bundled) => Ok((bundled.document.clone(), bundled.archive().map_err(apps::Error::Files)?)),
+        None => Err(absent(id, unknown)),
+    }
+}
+
+/// Why there is no such integration: it may be in an index that could not be read.
+fn absent(id: &AppId, unknown: Vec<(Url, Unread)>) -> Error {
+    match unknown.into_iter().next() {
+        Some((index, cause)) => Error::Unread { integration: id.clone(), index, cause },
+        None => Error::NotInCatalog(id.clone()),
+    }
+}
+
+/// Deploys an integration of the catalog, or deploys it again. It goes on when whoever asked for it goes away.
 pub async fn deploy(node: &Arc<Node>, by: Arc<Principal>, id: &AppId, consent: Consent) -> Result<Option<i32>, Error> {
-    let bundled = weft_catalog::find(id.as_str()).ok_or_else(|| Error::NotInCatalog(id.clone()))?;
-    let archive = bundled.archive().map_err(apps::Error::Files)?;
+    let deployment = find(node, id).await?;
     let (shared, id) = (Arc::clone(node), id.clone());
     outlive(&node.background, async move {
-        let deployed = shared.apps.deploy_bundled(&by, &id, (bundled.document.clone(), archive), consent).await?;
+        let deployed = shared.apps.deploy_bundled(&by, &id, deployment, consent).await?;
         settle(&shared, &id);
         Ok(deployed)
     })
@@ -45,7 +103,10 @@ pub async fn deploy(node: &Arc<Node>, by: Arc<Principal>, id: &AppId, consent: C
 
 /// Removes an integration with all that it was given: its configuration too, as far as no other integration uses it.
 pub async fn remove(node: &Arc<Node>, by: Arc<Principal>, id: &AppId) -> Result<(), Error> {
-    weft_catalog::find(id.as_str()).ok_or_else(|| Error::NotInCatalog(id.clone()))?;
+    let (known, unknown) = node.catalog.read().await;
+    if weft_catalog::find(id.as_str()).is_none() && !known.iter().any(|read| read.index.find(id.as_str()).is_some()) {
+        return Err(absent(id, unknown));
+    }
     let (shared, id) = (Arc::clone(node), id.clone());
     outlive(&node.background, async move {
         let app = match shared.apps.get(&by.tenant, &id).await {

@@ -71,7 +71,7 @@ impl Admission {
         }
         let Some(limit) = limit else { return Ok(()) };
         let (requests, seconds) = (limit.requests, limit.seconds);
-        self.budgets.spend(place, limit).await.map_err(|wait| {
+        Box::pin(self.budgets.spend(place, limit)).await.map_err(|wait| {
             self.breakers.untried(place);
             Refused::OverBudget { integration, requests, seconds, wait }
         })

@@ -38,7 +38,7 @@ fn routes(document: &Value) -> BTreeSet<(String, String)> {
         }
     }
     let undocumented: Vec<_> =
-        weft_server::route_paths().into_iter().filter(|path| document["paths"].get(path).is_none()).collect();
+        weft_server::route_paths().into_iter().filter(|path| document["paths"].get(path.replace("{*", "{")).is_none()).collect();
     routes.extend(undocumented.into_iter().map(|path| (path, "GET".to_owned())));
     routes
 }

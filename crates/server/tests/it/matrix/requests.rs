@@ -85,7 +85,7 @@ fn others(world: &World<'_>, route: &str) -> Option<Sample> {
         "GET /docs/errors/{code}" => plain("/docs/errors/forbidden"),
         "GET /apps/{app_id}" => plain("/apps/crm"),
         "GET /apps/{app_id}/" => plain("/apps/crm/"),
-        "GET /apps/{app_id}/{*path}" => plain("/apps/crm/contacts"),
+        "GET /apps/{app_id}/{path}" => plain("/apps/crm/contacts"),
         "GET /docs/{*rest}" => plain("/docs/index.html"),
         "GET /"
         | "GET /docs"
@@ -319,7 +319,7 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
         }
         ("DELETE", "/apps/{app_id}/integrations/{integration_id}") => plain(crm("/integrations/echo")),
         // It has no recipes: whoever may is told so.
-        (_, "/integrations/{integration_id}/proxy/{*path}") => plain("/api/v1/integrations/echo/proxy/x"),
+        (_, "/integrations/{integration_id}/proxy/{path}") => plain("/api/v1/integrations/echo/proxy/x"),
         ("GET", "/integrations/catalog") => plain(path),
         ("POST" | "DELETE", "/integrations/catalog/{id}/deploy" | "/integrations/catalog/{id}") => {
             plain(path.replace("{id}", "unknown"))

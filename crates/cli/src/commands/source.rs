@@ -1,0 +1,55 @@
+//! What `weft deploy` is given: a project's folder, its archive, or the address of one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use weft_catalog::{Folder, check, largest_archive};
+
+use crate::download::{address, download};
+use crate::error::{CliError, Result};
+
+/// A project's folder, for as long as this lives.
+pub struct Source {
+    folder: PathBuf,
+    unpacked: Option<TempDir>,
+}
+
+impl Source {
+    /// Finds, and unpacks, what is to be deployed. What comes from an address has to have the digest that whoever gave the address
+    /// gave with it.
+    pub async fn open(given: &str, sha256: Option<&str>) -> Result<Self> {
+        let archive = match address(given) {
+            Some(url) => {
+                let wanted = sha256.ok_or_else(|| {
+                    CliError::usage("an archive from elsewhere needs its digest, so that it is the one that was meant")
+                        .with_hint("weft deploy <address> --sha256 <64 hexadecimal digits>")
+                })?;
+                let (archive, _) = download(&url, largest_archive()).await?;
+                check(&archive, Some(wanted)).map_err(|refused| CliError::failed(format!("{given}: {refused}")))?;
+                archive
+            }
+            None if Path::new(given).is_file() => {
+                let archive = fs::read(given).map_err(|error| CliError::usage(format!("cannot read {given}: {error}")))?;
+                check(&archive, sha256).map_err(|refused| CliError::failed(format!("{given}: {refused}")))?;
+                archive
+            }
+            None if sha256.is_some() => return Err(CliError::usage("--sha256 is for archives, and this is a folder")),
+            None => return Ok(Self { folder: given.into(), unpacked: None }),
+        };
+        let files = Folder::unpack(&archive).map_err(|error| CliError::failed(format!("{given}: the archive: {error}")))?;
+        let unwritable = |error: std::io::Error| CliError::failed(format!("cannot unpack {given}: {error}"));
+        let unpacked = tempfile::tempdir().map_err(unwritable)?;
+        files.write(unpacked.path()).map_err(unwritable)?;
+        Ok(Self { folder: unpacked.path().to_owned(), unpacked: Some(unpacked) })
+    }
+
+    /// Whether it was packed by somebody else: nothing of it is carried out here.
+    pub const fn is_archive(&self) -> bool {
+        self.unpacked.is_some()
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
