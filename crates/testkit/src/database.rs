@@ -1,7 +1,8 @@
 //! A PostgreSQL for the tests of one binary, and a database of its own for each test.
 //!
-//! The cluster lives in the system's temporary folder and is kept between runs, because creating one takes longer than most
-//! tests. One process uses it at a time. A test's database is a clone of one that was migrated once.
+//! The cluster lives in memory, where the machine has a file system for that, else in the temporary folder: cloning a database makes
+//! hundreds of files, which costs a disk more than all else about a test. It is kept between runs, because creating one takes longer
+//! than most tests. One process uses it at a time. A test's database is a clone of one that was migrated once, and goes with the test.
 
 use std::{
     fs::File,
@@ -13,6 +14,7 @@ use std::{
     },
 };
 
+use nix::sys::statvfs::statvfs;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -49,7 +51,22 @@ impl Drop for SharedCluster {
 /// A database that one test has to itself.
 pub struct TestDatabase {
     pub url: String,
-    _cluster: Arc<SharedCluster>,
+    name: String,
+    cluster: Arc<SharedCluster>,
+}
+
+impl Drop for TestDatabase {
+    /// Removes it in the background. What is not removed by the end of the process, the next one removes.
+    fn drop(&mut self) {
+        let (cluster, name) = (Arc::clone(&self.cluster), std::mem::take(&mut self.name));
+        RUNTIME.spawn(async move {
+            if let Ok(mut admin) = PgConnection::connect(&url(&cluster, "weft")).await {
+                let statement = format!("drop database if exists {name} with (force)");
+                // Somebody may be making another one of the same template.
+                let _ = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await;
+            }
+        });
+    }
 }
 
 impl TestDatabase {
@@ -76,9 +93,9 @@ async fn create() -> TestDatabase {
     let cluster = shared().await;
     let name = format!("test_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
     let mut admin = PgConnection::connect(&url(&cluster, "weft")).await.expect("the cluster accepts connections");
-    let statement = format!("create database {name} template {TEMPLATE}");
+    let statement = format!("create database {name} template {TEMPLATE} strategy file_copy");
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await.expect("the template can be cloned");
-    TestDatabase { url: url(&cluster, &name), _cluster: cluster }
+    TestDatabase { url: url(&cluster, &name), name, cluster }
 }
 
 async fn shared() -> Arc<SharedCluster> {
@@ -141,7 +158,15 @@ fn folder() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     let name = program.file_stem().unwrap_or_default().to_string_lossy().split('-').next().unwrap_or("test").to_owned();
     let user = std::env::var_os("USER").unwrap_or_else(|| "anybody".into()).to_string_lossy().into_owned();
-    std::env::temp_dir().join(format!("weft-tests-{user}-{name}-{:08x}", hasher.finish() & 0xffff_ffff))
+    place().join(format!("weft-tests-{user}-{name}-{:08x}", hasher.finish() & 0xffff_ffff))
+}
+
+/// In memory, where there is room: containers often have a few megabytes only.
+fn place() -> PathBuf {
+    const ROOM: u64 = 2 << 30;
+    let memory = Path::new("/dev/shm");
+    let free = statvfs(memory).map(|system| system.blocks_available() * system.fragment_size());
+    if free.is_ok_and(|free| free >= ROOM) { memory.to_owned() } else { std::env::temp_dir() }
 }
 
 /// The folder with Bun and PostgreSQL.
