@@ -126,7 +126,7 @@ async fn integrations_are_packed_into_a_signed_index_and_deployed_by_their_diges
     fake.ok("GET /api/v1/apps/vendor/webhooks", &json!([]));
     let machine = Machine::logged_in(&fake);
     let recipe = json!({ "method": "GET", "path": "/things" });
-    let action = json!({ "id": "list", "name": "List", "description": "Lists all things", "effect": "read", "recipe": recipe });
+    let action = json!({ "id": "list", "name": "List", "description": "Lists all things", "effect": "read", "inputSchema": { "type": "object" }, "recipe": recipe });
     let manifest = json!({
         "appId": "vendor", "name": "Vendor", "version": "1.2.0", "type": "integration", "description": "Things of a vendor",
         "http": { "baseUrl": "https://api.vendor.example" }, "actions": [action],

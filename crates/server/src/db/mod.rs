@@ -20,6 +20,9 @@ const PREPARED: usize = 500;
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_STATEMENT: Duration = Duration::from_secs(8);
 
+/// How long after its use a connection is taken to live.
+const CERTAIN: Duration = Duration::from_secs(1);
+
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
 /// Connection options from a URL. The URL itself never shows in an error: it holds the password.
@@ -49,8 +52,18 @@ pub fn records(options: PgConnectOptions, max_connections: u32) -> PgPool {
     pool(max_connections).connect_lazy_with(options)
 }
 
+/// A connection that was used just now is taken without asking the database whether it lives: that would double the way of every short
+/// statement. One that broke meanwhile fails what is done with it, and is not used again.
 fn pool(max_connections: u32) -> PgPoolOptions {
-    PgPoolOptions::new().max_connections(max_connections).acquire_timeout(Duration::from_secs(5))
+    let options = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(Duration::from_secs(5));
+    options.test_before_acquire(false).before_acquire(|connection, past| {
+        Box::pin(async move {
+            if past.idle_for >= CERTAIN {
+                connection.ping().await?;
+            }
+            Ok(true)
+        })
+    })
 }
 
 /// Whether a statement failed because of this rule of a table.

@@ -222,9 +222,9 @@ async fn a_run_that_its_server_left_behind_is_ended_at_the_next_start() {
     let mut database = PgConnection::connect(&server.database.url).await.expect("a connection");
     let left = RunId::generate(server.clock.now()).to_string();
     let orphan = "with gone as (insert into nodes (id, started_at) values (gen_random_uuid(), now()) returning id)
-                  insert into runs (id, tenant_id, node_id, kind, operation, provider, action, status, attempts, started_at,
+                  insert into runs (id, tenant_id, node_id, kind, provider, action, status, attempts, started_at,
                       input_bytes, trace_id)
-                  select $1::uuid, 'default', gone.id, 'action', 'chat.ping', 'chat', 'ping', 'running', 1, now(), 2, '' from gone";
+                  select $1::uuid, 'default', gone.id, 'action', 'chat', 'ping', 'running', 1, now(), 2, '' from gone";
     sqlx::query(orphan).bind(&left).execute(&mut database).await.expect("inserted");
     server.restart().await;
     let admin = admin.at(server.url());
