@@ -85,6 +85,17 @@ impl Fault {
         matches!(self, Self::KillServer { .. } | Self::KillServerTwice { .. } | Self::KillEverything)
     }
 
+    /// Whether nobody fires ticks meanwhile: the database is away, or the only server.
+    pub fn stops_the_clock(self, kind: Kind) -> bool {
+        match self {
+            Self::KillDatabase { .. } | Self::KillSession { .. } | Self::StopDatabase { .. } | Self::KillEverything => true,
+            Self::KillServer { .. } | Self::KillServerTwice { .. } | Self::StopServer { .. } | Self::TerminateServer { .. } => {
+                kind == Kind::Embedded
+            }
+            Self::KillWorker { .. } | Self::KillAllWorkers | Self::StopWorker { .. } => false,
+        }
+    }
+
     /// Does it, and brings back what does not come back by itself.
     pub async fn strike(self, site: &mut Site) -> anyhow::Result<()> {
         match self {

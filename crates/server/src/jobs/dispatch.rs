@@ -144,7 +144,7 @@ impl Desk {
             return Ok(false);
         }
         let until = node.clock.now() + LEASE;
-        let leased = weft_queue::lease(&mut *node.pool.acquire().await?, &wants, until).await?;
+        let leased = weft_queue::lease(&mut *node.pool.acquire().await?, node.jobs.node, &wants, until).await?;
         now = Instant::now();
         self.cursors.advance(&leased, now);
         let mut counts: HashMap<_, i32> = HashMap::new();

@@ -17,7 +17,7 @@ mod turns;
 pub use crons::{Crons, declare as declare_crons, run as run_crons};
 pub use dispatch::run;
 pub use envelope::{Standing, answered_by};
-pub use service::{Caused, Jobs, OnBehalf, caused, remove};
+pub use service::{Caused, Jobs, OnBehalf, caused, forsake, remove};
 pub use turns::Limits;
 
 use std::sync::Arc;
