@@ -5,8 +5,10 @@
 //! a path. Whoever has no account, or is a worker, uploads and downloads by addresses that are good for once (`tickets`). However a
 //! row goes, a trigger notes its object, which is then removed. How it fails: an upload that broke off leaves a row that is tidied up.
 
+mod answer;
 mod content;
 mod pieces;
+mod range;
 mod routes;
 mod s3;
 mod service;

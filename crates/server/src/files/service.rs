@@ -1,6 +1,6 @@
 //! Taking files in, handing them out, and removing them.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -14,7 +14,7 @@ use weft_model::{AppId, FileId, Principal, TenantId, UserId};
 
 use super::{
     content::{self, HEAD},
-    pieces::{Seal, Sealing, opened},
+    pieces::{Extent, Seal, Sealing, opened},
     storage::{Storage, Writing},
     store::{self, Completed, File},
     tickets::Issued,
@@ -42,6 +42,8 @@ pub enum Error {
     UnknownTicket,
     #[error("the file is empty")]
     Empty,
+    #[error("the file has {0} bytes, so there is no such part of it")]
+    Beyond(u64),
     #[error("the file has more than {0} bytes")]
     TooLarge(u64),
     #[error("the files of this tenant would have more than {0} bytes together (setting files.tenant_mib): delete some")]
@@ -168,23 +170,21 @@ impl Files {
         Ok(file)
     }
 
-    /// A file and what it holds, as it is read.
+    /// What a file holds, or a part of it, as it is read.
     pub async fn read(
         &self,
-        (tenant, app): (&TenantId, &AppId),
-        id: FileId,
-    ) -> Result<(File, impl Stream<Item = Result<Bytes, Error>> + Send + use<>), Error> {
-        let found = store::find(&mut *self.pool.acquire().await?, (tenant, app), id).await?;
-        let (file, object) = found.ok_or(Error::Unknown(id))?;
-        let seal = Seal { vault: Arc::clone(&self.vault), tenant: tenant.clone(), file: id };
-        let source = self.storage.read(&object).await?;
-        let content = opened(seal, file.key_version.unwrap_or_default(), source);
-        Ok((file, content))
+        tenant: &TenantId,
+        file: &File,
+        part: Option<Range<u64>>,
+    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
+        let seal = Seal { vault: Arc::clone(&self.vault), tenant: tenant.clone(), file: file.id.into() };
+        let extent = part.map_or_else(|| Extent::whole(file.bytes()), |part| Extent::part(file.bytes(), part));
+        let source = self.storage.read(&file.object, extent.sealed()).await?;
+        Ok(opened(seal, file.key_version.unwrap_or_default(), &extent, source))
     }
 
     pub async fn find(&self, (tenant, app): (&TenantId, &AppId), id: FileId) -> Result<File, Error> {
-        let found = store::find(&mut *self.pool.acquire().await?, (tenant, app), id).await?;
-        found.map(|(file, _)| file).ok_or(Error::Unknown(id))
+        store::find(&mut *self.pool.acquire().await?, (tenant, app), id).await?.ok_or(Error::Unknown(id))
     }
 
     /// Files of an app, newest first.
