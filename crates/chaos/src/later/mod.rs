@@ -19,7 +19,9 @@ use crate::{
 
 /// How long the queue may take until all that was in it is over: longer than a lease that its holder died with.
 const PATIENCE: Duration = Duration::from_mins(3);
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(500);
+/// How often this program looks whether it stood still.
+const PULSE: Duration = Duration::from_millis(100);
 /// A pause of this program itself that is longer says that the machine stood still.
 const STILL: Duration = Duration::from_millis(500);
 
@@ -48,7 +50,7 @@ impl Later {
         tokio::spawn(async move {
             let mut last = begun.elapsed();
             while !noticed.is_closed() {
-                pause(POLL).await;
+                pause(PULSE).await;
                 let now = begun.elapsed();
                 if now - last > STILL {
                     let _ = noticed.send((micros(last), micros(now)));

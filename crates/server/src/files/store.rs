@@ -30,7 +30,7 @@ impl File {
 /// Notes a file before anything of it is stored, so that nothing can be left over that nobody knows of. Returns its object.
 pub async fn insert(
     connection: &mut PgConnection,
-    (tenant, app): (&TenantId, &AppId),
+    (tenant, app): (&TenantId, Option<&AppId>),
     (id, name): (FileId, &str),
     by: Option<UserId>,
     now: DateTime<Utc>,
@@ -40,7 +40,7 @@ pub async fn insert(
          returning weft_file_object(tenant_id, id) as \"object!\"",
         id.as_uuid(),
         tenant.as_str(),
-        app.as_str(),
+        app.map(AppId::as_str),
         name,
         by.map(UserId::as_uuid),
         now,
@@ -111,6 +111,20 @@ pub async fn find(connection: &mut PgConnection, (tenant, app): (&TenantId, &App
          from files where tenant_id = $1 and app_id = $2 and id = $3 and completed_at is not null",
         tenant.as_str(),
         app.as_str(),
+        id.as_uuid(),
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// A complete file that belongs to no app.
+pub async fn find_own(connection: &mut PgConnection, tenant: &TenantId, id: FileId) -> sqlx::Result<Option<File>> {
+    sqlx::query_as!(
+        File,
+        "select id, name, content_type, size, digest, key_version, uploaded_by, created_at,
+             weft_file_object(tenant_id, id) as \"object!\"
+         from files where tenant_id = $1 and app_id is null and id = $2 and completed_at is not null",
+        tenant.as_str(),
         id.as_uuid(),
     )
     .fetch_optional(connection)

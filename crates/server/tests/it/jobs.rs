@@ -114,7 +114,7 @@ async fn what_never_works_lies_with_the_dead_letters_says_why_and_can_be_tried_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_get_better_is_not_tried_again() {
-    let (server, admin) = started().await;
+    let (_server, admin) = started().await;
     let id = enqueue(&admin, json!({ "payload": { "fails": 9, "category": "Validation" } })).await;
     assert_eq!(becomes(&admin, id, "dead").await["read_ct"], 1);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use weft_testkit::{Api, TestServer, server::url};
 
 use crate::fixtures::{app, eventually};
@@ -122,4 +123,71 @@ async fn the_flood_of_one_tenant_or_app_does_not_keep_the_others_waiting() {
     assert_eq!((counted.get("running"), counted.get("queued")), (Some(&2), Some(&48)), "{counted:?}");
     std::fs::write(server.data_path("scratch/default-flood/go"), "").expect("written");
     eventually("the flood is over", async || (counts(&admin, "flood").await.get("completed") == Some(&50)).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_hold_for_all_nodes_together_and_a_node_that_goes_leaves_its_places_to_the_others() {
+    let first = TestServer::start_with_file("[jobs]\nper_node = 8\nper_tenant = 6\nper_app = 4\n").await;
+    let admin = first.user("admin").await;
+    for name in ["crm", "mail"] {
+        first.deploy(&admin, &app(name), BACKEND).await;
+    }
+    let flood = ["crm", "mail"].into_iter().flat_map(|name| (0..20).map(move |_| name));
+    futures::future::join_all(flood.map(|name| enqueue(&admin, name, json!({ "waits": true })))).await;
+    let leased = async |which: &str| first.database.count(&format!("queue_messages where state = 2 and {which}")).await;
+    eventually("the first node has all places", async || (leased("true").await == 6).then_some(())).await;
+    for name in ["crm", "mail"] {
+        assert!(leased(&format!("lane = 'default/{name}'")).await <= 4, "the limit of an app");
+    }
+    let (second, folder) = first.second_node().await;
+    let database = PgPool::connect(&first.database.url).await.expect("the database answers");
+    let holder = "select holder::text from queue_messages where state = 2 limit 1";
+    let holder: String = sqlx::query_scalar(holder).fetch_one(&database).await.expect("a holder");
+    database.close().await;
+    let elsewhere = format!("holder <> '{holder}'");
+    assert_eq!(leased(&elsewhere).await, 0, "what is at work stays where it is");
+    // What the first node has at work is done, and the places are given anew: half of them to the node that came, where jobs wait.
+    for name in ["crm", "mail"] {
+        std::fs::write(first.data_path(&format!("scratch/default-{name}/go")), "").expect("written");
+    }
+    eventually("the second node has its share", async || {
+        let count = leased(&elsewhere).await;
+        assert!(count <= 3, "{count} of six for one of two nodes");
+        (count == 3).then_some(())
+    })
+    .await;
+    let done = async || first.database.count("queue_archive where outcome = 'completed'").await;
+    eventually("the first node does the rest", async || (done().await == 37).then_some(())).await;
+    assert_eq!(leased(&elsewhere).await, 3, "the second one took no more");
+    for name in ["crm", "mail"] {
+        std::fs::write(folder.path().join(format!("scratch/default-{name}/go")), "").expect("written");
+    }
+    eventually("all are done", async || (done().await == 40).then_some(())).await;
+    second.stop().await.expect("the second node stops in order");
+    for name in ["crm", "mail"] {
+        std::fs::remove_file(first.data_path(&format!("scratch/default-{name}/go"))).expect("removed");
+    }
+    let again = ["crm", "mail"].into_iter().flat_map(|name| (0..4).map(move |_| name));
+    futures::future::join_all(again.map(|name| enqueue(&admin, name, json!({ "waits": true })))).await;
+    eventually("the first node has all places again", async || (leased("true").await == 6).then_some(())).await;
+    for name in ["crm", "mail"] {
+        std::fs::write(first.data_path(&format!("scratch/default-{name}/go")), "").expect("written");
+    }
+    eventually("all are done", async || (done().await == 48).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_held_that_is_gone_is_done_as_soon_as_that_is_noticed() {
+    let mut server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    admin.post("/api/v1/apps", app("crm")).await.expect(200);
+    let id = enqueue(&admin, "crm", json!({})).await;
+    // What a server that was killed leaves: its row, whose lock nobody holds, and a lease.
+    let gone = "with gone as (insert into nodes (id, started_at) values (gen_random_uuid(), now()) returning id)
+                update queue_messages set state = 2, read_count = 1, visible_at = now() + interval '2 minutes', holder = gone.id from gone";
+    server.database.execute(gone).await;
+    server.restart().await;
+    let admin = admin.at(server.url());
+    admin.deploy("crm", &[("index.ts", BACKEND)]).await.expect(200);
+    assert_eq!(becomes(&admin, "crm", id, "completed").await["result"], 2);
 }

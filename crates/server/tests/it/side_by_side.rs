@@ -66,6 +66,10 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
     let hook = admin.post(&format!("/api/v1/apps/{app}/hooks"), hook).await;
     let file = Form::new().part("file", Part::bytes(mark.as_bytes().to_vec()).file_name(format!("{mark}.txt")));
     let file = admin.send(admin.request(Method::POST, &format!("/api/v1/apps/{app}/storage/upload")).multipart(file)).await;
+    admin.post("/api/v1/storage/buckets", json!({ "name": mark })).await.expect(201);
+    let object = Form::new().part("file", Part::bytes(mark.as_bytes().to_vec()).file_name(format!("{mark}.txt")));
+    let object =
+        admin.send(admin.request(Method::POST, &format!("/api/v1/storage/objects/{mark}/upload")).multipart(object)).await;
     let webhook = admin.get(&format!("/api/v1/apps/{app}/webhooks")).await.expect(200).text("/0/token");
     BTreeMap::from([
         ("app_id", app.to_owned()),
@@ -85,6 +89,8 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
         ("configuration_id", named.text("/id")),
         ("hook_id", hook.text("/id")),
         ("file_id", file.text("/file_id")),
+        ("bucket", mark.to_owned()),
+        ("object_id", object.text("/id")),
         ("msg_id", job),
     ])
 }
