@@ -73,7 +73,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         save(&experiment, folder)?;
     }
     println!(
-        "{done} rounds ({:?}, seeds from {}): {} requests, {} webhooks handled again, {} jobs, {} of them again, {} changes of records, \
+        "{done} rounds ({:?}, seeds from {}): {} requests, {} webhooks handled again, {} jobs, {} of them again, {} given up, {} changes of records, \
          {} ticks, every promise kept, {:.0?}",
         arguments.site,
         arguments.seed,
@@ -81,6 +81,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         experiment.repeated_webhooks,
         experiment.seen.jobs,
         experiment.seen.repeated,
+        experiment.seen.given_up,
         experiment.seen.changes,
         experiment.seen.ticks,
         begun.elapsed()

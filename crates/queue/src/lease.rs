@@ -117,6 +117,17 @@ pub async fn extend(connection: &mut PgConnection, leases: &[Lease], until: Date
     .await
 }
 
+/// How many messages of each lane each holder has leased. Looks at everything that is leased or waits.
+pub async fn held(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, Uuid, usize)>> {
+    let rows = sqlx::query!(
+        "select lane, holder as \"holder!\", count(*) as \"count!\" from queue_messages
+         where state <> 0 and state = 2 and holder is not null group by lane, holder"
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.lane, row.holder, usize::try_from(row.count).unwrap_or(usize::MAX))).collect())
+}
+
 /// Makes ready what a holder that is gone has leased, before its leases run out. Returns how many messages.
 pub async fn forsake(connection: &mut PgConnection, holder: Uuid) -> sqlx::Result<usize> {
     let rows = sqlx::query!(

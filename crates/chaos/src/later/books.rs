@@ -24,6 +24,16 @@ pub struct Job {
     pub note: Option<String>,
 }
 
+impl Job {
+    /// Whether it had all the attempts that jobs have of which nobody said how many, and lies with the dead letters. With a fault every few
+    /// seconds all five may be broken off.
+    pub fn was_given_up(&self) -> bool {
+        let says_so = self.note.as_ref().is_some_and(|note| note.starts_with("given up after 5 of 5 attempts"));
+        let of_default = !matches!(self.cause, Cause::Asked(_));
+        self.outcome.as_deref() == Some("dead") && of_default && self.attempts >= 5 && says_so
+    }
+}
+
 /// What a handler did.
 #[derive(Debug, Clone)]
 pub struct Effect {

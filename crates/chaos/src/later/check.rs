@@ -55,7 +55,7 @@ fn asked_for(attempts: &[Attempt], books: &Books) -> Vec<String> {
 /// Every job has come to its end, and to the one that it should.
 fn over(books: &Books) -> Vec<String> {
     let open = books.jobs.iter().filter(|job| job.id <= books.horizon || matches!(job.cause, Cause::Change(..)));
-    let wrong = open.filter(|job| job.outcome.as_deref() != Some("completed"));
+    let wrong = open.filter(|job| job.outcome.as_deref() != Some("completed") && !job.was_given_up());
     wrong.map(|job| format!("{} is {}: {:?}", named(job), job.outcome.as_deref().unwrap_or("not over"), job.note)).collect()
 }
 
@@ -138,9 +138,9 @@ fn order(books: &Books) -> Vec<String> {
     for changes in of_records.values() {
         let mut before = None;
         for change in changes {
-            if let Some(previous) = found_before.get(&change.cause())
-                && *previous != before
-            {
+            // What was given up is out of the order.
+            let Some(previous) = found_before.get(&change.cause()) else { continue };
+            if *previous != before {
                 found.push(format!(
                     "{} at step {} was handled after {previous:?} instead of {before:?}",
                     change.nonce, change.step
@@ -282,6 +282,19 @@ mod tests {
         let mut open = books();
         open.jobs[0].outcome = None;
         assert_found(&[], &open, "is not over");
+    }
+
+    #[test]
+    fn a_job_whose_attempts_were_all_broken_off_may_be_given_up_if_it_says_so() {
+        let mut books = books();
+        books.effects.pop();
+        let given_up = books.jobs.last_mut().expect("a job");
+        (given_up.outcome, given_up.attempts) = (Some("dead".to_owned()), 5);
+        assert_found(&[], &books, "is dead");
+        books.jobs.last_mut().expect("a job").note = Some("given up after 5 of 5 attempts; x: y".to_owned());
+        assert_eq!(violations(&attempts(), &books, &[(0, u64::MAX)]), Vec::<String>::new());
+        books.jobs.last_mut().expect("a job").attempts = 4;
+        assert_found(&[], &books, "is dead");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Seen {
     pub ticks: usize,
     /// Jobs that took more than one attempt.
     pub repeated: usize,
+    /// Jobs of hooks and crons whose attempts were all broken off.
+    pub given_up: usize,
 }
 
 impl Later {
@@ -88,6 +90,7 @@ impl Later {
             changes: books.changes.len(),
             ticks: books.ticks.len(),
             repeated: books.jobs.iter().filter(|job| job.attempts > 1).count(),
+            given_up: books.jobs.iter().filter(|job| job.was_given_up()).count(),
         };
         Ok((seen, check::violations(&self.attempts, &books, &self.outages)))
     }

@@ -1,7 +1,7 @@
 //! Jobs: work that an app's backend does later, in its `onJob`, as whoever enqueued it.
 //!
 //! `weft_queue` keeps them: a lane per app. `dispatch` leases what is ready, turn by turn so that no tenant or app waits for
-//! another one's flood (`turns`), and hands each job through `runs` to the worker (`attempt`). A job is done at least once.
+//! another one's flood (`turns`), within limits that all nodes have together (`shares`), and hands each job through `runs` to the worker (`attempt`). A job is done at least once.
 //! What comes to nothing is tried again (`retry`), and in the end it lies with the dead letters and says why.
 
 mod attempt;
@@ -12,6 +12,8 @@ mod inbox;
 mod retry;
 mod routes;
 mod service;
+mod shares;
+mod store;
 mod turns;
 
 pub use crons::{Crons, declare as declare_crons, run as run_crons};

@@ -117,6 +117,7 @@ impl Jobs {
     pub fn apply(&self, change: &Change) {
         match change {
             Change::Ready(ready) => self.inbox.put(|news| news.ready.push(ready.clone())),
+            Change::Nodes => self.inbox.put(|news| news.nodes = true),
             Change::App(_) | Change::Everything => self.inbox.put(|news| news.look_around = true),
             _ => {}
         }

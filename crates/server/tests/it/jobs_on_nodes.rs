@@ -8,11 +8,12 @@ use weft_testkit::{Api, TestServer, server::url};
 
 use crate::fixtures::{app, eventually};
 
-/// Waits for a file when the payload says so; notes each attempt in its own scratch folder.
+/// Waits for the file that the payload names, or for `go`; notes each attempt in its own scratch folder.
 const BACKEND: &str = "
     const file = (name) => Bun.file(`${process.env.HOME}/${name}`);
     serve({ async onJob(payload, caller, ctx) {
-        while (payload.waits && !(await file('go').exists())) await Bun.sleep(5);
+        const waits = payload.waits === true ? 'go' : payload.waits;
+        while (waits && !(await file(waits).exists())) await Bun.sleep(5);
         return ctx.job.attempt;
     } });";
 
@@ -132,13 +133,14 @@ async fn limits_hold_for_all_nodes_together_and_a_node_that_goes_leaves_its_plac
     for name in ["crm", "mail"] {
         first.deploy(&admin, &app(name), BACKEND).await;
     }
-    let flood = ["crm", "mail"].into_iter().flat_map(|name| (0..20).map(move |_| name));
-    futures::future::join_all(flood.map(|name| enqueue(&admin, name, json!({ "waits": true })))).await;
+    let flood = async |count: usize, waits: Value| {
+        let jobs = ["crm", "mail"].into_iter().flat_map(|name| (0..count).map(move |_| name));
+        futures::future::join_all(jobs.map(|name| enqueue(&admin, name, json!({ "waits": waits })))).await;
+    };
+    flood(3, json!("first")).await;
     let leased = async |which: &str| first.database.count(&format!("queue_messages where state = 2 and {which}")).await;
     eventually("the first node has all places", async || (leased("true").await == 6).then_some(())).await;
-    for name in ["crm", "mail"] {
-        assert!(leased(&format!("lane = 'default/{name}'")).await <= 4, "the limit of an app");
-    }
+    flood(17, json!(true)).await;
     let (second, folder) = first.second_node().await;
     let database = PgPool::connect(&first.database.url).await.expect("the database answers");
     let holder = "select holder::text from queue_messages where state = 2 limit 1";
@@ -146,33 +148,31 @@ async fn limits_hold_for_all_nodes_together_and_a_node_that_goes_leaves_its_plac
     database.close().await;
     let elsewhere = format!("holder <> '{holder}'");
     assert_eq!(leased(&elsewhere).await, 0, "what is at work stays where it is");
-    // What the first node has at work is done, and the places are given anew: half of them to the node that came, where jobs wait.
-    for name in ["crm", "mail"] {
-        std::fs::write(first.data_path(&format!("scratch/default-{name}/go")), "").expect("written");
-    }
-    eventually("the second node has its share", async || {
-        let count = leased(&elsewhere).await;
-        assert!(count <= 3, "{count} of six for one of two nodes");
-        (count == 3).then_some(())
+    let touch = |data: &std::path::Path, file: &str| {
+        for name in ["crm", "mail"] {
+            std::fs::write(data.join(format!("scratch/default-{name}/{file}")), "").expect("written");
+        }
+    };
+    // What the first node has at work is done, and the places are given anew.
+    touch(&first.data_path(""), "first");
+    eventually("each node has its half", async || {
+        let (all, theirs) = (leased("true").await, leased(&elsewhere).await);
+        assert!(theirs <= 3, "{theirs} of six for one of two nodes");
+        (all == 6 && theirs == 3).then_some(())
     })
     .await;
-    let done = async || first.database.count("queue_archive where outcome = 'completed'").await;
-    eventually("the first node does the rest", async || (done().await == 37).then_some(())).await;
-    assert_eq!(leased(&elsewhere).await, 3, "the second one took no more");
     for name in ["crm", "mail"] {
-        std::fs::write(folder.path().join(format!("scratch/default-{name}/go")), "").expect("written");
+        assert!(leased(&format!("lane = 'default/{name}'")).await <= 4, "the limit of an app");
     }
+    let done = async || first.database.count("queue_archive where outcome = 'completed'").await;
+    assert_eq!(done().await, 6);
+    touch(&first.data_path(""), "go");
+    touch(folder.path(), "go");
     eventually("all are done", async || (done().await == 40).then_some(())).await;
     second.stop().await.expect("the second node stops in order");
-    for name in ["crm", "mail"] {
-        std::fs::remove_file(first.data_path(&format!("scratch/default-{name}/go"))).expect("removed");
-    }
-    let again = ["crm", "mail"].into_iter().flat_map(|name| (0..4).map(move |_| name));
-    futures::future::join_all(again.map(|name| enqueue(&admin, name, json!({ "waits": true })))).await;
+    flood(4, json!("last")).await;
     eventually("the first node has all places again", async || (leased("true").await == 6).then_some(())).await;
-    for name in ["crm", "mail"] {
-        std::fs::write(first.data_path(&format!("scratch/default-{name}/go")), "").expect("written");
-    }
+    touch(&first.data_path(""), "last");
     eventually("all are done", async || (done().await == 48).then_some(())).await;
 }
 
