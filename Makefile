@@ -54,10 +54,10 @@ bench: require runtime ## Measure the release build against bare baselines, into
 	cargo build --release --package weft-cli --package weft-bench
 	$$(scripts/target-dir.sh)/release/weft-bench run --write
 
-chaos: require runtime ## Kill and stop what runs, 260 times in mid-traffic, and check every promise (SEED=number)
+chaos: require runtime ## Kill and stop what runs, 400 times in mid-traffic, and check every promise (SEED=number)
 	cargo build --package weft-chaos
 	$$(scripts/target-dir.sh)/debug/weft-chaos --rounds 200 --seed $(SEED)
-	$$(scripts/target-dir.sh)/debug/weft-chaos --rounds 60 --seed $(SEED) --site pair
+	$$(scripts/target-dir.sh)/debug/weft-chaos --rounds 200 --seed $(SEED) --site pair
 
 conformance: require runtime ## Send what the OpenAPI document allows, and what it does not, and compare the answers (needs python3)
 	@scripts/conformance/run.sh

@@ -8,11 +8,15 @@ use std::{fmt::Write, sync::Arc, time::Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::sync::Mutex;
+use uuid::Uuid;
 use weft_postgres::{Binaries, Cluster, Settings};
 use weft_queue::{Cursors, NewMessage, Settlement, Stream, Want};
 
-const OURS: &str =
-    concat!(include_str!("../../migrations/0060_queue.sql"), include_str!("../../migrations/0082_queue_order.sql"));
+const OURS: &str = concat!(
+    include_str!("../../migrations/0060_queue.sql"),
+    include_str!("../../migrations/0082_queue_order.sql"),
+    include_str!("../../migrations/0100_queue_holders.sql")
+);
 /// The tables and indexes of a queue of pgmq.
 const PGMQ: &str = "
     create table q_jobs (msg_id bigint primary key generated always as identity, read_ct int default 0 not null,
@@ -23,6 +27,7 @@ const PGMQ: &str = "
     create index archived_at_idx_jobs on a_jobs (archived_at)";
 const BODY: &str = r#"{"user":"3fa85f64-5717-4562-b3fc-2c963f66afa6","max_attempts":5,"timeout":900,"payload":{"n":1}}"#;
 const WORKERS: usize = 2;
+const HOLDER: Uuid = Uuid::nil();
 
 /// How much to do.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -187,7 +192,7 @@ impl Worker {
         let stream = Stream::new("default/crm", 5);
         let after = self.cursors.lock().await.after(&stream, Instant::now());
         let want = Want { stream, after, most: i32::try_from(self.batch)? };
-        let leased = weft_queue::lease(&mut connection, &[want], now() + TimeDelta::seconds(120)).await?;
+        let leased = weft_queue::lease(&mut connection, HOLDER, &[want], now() + TimeDelta::seconds(120)).await?;
         self.cursors.lock().await.advance(&leased, Instant::now());
         let done = || Settlement::Complete { result: Some("null".to_owned()), note: None };
         let settlements: Vec<_> = leased.iter().map(|message| (message.lease(), done())).collect();

@@ -5,7 +5,10 @@ use flate2::{Compression, write::GzEncoder};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
-use crate::client::{Client, Login};
+use crate::{
+    client::{Client, Login},
+    later,
+};
 
 pub const INTEGRATIONS: [&str; 2] = ["alpha", "beta"];
 pub const APP: &str = "gamma";
@@ -36,11 +39,13 @@ pub async fn install(client: &Client, url: &str, callers: usize) -> anyhow::Resu
     }
     client.post(url, "/api/v1/apps", Some(token), &json!({ "appId": APP, "name": APP, "version": "1.0.0" })).await?;
     client.deploy(url, token, APP, archive(APP_BACKEND)?).await?;
+    later::install(client, url, token).await?;
 
     let may = ["echo", "nested", "once", "destroy"];
     let mut permissions: Vec<_> =
         INTEGRATIONS.iter().flat_map(|id| may.map(|action| format!("integration:{id}:{action}"))).collect();
     permissions.push(format!("app:{APP}:invoke"));
+    permissions.extend(later::permissions());
     client.post(url, "/api/v1/roles", Some(token), &json!({ "name": ROLE, "permissions": permissions })).await?;
     let logins = (0..callers).map(|number| async move {
         let login = client.register(url, &format!("caller{number}")).await?;
@@ -71,7 +76,8 @@ fn integration(id: &str) -> Value {
     json!({ "appId": id, "name": id, "version": "1.0.0", "type": "integration", "actions": actions, "webhooks": ["push"] })
 }
 
-fn archive(backend: &str) -> anyhow::Result<Vec<u8>> {
+/// An archive of a backend that is one file.
+pub fn archive(backend: &str) -> anyhow::Result<Vec<u8>> {
     let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     let mut header = tar::Header::new_gnu();
     header.set_size(u64::try_from(backend.len())?);

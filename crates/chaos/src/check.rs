@@ -35,8 +35,9 @@ impl Round<'_> {
         rules.into_iter().flatten().collect()
     }
 
+    /// The calls that were answered. What is done later has a check of its own.
     fn answered(&self) -> impl Iterator<Item = (&Attempt, &Value, Option<&str>)> {
-        self.attempts.iter().filter_map(|attempt| match &attempt.outcome {
+        self.attempts.iter().filter(|attempt| !attempt.operation.is_later()).filter_map(|attempt| match &attempt.outcome {
             Outcome::Ok { body, run, .. } => Some((attempt, body, run.as_deref())),
             _ => None,
         })
@@ -76,6 +77,7 @@ impl Round<'_> {
         let expected = |attempt: &Attempt, status: u16| match attempt.operation {
             Operation::Forbidden => [403, 503].contains(&status),
             Operation::Once => [409, 502, 503, 504].contains(&status),
+            Operation::Refused => [409, 503].contains(&status),
             _ => [502, 503, 504].contains(&status),
         };
         let odd = self.attempts.iter().filter_map(|attempt| match &attempt.outcome {

@@ -50,6 +50,10 @@ pub enum Fault {
     StopDatabase {
         time: Duration,
     },
+    /// Every server at the same moment.
+    KillServers {
+        away: Duration,
+    },
     /// Server and database at the same moment, as when the machine loses power.
     KillEverything,
 }
@@ -76,13 +80,29 @@ impl Fault {
             Self::KillSession { session },
             Self::StopDatabase { time: millis(50, 1500) },
             Self::KillEverything,
+            Self::KillServers { away: millis(0, 300) },
         ];
         *all.choose(rng).unwrap_or(&Self::KillAllWorkers)
     }
 
     /// Whether a server may forget what it was about to write.
     pub fn takes_a_server(self) -> bool {
-        matches!(self, Self::KillServer { .. } | Self::KillServerTwice { .. } | Self::KillEverything)
+        matches!(self, Self::KillServer { .. } | Self::KillServerTwice { .. } | Self::KillServers { .. } | Self::KillEverything)
+    }
+
+    /// Whether nobody fires ticks meanwhile: the database is away, or the only server.
+    pub fn stops_the_clock(self, kind: Kind) -> bool {
+        match self {
+            Self::KillDatabase { .. }
+            | Self::KillSession { .. }
+            | Self::StopDatabase { .. }
+            | Self::KillServers { .. }
+            | Self::KillEverything => true,
+            Self::KillServer { .. } | Self::KillServerTwice { .. } | Self::StopServer { .. } | Self::TerminateServer { .. } => {
+                kind == Kind::Embedded
+            }
+            Self::KillWorker { .. } | Self::KillAllWorkers | Self::StopWorker { .. } => false,
+        }
     }
 
     /// Does it, and brings back what does not come back by itself.
@@ -134,6 +154,12 @@ impl Fault {
                 site.signal_postmaster(Signal::SIGKILL);
                 pause(away).await;
                 site.start_database().await?;
+            }
+            Self::KillServers { away } => {
+                for node in &mut site.nodes {
+                    node.kill().await?;
+                }
+                pause(away).await;
             }
             Self::KillEverything => {
                 site.signal_postmaster(Signal::SIGKILL);

@@ -29,6 +29,23 @@ pub enum Operation {
     Forbidden,
     /// The check after a round that everything works again.
     Probe,
+    /// A job with an idempotency key, asked for until the outcome is known.
+    Enqueue,
+    /// A new record.
+    Create,
+    /// A change of a record.
+    Update,
+    /// The end of a record.
+    Delete,
+    /// New records that are taken back, because one of them cannot be.
+    Refused,
+}
+
+impl Operation {
+    /// Whether it is something that leads to work later, rather than a call.
+    pub const fn is_later(self) -> bool {
+        matches!(self, Self::Enqueue | Self::Create | Self::Update | Self::Delete | Self::Refused)
+    }
 }
 
 /// How an attempt ended, as its caller saw it.

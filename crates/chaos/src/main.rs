@@ -1,5 +1,6 @@
 //! Kills and stops the parts of a running Weft at seeded moments while callers use it, and checks that it keeps its promises:
-//! no acknowledged webhook is lost, no run stays `running`, no answer goes to the wrong caller, nothing is done twice.
+//! no acknowledged webhook is lost, no run stays `running`, no answer goes to the wrong caller, nothing is done twice. What is done later
+//! is done: acknowledged jobs at least once, ticks of crons once, and hooks for the changes that were committed, in their order.
 //!
 //! The server under test is the real program in processes of its own. What the callers saw is kept as a history, one JSON object
 //! per line, and written to a folder when a check fails.
@@ -10,6 +11,7 @@ mod client;
 mod evidence;
 mod fault;
 mod history;
+mod later;
 mod node;
 mod processes;
 mod round;

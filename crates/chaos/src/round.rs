@@ -15,6 +15,7 @@ use crate::{
     evidence::{self, Effects},
     fault::Fault,
     history::{Attempt, History},
+    later::{Later, Seen},
     site::{Site, pause},
     traffic::{Caller, Door},
 };
@@ -33,21 +34,26 @@ pub struct Experiment {
     installed: Installed,
     effects: Effects,
     refreshed: Instant,
+    later: Later,
     pub attempts: usize,
     pub repeated_webhooks: usize,
+    pub seen: Seen,
 }
 
 impl Experiment {
     pub fn new(site: Site, client: Client, installed: Installed) -> Self {
+        let history = History::begin();
         Self {
             site,
-            history: History::begin(),
+            later: Later::new(history.begun()),
+            history,
             client,
             installed,
             effects: Effects::default(),
             refreshed: Instant::now(),
             attempts: 0,
             repeated_webhooks: 0,
+            seen: Seen::default(),
         }
     }
 
@@ -63,6 +69,7 @@ impl Experiment {
             self.callers().into_iter().map(|caller| door.clone().traffic(caller, (round, seed), stop.clone())).collect();
         let callers: Vec<_> = callers.into_iter().map(tokio::spawn).collect();
         pause(Duration::from_millis(rng.random_range(30..250))).await;
+        let struck_at = Instant::now();
         let struck = fault.strike(&mut self.site).await;
         self.history.event(round, "everything was started again");
         pause(Duration::from_millis(rng.random_range(50..250))).await;
@@ -75,12 +82,27 @@ impl Experiment {
             Ok(()) => self.recover(round, &mut attempts).await?,
             Err(error) => vec![format!("{fault:?}: {error:#}")],
         };
+        if fault.stops_the_clock(self.site.kind) {
+            self.later.outage(struck_at);
+        }
         attempts.sort_by_key(|attempt| attempt.invoked);
+        self.later.record(&attempts);
         self.history.record(&attempts);
         self.attempts += attempts.len();
         if broken.is_empty() {
             broken = self.check(&attempts, fault.takes_a_server()).await?;
         }
+        for violation in &broken {
+            self.history.event(round, format!("broken: {violation}"));
+        }
+        Ok(broken)
+    }
+
+    /// Waits until all that was to be done later is done; what was broken since the beginning.
+    pub async fn check_later(&mut self, round: u64) -> anyhow::Result<Vec<String>> {
+        self.history.event(round, "looking at what was done later");
+        let (seen, broken) = self.later.check(&self.site).await?;
+        self.seen = seen;
         for violation in &broken {
             self.history.event(round, format!("broken: {violation}"));
         }

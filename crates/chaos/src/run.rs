@@ -14,6 +14,9 @@ use crate::{
     site::{Kind, Site},
 };
 
+/// Rounds between two checks of what was done later.
+const ROUNDS_BETWEEN: u64 = 20;
+
 /// Break a running Weft in seeded ways and check that it keeps its promises
 #[derive(Debug, clap::Parser)]
 pub struct Arguments {
@@ -54,7 +57,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
             break;
         }
         let seed = arguments.seed + round;
-        let broken = experiment.round(round, seed).await.unwrap_or_else(|error| vec![format!("the round broke off: {error:#}")]);
+        let broke_off = |error: anyhow::Error| vec![format!("the round broke off: {error:#}")];
+        let mut broken = experiment.round(round, seed).await.unwrap_or_else(broke_off);
+        let is_last = round + 1 == arguments.rounds || begun.elapsed() > limit;
+        if broken.is_empty() && (is_last || (round + 1) % ROUNDS_BETWEEN == 0) {
+            broken = experiment.check_later(round).await.unwrap_or_else(broke_off);
+        }
         if !broken.is_empty() {
             report(&arguments, &experiment, seed, &broken)?;
             return Ok(false);
@@ -65,11 +73,17 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         save(&experiment, folder)?;
     }
     println!(
-        "{done} rounds ({:?}, seeds from {}): {} requests, {} webhooks handled again, every promise kept, {:.0?}",
+        "{done} rounds ({:?}, seeds from {}): {} requests, {} webhooks handled again, {} jobs, {} of them again, {} given up, {} changes of records, \
+         {} ticks, every promise kept, {:.0?}",
         arguments.site,
         arguments.seed,
         experiment.attempts,
         experiment.repeated_webhooks,
+        experiment.seen.jobs,
+        experiment.seen.repeated,
+        experiment.seen.given_up,
+        experiment.seen.changes,
+        experiment.seen.ticks,
         begun.elapsed()
     );
     experiment.site.stop().await?;

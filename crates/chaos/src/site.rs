@@ -3,7 +3,7 @@
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -19,6 +19,11 @@ use crate::{
     node::{Launch, Node},
     processes,
 };
+
+/// What the database says when it has no room for a session, and how long it may say so.
+const TOO_MANY: &str = "53300";
+const ROOM: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(100);
 
 /// The kinds of sites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -119,7 +124,16 @@ impl Site {
             .password(password.trim())
             .database("weft")
             .ssl_mode(PgSslMode::Disable);
-        Ok(PgConnection::connect_with(&options).await?)
+        // The sessions of servers that were killed may still be there, so that there is no room for a further one.
+        let begun = Instant::now();
+        loop {
+            match PgConnection::connect_with(&options).await {
+                Err(sqlx::Error::Database(full)) if full.code().as_deref() == Some(TOO_MANY) && begun.elapsed() < ROOM => {
+                    pause(POLL).await;
+                }
+                connected => return Ok(connected?),
+            }
+        }
     }
 
     /// Stops everything in order.

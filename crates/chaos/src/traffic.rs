@@ -23,6 +23,9 @@ const BREATH: Duration = Duration::from_millis(25);
 /// How long a wish with a key may stay without a known outcome once everything runs again.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// How often a caller changes records instead of calling something.
+const STORIES: f64 = 0.2;
+
 type Address = Arc<Mutex<Option<String>>>;
 
 /// Where callers go and how they get there.
@@ -62,9 +65,18 @@ impl Door {
             if *stop.borrow_and_update() {
                 break;
             }
-            let wish = draw(&mut rng, &format!("{round}-{}-{number}", caller.number));
+            let nonce = format!("{round}-{}-{number}", caller.number);
+            if rng.random_bool(STORIES) {
+                let told = self.story(&caller, round, &nonce, &mut rng).await;
+                if told.is_empty() {
+                    pause(BREATH).await;
+                }
+                attempts.extend(told);
+                continue;
+            }
+            let wish = draw(&mut rng, &nonce);
             let node = rng.random_range(0..self.nodes.len());
-            if wish.operation == Operation::Once {
+            if matches!(wish.operation, Operation::Once | Operation::Enqueue) {
                 self.insist(&caller, round, node, &wish, &mut attempts, &stop).await;
             } else if let Some(attempt) = self.attempt(&caller, round, node, &wish).await {
                 attempts.push(attempt);
@@ -103,13 +115,23 @@ impl Door {
 
     /// One request; nothing if the server is known to be away.
     async fn attempt(&self, caller: &Caller, round: u64, node: usize, wish: &Wish) -> Option<Attempt> {
-        let trace = trace(&wish.nonce);
-        let request = self.request(caller, &self.url(node)?, wish, &trace);
+        let request = |url: &str| self.request(caller, url, wish, &trace(&wish.nonce));
+        self.send((caller, round, node), (wish.operation, &wish.nonce), request).await
+    }
+
+    /// Sends a request to a server; nothing if that is known to be away.
+    pub async fn send(
+        &self,
+        (caller, round, node): (&Caller, u64, usize),
+        (operation, nonce): (Operation, &str),
+        request: impl FnOnce(&str) -> RequestBuilder,
+    ) -> Option<Attempt> {
+        let (trace, request) = (trace(nonce), request(&self.url(node)?));
         let invoked = micros(self.begun.elapsed());
         let outcome = self.client.attempt(request).await;
         let ended = micros(self.begun.elapsed());
-        let (operation, nonce) = (wish.operation, wish.nonce.clone());
-        Some(Attempt { round, invoked, ended, caller: caller.number, node, operation, nonce, trace, outcome })
+        let (caller, nonce) = (caller.number, nonce.to_owned());
+        Some(Attempt { round, invoked, ended, caller, node, operation, nonce, trace, outcome })
     }
 
     fn request(&self, caller: &Caller, url: &str, wish: &Wish, trace: &str) -> RequestBuilder {
@@ -134,6 +156,9 @@ impl Door {
                 let input = json!({ "nonce": wish.nonce, "ms": wish.ms, "other": other });
                 post(&action("nested"), &input).bearer_auth(&caller.token)
             }
+            Operation::Enqueue => self.enqueue(caller, url, (&wish.nonce, wish.ms)),
+            // Parts of stories: they make their requests themselves.
+            Operation::Create | Operation::Update | Operation::Delete | Operation::Refused => post("", &input),
             Operation::Once => post(&action("once"), &input).bearer_auth(&caller.token).header("idempotency-key", &wish.nonce),
         }
     }
@@ -167,7 +192,8 @@ impl Door {
 
 fn draw(rng: &mut StdRng, nonce: &str) -> Wish {
     let operation = match rng.random_range(0..100) {
-        0..30 => Operation::Echo,
+        0..15 => Operation::Echo,
+        15..30 => Operation::Enqueue,
         30..40 => Operation::Nested,
         40..50 => Operation::Rpc,
         50..65 => Operation::Once,

@@ -77,6 +77,8 @@ record_ids! {
     FileId,
     /// What is to be done when a record of an app changes.
     HookId,
+    /// A folder of a bucket, or what stands for a file in it.
+    ObjectId,
     /// One execution of an action, an RPC method, a webhook handler or a job.
     RunId,
     /// One uploaded version of an app's backend.

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
-use crate::{Lease, Stream};
+use crate::{Lease, Stream, ends::announce};
 
 /// What somebody wants of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +39,16 @@ impl Leased {
     }
 }
 
-/// Leases messages until `until`. What others are just leasing is passed over.
+/// Leases messages until `until` for `holder`, whoever that is. What others are just leasing is passed over.
 ///
 /// The rows are found by their place: a join would be planned by statistics, which for a queue are always wrong, and read the whole
 /// table. They are locked, so they stay where they are; one that was changed just before is left to the next lease.
-pub async fn lease(connection: &mut PgConnection, wants: &[Want], until: DateTime<Utc>) -> sqlx::Result<Vec<Leased>> {
+pub async fn lease(
+    connection: &mut PgConnection,
+    holder: Uuid,
+    wants: &[Want],
+    until: DateTime<Utc>,
+) -> sqlx::Result<Vec<Leased>> {
     let lanes: Vec<String> = wants.iter().map(|want| want.stream.lane.to_string()).collect();
     let priorities: Vec<i16> = wants.iter().map(|want| want.stream.priority).collect();
     let after: Vec<i64> = wants.iter().map(|want| want.after).collect();
@@ -58,7 +64,8 @@ pub async fn lease(connection: &mut PgConnection, wants: &[Want], until: DateTim
                  order by message.position limit wanted.most for update skip locked) as found),
          leased as (
              update queue_messages as message
-             set state = 2, position = nextval('queue_positions'), visible_at = $5, read_count = read_count + 1
+             set state = 2, position = nextval('queue_positions'), visible_at = $5, read_count = read_count + 1,
+                 holder = $6
              where message.ctid = any(array(select place from picked))
              returning lane, priority, id, position, read_count, enqueued_at, tag, order_key, body)
          select leased.lane, leased.priority, leased.id, leased.position as token, picked.position, leased.read_count,
@@ -69,6 +76,7 @@ pub async fn lease(connection: &mut PgConnection, wants: &[Want], until: DateTim
         &after,
         &most,
         until,
+        holder,
     )
     .fetch_all(connection)
     .await?;
@@ -107,4 +115,32 @@ pub async fn extend(connection: &mut PgConnection, leases: &[Lease], until: Date
     )
     .fetch_all(connection)
     .await
+}
+
+/// How many messages of each lane each holder has leased. Looks at everything that is leased or waits.
+pub async fn held(connection: &mut PgConnection) -> sqlx::Result<Vec<(String, Uuid, usize)>> {
+    let rows = sqlx::query!(
+        "select lane, holder as \"holder!\", count(*) as \"count!\" from queue_messages
+         where state <> 0 and state = 2 and holder is not null group by lane, holder"
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.lane, row.holder, usize::try_from(row.count).unwrap_or(usize::MAX))).collect())
+}
+
+/// Makes ready what a holder that is gone has leased, before its leases run out. Returns how many messages.
+pub async fn forsake(connection: &mut PgConnection, holder: Uuid) -> sqlx::Result<usize> {
+    let rows = sqlx::query!(
+        "with held as materialized (
+             select ctid as place from queue_messages where state <> 0 and state = 2 and holder = $1 for update skip locked)
+         update queue_messages as message set state = 0, position = nextval('queue_positions')
+         where message.ctid = any(array(select place from held))
+         returning message.lane, message.priority, message.position",
+        holder,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let count = rows.len();
+    announce(connection, rows.into_iter().map(|row| (row.lane, row.priority, row.position))).await?;
+    Ok(count)
 }

@@ -20,7 +20,7 @@ mod sweep;
 pub use browse::{Message, State, Which, find, find_many, list};
 pub use cursors::Cursors;
 pub use ends::{Lease, Settlement, bury, cancel, replay, settle, wake};
-pub use lease::{Leased, Want, extend, lease};
+pub use lease::{Leased, Want, extend, forsake, held, lease};
 pub use send::{Key, NewMessage, Sent, send};
 pub use stream::{CHANNEL, Ready, Stream};
 pub use sweep::{delete_older, pending, ready_streams, remove_lane, sweep};

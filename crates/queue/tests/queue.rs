@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, postgres::PgListener};
+use uuid::Uuid;
 use weft_queue::{
     CHANNEL, Key, Leased, NewMessage, Ready, Sent, Settlement, State, Stream, Want, Which, bury, cancel, delete_older, extend,
-    find, lease, list, pending, ready_streams, remove_lane, replay, send, settle, sweep, wake,
+    find, forsake, lease, list, pending, ready_streams, remove_lane, replay, send, settle, sweep, wake,
 };
 use weft_testkit::database::TestDatabase;
+
+const HOLDER: Uuid = Uuid::from_u128(1);
 
 struct Rig {
     database: TestDatabase,
@@ -46,7 +49,7 @@ impl Rig {
 
     async fn lease(&mut self, lane: &str, most: i32) -> Vec<Leased> {
         let until = self.now + TimeDelta::seconds(120);
-        lease(&mut self.connection, &[want(lane, 0, most)], until).await.expect("leased")
+        lease(&mut self.connection, HOLDER, &[want(lane, 0, most)], until).await.expect("leased")
     }
 
     async fn settle(&mut self, leased: &Leased, settlement: Settlement) -> bool {
@@ -214,7 +217,7 @@ async fn many_who_lease_at_once_never_get_the_same_message() {
     let leasing = (0..8).map(|_| async {
         let (mut connection, mut mine) = (connect(&rig.database).await, Vec::new());
         loop {
-            let leased = lease(&mut connection, &[want("a", 0, 7)], until).await.expect("leased");
+            let leased = lease(&mut connection, HOLDER, &[want("a", 0, 7)], until).await.expect("leased");
             if leased.is_empty() {
                 return mine;
             }
@@ -234,7 +237,7 @@ async fn one_statement_takes_from_many_streams_and_from_each_no_more_than_wanted
     let messages = [rig.message("a", "a1"), rig.message("a", "a2"), urgent, rig.message("b", "b1")];
     rig.send(&messages).await;
     let wants = [want("a", 0, 1), want("a", 9, 5), want("b", 0, 5), want("c", 0, 5)];
-    let leased = lease(&mut rig.connection, &wants, rig.now).await.expect("leased");
+    let leased = lease(&mut rig.connection, HOLDER, &wants, rig.now).await.expect("leased");
     assert_eq!(bodies(&leased), ["urgent", "a1", "b1"]);
     let ready = ready_streams(&mut rig.connection).await.expect("listed");
     assert_eq!(ready, [Stream::new("a", 0)]);
@@ -372,4 +375,17 @@ async fn what_nobody_is_to_work_on_lies_with_the_dead_letters_and_says_why() {
     let dead = list(&mut rig.connection, "a", Which::Dead, None, 10).await.expect("listed");
     assert_eq!(dead.iter().map(|letter| letter.note.as_deref()).collect::<Vec<_>>(), [Some("a loop")]);
     assert!(replay(&mut rig.connection, "a", dead[0].id, now).await.expect("raised"));
+}
+
+#[tokio::test]
+async fn what_a_holder_that_is_gone_has_leased_is_ready_again_at_once_and_its_leases_settle_nothing() {
+    let mut rig = Rig::new().await;
+    rig.send_plain("a", &["1", "2", "3"]).await;
+    let gone = rig.lease("a", 2).await;
+    let until = rig.now + TimeDelta::seconds(120);
+    let other = lease(&mut rig.connection, Uuid::from_u128(2), &[want("a", 0, 1)], until).await.expect("leased");
+    assert_eq!(forsake(&mut rig.connection, HOLDER).await.expect("forsaken"), 2);
+    assert!(!rig.settle(&gone[0], Settlement::Complete { result: None, note: None }).await);
+    assert_eq!(rig.lease("a", 9).await.iter().map(|leased| leased.read_count).collect::<Vec<_>>(), [2, 2]);
+    assert!(rig.settle(&other[0], Settlement::Complete { result: None, note: None }).await, "nobody else lost anything");
 }

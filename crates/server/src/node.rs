@@ -83,7 +83,7 @@ impl Node {
         self.jobs.apply(change);
         match change {
             // Of interest to jobs only.
-            Change::Ready(_) => {}
+            Change::Ready(_) | Change::Nodes => {}
             Change::Events => self.hooks.wake(),
             Change::Identity => self.identity.forget(),
             Change::Connection(id) => self.connections.forget(*id),

@@ -121,7 +121,7 @@ impl Server {
         let (audit, noticing) = Audit::start(shared(), Arc::clone(&authority), issuer(&settings));
         let audit = Arc::new(audit);
         writers.extend([delivering, noticing]);
-        let (jobs, queueing) = Jobs::start(pool.clone(), clock.clone());
+        let (jobs, queueing) = Jobs::start(pool.clone(), clock.clone(), node_id);
         writers.extend(queueing);
         let policy = Policy { registration_open: settings.registration_open, password_login: settings.password_login };
         let named = (Arc::clone(&authority), Arc::clone(&audit), issuer(&settings));

@@ -110,6 +110,11 @@ impl<P: Platform> App<P> {
         }
     }
 
+    /// Whether what runs has a handler for jobs; nothing if that is not known, or nothing runs.
+    pub(crate) fn takes_jobs(&self) -> Option<bool> {
+        self.running()?.takes_jobs()
+    }
+
     /// Sends a command and waits until it has been obeyed; nothing if the supervisor is gone.
     pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (done, answer) = oneshot::channel();

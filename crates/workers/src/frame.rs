@@ -138,12 +138,33 @@ const DATA: [(&str, &str); 7] = [
 /// Worker to host.
 #[derive(Debug)]
 pub(crate) enum FromWorker<'a> {
-    Discover { protocol: u64 },
-    Fatal { message: String },
-    Reply { id: Option<CallId>, result: Result<&'a RawValue, Failure> },
-    Ask { id: &'a RawValue, call: Option<CallId>, question: Question<'a>, answer: &'static str },
-    Log { level: Option<&'a str>, message: String, call: Option<CallId> },
-    Event { text: String, call: Option<CallId> },
+    /// `jobs`: whether it has a handler for jobs, if it says so.
+    Discover {
+        protocol: u64,
+        jobs: Option<bool>,
+    },
+    Fatal {
+        message: String,
+    },
+    Reply {
+        id: Option<CallId>,
+        result: Result<&'a RawValue, Failure>,
+    },
+    Ask {
+        id: &'a RawValue,
+        call: Option<CallId>,
+        question: Question<'a>,
+        answer: &'static str,
+    },
+    Log {
+        level: Option<&'a str>,
+        message: String,
+        call: Option<CallId>,
+    },
+    Event {
+        text: String,
+        call: Option<CallId>,
+    },
 }
 
 /// What a worker asks the platform for.
@@ -183,6 +204,7 @@ struct Wire<'a> {
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     protocol: Option<u64>,
+    jobs: Option<bool>,
 }
 
 impl<'a> FromWorker<'a> {
@@ -208,7 +230,7 @@ impl<'a> FromWorker<'a> {
             "log" => Self::Log { level: wire.level, message: wire.message.map(text).unwrap_or_default(), call },
             "event" => Self::Event { text: format!("{}: {}", wire.name?, wire.data.unwrap_or(RawValue::NULL)), call },
             // Without a number it is the protocol's first version.
-            "discover" => Self::Discover { protocol: wire.protocol.unwrap_or(1) },
+            "discover" => Self::Discover { protocol: wire.protocol.unwrap_or(1), jobs: wire.jobs },
             "fatal" => Self::Fatal { message: wire.error.map(failure).map_or_else(String::new, |error| error.message) },
             other => {
                 let (kind, answer) = DATA.into_iter().find(|(kind, _)| *kind == other)?;

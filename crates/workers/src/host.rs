@@ -69,6 +69,12 @@ impl<P: Platform> Host<P> {
         self.find(app).map(|app| app.status())
     }
 
+    /// Whether the app's backend has a handler for jobs; nothing if it does not run, or has not said so.
+    #[must_use]
+    pub fn takes_jobs(&self, app: &str) -> Option<bool> {
+        self.find(app)?.takes_jobs()
+    }
+
     /// The status of every app that was ever started.
     #[must_use]
     pub fn statuses(&self) -> BTreeMap<Arc<str>, Status> {

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -57,6 +57,8 @@ pub(crate) struct Process<P: Platform> {
     /// Whether it answers calls of methods that it does not have; one that reads its stdin by itself may not.
     answers_probes: AtomicBool,
     probing: AtomicBool,
+    /// Whether it has a handler for jobs, once it has said so.
+    takes_jobs: OnceLock<bool>,
 }
 
 impl<P: Platform> Process<P> {
@@ -130,7 +132,8 @@ impl<P: Platform> Process<P> {
         });
         let silence = shared.settings.limits.silence;
         let (answers_probes, probing) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { calls, lines, kill, exit, vitals, request_limit, silence, answers_probes, probing }
+        let takes_jobs = OnceLock::new();
+        Self { calls, lines, kill, exit, vitals, request_limit, silence, answers_probes, probing, takes_jobs }
     }
 
     /// Sends the first line with an id for `onStart`, which is good until that has ended or its time is over.
@@ -151,12 +154,15 @@ impl<P: Platform> Process<P> {
 
     async fn handshake(&self, word: oneshot::Receiver<Handshake>, tail: &StderrTail) -> Result<(), StartError> {
         match word.await {
-            Ok(Handshake::Ready { protocol }) if protocol <= frame::PROTOCOL => {
+            Ok(Handshake::Ready { protocol, jobs }) if protocol <= frame::PROTOCOL => {
                 self.calls.touch();
+                if let Some(jobs) = jobs {
+                    let _ = self.takes_jobs.set(jobs);
+                }
                 self.answers_probes.store(protocol == frame::PROTOCOL, Relaxed);
                 Ok(())
             }
-            Ok(Handshake::Ready { protocol }) => Err(StartError::Protocol { found: protocol }),
+            Ok(Handshake::Ready { protocol, .. }) => Err(StartError::Protocol { found: protocol }),
             Ok(Handshake::Fatal { message }) => Err(StartError::Fatal { message }),
             // The reader is gone: the process has ended or is about to.
             Err(_) => Err(StartError::Exited { death: self.exited().await, stderr: tail.lines() }),
@@ -190,6 +196,10 @@ impl<P: Platform> Process<P> {
             }
             Reply::Error(failure) => Err(failure.into()),
         })
+    }
+
+    pub(crate) fn takes_jobs(&self) -> Option<bool> {
+        self.takes_jobs.get().copied()
     }
 
     pub(crate) fn is_alive(&self) -> bool {

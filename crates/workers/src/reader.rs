@@ -35,7 +35,7 @@ pub(crate) enum Outgoing {
 
 /// A process's first word.
 pub(crate) enum Handshake {
-    Ready { protocol: u64 },
+    Ready { protocol: u64, jobs: Option<bool> },
     Fatal { message: String },
 }
 
@@ -95,7 +95,7 @@ impl<P: Platform> Reader<P> {
             FromWorker::Event { text, call } => {
                 self.journal.write(Level::Event, &text, self.context(call).as_ref());
             }
-            FromWorker::Discover { protocol } => self.first_word(Handshake::Ready { protocol }),
+            FromWorker::Discover { protocol, jobs } => self.first_word(Handshake::Ready { protocol, jobs }),
             FromWorker::Fatal { message } => self.first_word(Handshake::Fatal { message }),
         }
     }

@@ -9,7 +9,7 @@ import { globalEmit, globalLog, globalUpload } from "./calls.ts";
 import { PlatformActionError, stackOf } from "./errors.ts";
 import { defineIntegration } from "./integration.ts";
 import { describe, load } from "./load.ts";
-import { methods, onLateServe, serve } from "./serve.ts";
+import { methods, onLateServe, serve, takesJobs } from "./serve.ts";
 import { exit, send, shareStdout } from "./wire.ts";
 
 const BY_HAND = 1;
@@ -30,7 +30,7 @@ function setGlobals(): void {
 
 function announce(): void {
   const offered = methods();
-  send({ type: "discover", protocol: offered ? SERVED : BY_HAND, methods: offered ?? [] });
+  send({ type: "discover", protocol: offered ? SERVED : BY_HAND, methods: offered ?? [], jobs: takesJobs() });
 }
 
 // One forgotten await must not end a process that serves every user of the app.

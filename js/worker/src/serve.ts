@@ -43,6 +43,11 @@ export function methods(): string[] | undefined {
   return handlers && Object.keys(handlers.rpc ?? {});
 }
 
+/** Whether there is a handler for jobs; undefined until `serve` has been called. */
+export function takesJobs(): boolean | undefined {
+  return handlers && typeof handlers.onJob === "function";
+}
+
 /** Lets the caller know of a `serve` that comes after the entry point has been evaluated. */
 export function onLateServe(listener: () => void): void {
   whenServing = listener;

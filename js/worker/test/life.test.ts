@@ -5,7 +5,7 @@ import { spawned, started } from "./running.ts";
 describe("start", () => {
   test("announces protocol and methods once the entry point has been evaluated", async () => {
     const backend = await started("await Promise.resolve(); serve({ rpc: { a() {}, b() {} } });");
-    expect(backend.seen).toEqual([{ type: "discover", protocol: 2, methods: ["a", "b"] }]);
+    expect(backend.seen).toEqual([{ type: "discover", protocol: 2, methods: ["a", "b"], jobs: false }]);
   });
 
   test("keeps what arrives while the entry point is still being evaluated", async () => {

@@ -352,7 +352,9 @@ impl From<Error> for Problem {
         let message = error.to_string();
         match error {
             Error::InvalidManifest(faults) => Self::invalid(&message, faults),
-            Error::IdTaken(_) | Error::VersionGone { .. } | Error::NothingBefore(_) => Self::new(Code::Conflict, message),
+            Error::IdTaken(_) | Error::VersionGone { .. } | Error::NothingBefore(_) | Error::TakesNoJobs(_) => {
+                Self::new(Code::Conflict, message)
+            }
             Error::NotYours(_) => Self::new(Code::Forbidden, format!("{message}. It needs the permission admin:apps.install.")),
             Error::Unknown(_) | Error::UnknownVersion { .. } => Self::not_found(message),
             Error::NotDeployed(_) => Self::new(Code::NotDeployed, message),

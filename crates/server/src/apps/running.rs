@@ -108,6 +108,11 @@ impl Apps {
         Ok(self.workers.status(id.as_str()).unwrap_or(Status::Stopped))
     }
 
+    /// Refuses work for later where it is known that the backend has no handler for it.
+    pub fn ensure_takes_jobs(&self, id: &AppId) -> Result<(), Error> {
+        if self.workers.takes_jobs(id.as_str()) == Some(false) { Err(Error::TakesNoJobs(id.clone())) } else { Ok(()) }
+    }
+
     /// The workers of a tenant's apps that this node has started since it came up.
     pub async fn worker_reports(&self, tenant: &TenantId) -> Result<BTreeMap<AppId, WorkerReport>, Error> {
         let mut reports = BTreeMap::new();

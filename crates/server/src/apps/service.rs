@@ -60,6 +60,11 @@ pub enum Error {
     NotDeployed(AppId),
     #[error("the worker of app '{0}' was stopped: start it with POST /api/v1/apps/{0}/worker/start")]
     Stopped(AppId),
+    #[error(
+        "the backend of app '{0}' has no `onJob`, so nobody would do the job: give it one (`serve({{ async onJob(payload) {{ … }} }})`) and \
+         deploy it"
+    )]
+    TakesNoJobs(AppId),
     #[error(transparent)]
     Archive(#[from] archive::Error),
     #[error(transparent)]

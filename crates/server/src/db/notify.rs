@@ -45,6 +45,8 @@ pub enum Change {
     Vault,
     /// The keys that the server signs with.
     SigningKeys,
+    /// Which nodes there are, or by which roll they work.
+    Nodes,
     /// Messages became ready in the queue.
     Ready(Ready),
     /// Something happened that consumers of events may want to hear of.
@@ -69,6 +71,7 @@ impl fmt::Display for Change {
             Self::AppSecrets(app) => write!(formatter, "secrets {app}"),
             Self::Vault => formatter.write_str("vault"),
             Self::SigningKeys => formatter.write_str("signing-keys"),
+            Self::Nodes => formatter.write_str("nodes"),
             // Said on channels of their own.
             Self::Ready(_) | Self::Events | Self::Everything => formatter.write_str("everything"),
         }
@@ -84,6 +87,7 @@ impl FromStr for Change {
             None if text == "secrets" => Self::Secrets,
             None if text == "vault" => Self::Vault,
             None if text == "signing-keys" => Self::SigningKeys,
+            None if text == "nodes" => Self::Nodes,
             Some(("connection", id)) => id.parse().map_or(Self::Everything, Self::Connection),
             Some(("connections", what)) => {
                 let (tenant, by) = what.split_once(' ').unwrap_or((what, ""));

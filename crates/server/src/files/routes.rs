@@ -6,12 +6,12 @@ use axum::{
     Json as Body, Router,
     body::Body as RawBody,
     extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State, multipart::Field},
-    http::{HeaderValue, Method, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, Method, StatusCode},
+    response::Response,
     routing::post,
 };
 use chrono::{DateTime, Utc};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use weft_model::{AppId, FileId, Principal};
 
 use super::{
-    content,
+    answer, content,
     service::{Error, NewFile},
     store::File as Stored,
     tickets::{Issued, WorkerUpload},
@@ -223,41 +223,24 @@ async fn list(
 }
 
 /// Download a file
+///
+/// With `Range`, a part of it; with `If-Range` besides, the whole file unless it is still the one of which there is a part.
 #[utoipa::path(get, path = "/api/v1/apps/{app_id}/storage/{file_id}", tag = "files",
-    params(("app_id" = AppId, Path), ("file_id" = FileId, Path)),
-    responses((status = 200, description = "What the file holds", content_type = "*/*"), Problems))]
+    params(("app_id" = AppId, Path), ("file_id" = FileId, Path),
+        ("Range" = Option<String>, Header, description = "One part: `bytes=0-99`, `bytes=100-`, `bytes=-100`"),
+        ("If-Range" = Option<String>, Header, description = "The `ETag` of the file of which there is a part")),
+    responses((status = 200, description = "What the file holds", content_type = "*/*"),
+        (status = 206, description = "The part that `Range` asks for", content_type = "*/*"),
+        Problems))]
 async fn download(
     State(node): State<Arc<Node>>,
     caller: Authorized<rights::ReadFiles>,
     Path((app, id)): Path<(AppId, FileId)>,
+    method: Method,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (file, content) = node.files.read((&caller.tenant, &app), id).await?;
-    handed_out(&file, content).await
-}
-
-/// A file as an answer. Whatever it is, no browser shows it as a page of this server.
-async fn handed_out(
-    file: &Stored,
-    content: impl Stream<Item = Result<bytes::Bytes, Error>> + Send + 'static,
-) -> Result<Response, Problem> {
-    let mut content = Box::pin(content.peekable());
-    // What cannot be read at all is told as such, and not by an answer that breaks off.
-    if let Some(Err(error)) = content.as_mut().next_if(Result::is_err).await {
-        return Err(error.into());
-    }
-    let content = content.map_err(|error| {
-        tracing::error!(%error, "a file breaks off in the middle");
-        io::Error::other("the file breaks off")
-    });
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_str(&file.content_type).map_err(Problem::internal)?),
-        (header::CONTENT_LENGTH, HeaderValue::from(file.size)),
-        (header::CONTENT_DISPOSITION, HeaderValue::from_str(&content::disposition(&file.name)).map_err(Problem::internal)?),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
-    ];
-    Ok((headers, RawBody::from_stream(content)).into_response())
+    let file = node.files.find((&caller.tenant, &app), id).await?;
+    answer::requested(&node, &caller.tenant, &file, (&method, &headers)).await
 }
 
 /// Delete a file
@@ -330,7 +313,7 @@ async fn read_once(State(node): State<Arc<Node>>, method: Method, Path(nonce): P
         return Err(Problem::new(Code::MethodNotAllowed, "This address is good for once: get it with GET."));
     }
     let (file, content) = node.files.read_once(&nonce).await?;
-    handed_out(&file, content).await
+    answer::whole(&file, content).await
 }
 
 impl From<Error> for Problem {
@@ -340,6 +323,7 @@ impl From<Error> for Problem {
             Error::Unknown(_) | Error::UnknownApp(_) => Self::not_found(message),
             Error::UnknownTicket => Self::new(Code::NotFound, "This address is not known, was used before, or its time is over."),
             Error::Empty => Self::new(Code::ValidationFailed, "The file is empty."),
+            Error::Beyond(_) => Self::new(Code::RangeNotSatisfiable, format!("{message}.")),
             Error::TooLarge(_) => Self::new(Code::PayloadTooLarge, format!("{message}.")),
             Error::QuotaReached(_) => Self::new(Code::StorageFull, format!("{message}.")),
             Error::Interrupted(why) => Self::new(Code::InvalidRequest, broken(&why)),

@@ -1,12 +1,12 @@
 //! Taking files in, handing them out, and removing them.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::TimeDelta;
 use futures::{Stream, StreamExt, stream::BoxStream};
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use weft_model::{AppId, FileId, Principal, TenantId, UserId};
 
 use super::{
     content::{self, HEAD},
-    pieces::{Seal, Sealing, opened},
+    pieces::{Extent, Seal, Sealing, opened},
     storage::{Storage, Writing},
     store::{self, Completed, File},
     tickets::Issued,
@@ -42,6 +42,8 @@ pub enum Error {
     UnknownTicket,
     #[error("the file is empty")]
     Empty,
+    #[error("the file has {0} bytes, so there is no such part of it")]
+    Beyond(u64),
     #[error("the file has more than {0} bytes")]
     TooLarge(u64),
     #[error("the files of this tenant would have more than {0} bytes together (setting files.tenant_mib): delete some")]
@@ -82,7 +84,15 @@ pub struct NewFile {
     pub most: Option<u64>,
 }
 
-/// The files of all apps.
+/// What came in for a file, and lies in the store.
+#[derive(Debug)]
+pub struct Arrived {
+    id: FileId,
+    object: String,
+    pub completed: Completed,
+}
+
+/// The files of all apps and buckets.
 pub struct Files {
     pub(super) pool: PgPool,
     pub(super) clock: Clock,
@@ -115,6 +125,28 @@ impl Files {
 
     /// Stores a file as it comes. It is there when this returns, or not at all.
     pub async fn store(&self, (tenant, app): (&TenantId, &AppId), new: NewFile, content: Incoming<'_>) -> Result<File, Error> {
+        let arrived = self.take_in((tenant, Some(app)), new, content).await?;
+        let stored = self.complete_alone(tenant, &arrived).await;
+        if stored.is_err() {
+            self.discard(tenant, &arrived).await;
+        }
+        stored
+    }
+
+    async fn complete_alone(&self, tenant: &TenantId, arrived: &Arrived) -> Result<File, Error> {
+        let mut transaction = self.pool.begin().await?;
+        let file = self.complete(&mut transaction, tenant, arrived).await?;
+        transaction.commit().await?;
+        Ok(file)
+    }
+
+    /// Takes in what a file of an app, or of a bucket, is to hold. It is no file before it is completed; discard it otherwise.
+    pub async fn take_in(
+        &self,
+        (tenant, app): (&TenantId, Option<&AppId>),
+        new: NewFile,
+        content: Incoming<'_>,
+    ) -> Result<Arrived, Error> {
         let now = self.clock.now();
         let id = FileId::generate(now);
         let name = content::name(Some(&new.name));
@@ -129,62 +161,69 @@ impl Files {
         let seal = Seal { vault: Arc::clone(&self.vault), tenant: tenant.clone(), file: id };
         let most = new.most.unwrap_or(u64::MAX).min(self.limits.file);
         let mut writing = self.storage.write(&object);
-        let stored = match receive(&mut writing, Sealing::new(seal), content, most).await {
-            Ok(received) => match writing.finish().await {
-                Ok(()) => self.complete(tenant, id, received, new.content_type.as_deref()).await,
-                Err(error) => Err(error),
-            },
+        let received = match receive(&mut writing, Sealing::new(seal), content, most).await {
+            Ok(received) => writing.finish().await.map(|()| received),
             Err(error) => {
                 writing.abort().await;
                 Err(error)
             }
         };
-        if stored.is_err() {
-            // Its object, if there is one, follows by the trigger. What fails here is tidied up later.
-            let _ = store::delete(&mut *self.pool.acquire().await?, tenant, id).await;
-            // The row may have gone before there was an object.
-            let _ = self.storage.delete(&object).await;
+        match received {
+            Ok(received) => Ok(Arrived { id, object, completed: received.completed(new.content_type.as_deref()) }),
+            Err(error) => {
+                self.forget(tenant, (id, &object)).await;
+                Err(error)
+            }
         }
-        stored
     }
 
-    async fn complete(&self, tenant: &TenantId, id: FileId, received: Received, said: Option<&str>) -> Result<File, Error> {
-        let completed = Completed {
-            content_type: content::kind(&received.head, said),
-            size: bytes(received.size),
-            digest: received.digest.finalize().to_vec(),
-            key_version: received.key_version,
-        };
-        let mut transaction = self.pool.begin().await?;
+    /// Removes what came in and became no file.
+    pub async fn discard(&self, tenant: &TenantId, arrived: &Arrived) {
+        self.forget(tenant, (arrived.id, &arrived.object)).await;
+    }
+
+    async fn forget(&self, tenant: &TenantId, (id, object): (FileId, &str)) {
+        // Its object, if there is one, follows by the trigger. What fails here is tidied up later.
+        if let Ok(mut connection) = self.pool.acquire().await {
+            let _ = store::delete(&mut connection, tenant, id).await;
+        }
+        // The row may have gone before there was an object.
+        let _ = self.storage.delete(object).await;
+    }
+
+    /// Makes a file of what came in, as a part of the caller's transaction.
+    pub async fn complete(&self, connection: &mut PgConnection, tenant: &TenantId, arrived: &Arrived) -> Result<File, Error> {
         let most = self.limits.tenant.unwrap_or(u64::MAX);
         // First the file and then what the tenant has, as when files go.
-        let file = store::complete(&mut transaction, id, &completed, self.clock.now()).await?;
+        let file = store::complete(connection, arrived.id, &arrived.completed, self.clock.now()).await?;
         let file = file.ok_or_else(|| Error::Interrupted("the app was removed meanwhile".to_owned()))?;
-        if !store::add_usage(&mut transaction, tenant, completed.size, bytes(most)).await? {
+        if !store::add_usage(connection, tenant, arrived.completed.size, bytes(most)).await? {
             return Err(Error::QuotaReached(most));
         }
-        transaction.commit().await?;
         metrics::counter!("weft_files_stored_total").increment(1);
         Ok(file)
     }
 
-    /// A file and what it holds, as it is read.
+    /// A file that belongs to no app.
+    pub async fn find_own(&self, tenant: &TenantId, id: FileId) -> Result<Option<File>, Error> {
+        Ok(store::find_own(&mut *self.pool.acquire().await?, tenant, id).await?)
+    }
+
+    /// What a file holds, or a part of it, as it is read.
     pub async fn read(
         &self,
-        (tenant, app): (&TenantId, &AppId),
-        id: FileId,
-    ) -> Result<(File, impl Stream<Item = Result<Bytes, Error>> + Send + use<>), Error> {
-        let found = store::find(&mut *self.pool.acquire().await?, (tenant, app), id).await?;
-        let (file, object) = found.ok_or(Error::Unknown(id))?;
-        let seal = Seal { vault: Arc::clone(&self.vault), tenant: tenant.clone(), file: id };
-        let source = self.storage.read(&object).await?;
-        let content = opened(seal, file.key_version.unwrap_or_default(), source);
-        Ok((file, content))
+        tenant: &TenantId,
+        file: &File,
+        part: Option<Range<u64>>,
+    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
+        let seal = Seal { vault: Arc::clone(&self.vault), tenant: tenant.clone(), file: file.id.into() };
+        let extent = part.map_or_else(|| Extent::whole(file.bytes()), |part| Extent::part(file.bytes(), part));
+        let source = self.storage.read(&file.object, extent.sealed()).await?;
+        Ok(opened(seal, file.key_version.unwrap_or_default(), &extent, source))
     }
 
     pub async fn find(&self, (tenant, app): (&TenantId, &AppId), id: FileId) -> Result<File, Error> {
-        let found = store::find(&mut *self.pool.acquire().await?, (tenant, app), id).await?;
-        found.map(|(file, _)| file).ok_or(Error::Unknown(id))
+        store::find(&mut *self.pool.acquire().await?, (tenant, app), id).await?.ok_or(Error::Unknown(id))
     }
 
     /// Files of an app, newest first.
@@ -262,6 +301,17 @@ struct Received {
     size: u64,
     digest: Sha256,
     key_version: i32,
+}
+
+impl Received {
+    fn completed(self, said: Option<&str>) -> Completed {
+        Completed {
+            content_type: content::kind(&self.head, said),
+            size: bytes(self.size),
+            digest: self.digest.finalize().to_vec(),
+            key_version: self.key_version,
+        }
+    }
 }
 
 async fn receive(writing: &mut Writing, mut sealing: Sealing, mut content: Incoming<'_>, most: u64) -> Result<Received, Error> {

@@ -1,14 +1,14 @@
 //! Where objects lie: a folder, or a bucket of something that speaks S3. Knows nothing of files.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io::SeekFrom, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
-    GetResultPayload, ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, buffered::BufWriter,
+    GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt, RetryConfig, aws::AmazonS3Builder, buffered::BufWriter,
     local::LocalFileSystem, path::Path,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 use url::Url;
 use weft_jail::{AddressGuard, SystemResolver};
@@ -91,14 +91,18 @@ impl Storage {
         Writing(writer)
     }
 
-    /// The bytes of an object, as they come.
-    pub async fn read(&self, object: &str) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
-        let found = self.objects.get(&self.path(object)).await?;
+    /// Bytes of an object, as they come. What is behind its end is left out.
+    pub async fn read(&self, object: &str, bytes: Range<u64>) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
+        let length = bytes.end - bytes.start;
+        let options = GetOptions { range: Some(bytes.into()), ..GetOptions::default() };
+        let found = self.objects.get_opts(&self.path(object), options).await?;
         Ok(match found.payload {
             // Its own stream never ends for a file that was cut off meanwhile, and takes 8 KiB at a time.
             GetResultPayload::File(file, _) => {
                 let failed = |error: std::io::Error| object_store::Error::Generic { store: "files", source: error.into() };
-                let pieces = ReaderStream::with_capacity(tokio::fs::File::from_std(file), READ);
+                let mut file = tokio::fs::File::from_std(file);
+                file.seek(SeekFrom::Start(found.range.start)).await.map_err(failed)?;
+                let pieces = ReaderStream::with_capacity(file.take(length), READ);
                 pieces.map_err(move |error| failed(error).into()).boxed()
             }
             GetResultPayload::Stream(pieces) => pieces.map_err(Error::from).boxed(),

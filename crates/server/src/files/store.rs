@@ -16,12 +16,21 @@ pub struct File {
     pub key_version: Option<i32>,
     pub uploaded_by: Option<Uuid>,
     pub created_at: DateTime<Utc>,
+    /// Where its content lies in the store.
+    pub object: String,
+}
+
+impl File {
+    /// How long its content is.
+    pub fn bytes(&self) -> u64 {
+        u64::try_from(self.size).unwrap_or_default()
+    }
 }
 
 /// Notes a file before anything of it is stored, so that nothing can be left over that nobody knows of. Returns its object.
 pub async fn insert(
     connection: &mut PgConnection,
-    (tenant, app): (&TenantId, &AppId),
+    (tenant, app): (&TenantId, Option<&AppId>),
     (id, name): (FileId, &str),
     by: Option<UserId>,
     now: DateTime<Utc>,
@@ -31,7 +40,7 @@ pub async fn insert(
          returning weft_file_object(tenant_id, id) as \"object!\"",
         id.as_uuid(),
         tenant.as_str(),
-        app.as_str(),
+        app.map(AppId::as_str),
         name,
         by.map(UserId::as_uuid),
         now,
@@ -60,7 +69,8 @@ pub async fn complete(
         File,
         "update files set content_type = $2, size = $3, digest = $4, key_version = $5, completed_at = $6
          where id = $1 and completed_at is null
-         returning id, name, content_type, size, digest, key_version, uploaded_by, created_at",
+         returning id, name, content_type, size, digest, key_version, uploaded_by, created_at,
+             weft_file_object(tenant_id, id) as \"object!\"",
         id.as_uuid(),
         with.content_type,
         with.size,
@@ -92,13 +102,10 @@ pub async fn find_usage(connection: &mut PgConnection, tenant: &TenantId) -> sql
     Ok(bytes.fetch_optional(connection).await?.unwrap_or(0))
 }
 
-/// A complete file of an app, with its object.
-pub async fn find(
-    connection: &mut PgConnection,
-    (tenant, app): (&TenantId, &AppId),
-    id: FileId,
-) -> sqlx::Result<Option<(File, String)>> {
-    let row = sqlx::query!(
+/// A complete file of an app.
+pub async fn find(connection: &mut PgConnection, (tenant, app): (&TenantId, &AppId), id: FileId) -> sqlx::Result<Option<File>> {
+    sqlx::query_as!(
+        File,
         "select id, name, content_type, size, digest, key_version, uploaded_by, created_at,
              weft_file_object(tenant_id, id) as \"object!\"
          from files where tenant_id = $1 and app_id = $2 and id = $3 and completed_at is not null",
@@ -107,20 +114,21 @@ pub async fn find(
         id.as_uuid(),
     )
     .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|row| {
-        let file = File {
-            id: row.id,
-            name: row.name,
-            content_type: row.content_type,
-            size: row.size,
-            digest: row.digest,
-            key_version: row.key_version,
-            uploaded_by: row.uploaded_by,
-            created_at: row.created_at,
-        };
-        (file, row.object)
-    }))
+    .await
+}
+
+/// A complete file that belongs to no app.
+pub async fn find_own(connection: &mut PgConnection, tenant: &TenantId, id: FileId) -> sqlx::Result<Option<File>> {
+    sqlx::query_as!(
+        File,
+        "select id, name, content_type, size, digest, key_version, uploaded_by, created_at,
+             weft_file_object(tenant_id, id) as \"object!\"
+         from files where tenant_id = $1 and app_id is null and id = $2 and completed_at is not null",
+        tenant.as_str(),
+        id.as_uuid(),
+    )
+    .fetch_optional(connection)
+    .await
 }
 
 /// Complete files of an app, newest first, before one of them.
@@ -132,7 +140,8 @@ pub async fn list(
 ) -> sqlx::Result<Vec<File>> {
     sqlx::query_as!(
         File,
-        "select id, name, content_type, size, digest, key_version, uploaded_by, created_at
+        "select id, name, content_type, size, digest, key_version, uploaded_by, created_at,
+             weft_file_object(tenant_id, id) as \"object!\"
          from files where tenant_id = $1 and app_id = $2 and completed_at is not null and ($3::uuid is null or id < $3)
          order by id desc limit $4",
         tenant.as_str(),

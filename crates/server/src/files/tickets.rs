@@ -98,7 +98,9 @@ impl Files {
     pub async fn read_once(&self, nonce: &str) -> Result<(File, impl Stream<Item = Result<Bytes, Error>> + Send + use<>), Error> {
         let (ticket, tenant, app) = self.take(nonce, false).await?;
         let id = ticket.file_id.map(FileId::from).ok_or(Error::UnknownTicket)?;
-        self.read((&tenant, &app), id).await
+        let file = self.find((&tenant, &app), id).await?;
+        let content = self.read(&tenant, &file, None).await?;
+        Ok((file, content))
     }
 
     async fn take(&self, nonce: &str, is_upload: bool) -> Result<(Ticket, TenantId, AppId), Error> {

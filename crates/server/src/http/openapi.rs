@@ -16,7 +16,7 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
-use weft_model::{ConfigurationId, ConnectionId, CronId, FileId, HookId};
+use weft_model::{ConfigurationId, ConnectionId, CronId, FileId, HookId, ObjectId};
 
 use super::problem::{Code, Problem, ProblemBody};
 use crate::{
@@ -35,7 +35,7 @@ const DOCUMENT: &str = "/api/openapi.json";
     ),
     security(("bearer" = [])),
     // What is only part of paths has to be named here.
-    components(schemas(ProblemBody, ConfigurationId, ConnectionId, CronId, FileId, HookId)),
+    components(schemas(ProblemBody, ConfigurationId, ConnectionId, CronId, FileId, HookId, ObjectId)),
     modifiers(&Bearer),
 )]
 struct Document;

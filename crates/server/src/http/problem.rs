@@ -69,6 +69,7 @@ codes! {
     IdempotencyInProgress "idempotency_in_progress" CONFLICT "The same request is still running",
     PreconditionFailed "precondition_failed" PRECONDITION_FAILED "The record was changed meanwhile",
     PayloadTooLarge "payload_too_large" PAYLOAD_TOO_LARGE "The body is too large",
+    RangeNotSatisfiable "range_not_satisfiable" RANGE_NOT_SATISFIABLE "The file has no such part",
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body has the wrong type",
     IdempotencyMismatch "idempotency_mismatch" UNPROCESSABLE_ENTITY "The key was used for another request",
     ActionRejected "action_rejected" UNPROCESSABLE_ENTITY "The vendor refuses the request",

@@ -14,6 +14,8 @@ use weft_queue::{Cursors, Lease, Leased, Settlement, Want};
 
 use super::{
     attempt,
+    shares::{AtWork, Shares},
+    store,
     turns::{Limits, Turns},
 };
 use crate::node::Node;
@@ -30,12 +32,14 @@ const LOOK_AROUND: Duration = Duration::from_secs(15);
 const BEHIND: TimeDelta = TimeDelta::seconds(30);
 /// How long a job that could not be taken keeps its place.
 const REFUSED: Duration = Duration::from_secs(1);
+/// How often is looked what other nodes have at work, while they have more than their share.
+const SETTLING: Duration = Duration::from_millis(500);
 /// Messages that one statement makes ready.
 const SWEPT: i64 = 1000;
 
 /// Works on jobs until the node stops.
 pub async fn run(node: Arc<Node>) {
-    let mut desk = Desk::new(node.settings.jobs);
+    let mut desk = Desk::new(node.settings.jobs, Shares::none(node.jobs.node));
     while !node.stopping.is_cancelled() {
         let news = tokio::select! {
             () = node.stopping.cancelled() => return,
@@ -49,6 +53,7 @@ pub async fn run(node: Arc<Node>) {
             desk.turns.ready(&ready.stream);
         }
         desk.look_around |= news.look_around;
+        desk.agree |= news.nodes;
         if let Err(error) = desk.round(&node).await {
             tracing::warn!(%error, "cannot look after jobs");
             desk.look_around = true;
@@ -62,6 +67,9 @@ struct Desk {
     cursors: Cursors,
     look_around: bool,
     looked_around: Instant,
+    /// Whether the nodes have to be looked at.
+    agree: bool,
+    agreed: Instant,
     swept: Instant,
     /// Up to when all that waited was made ready.
     swept_until: DateTime<Utc>,
@@ -69,15 +77,27 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: Limits, shares: Shares) -> Self {
         let (now, never) = (Instant::now(), DateTime::UNIX_EPOCH);
-        let (turns, cursors) = (Turns::new(limits), Cursors::default());
-        Self { turns, cursors, look_around: true, looked_around: now, swept: now, swept_until: never, kept_until: never }
+        let (turns, cursors) = (Turns::new(limits, shares), Cursors::default());
+        let (look_around, agree) = (true, true);
+        Self {
+            turns,
+            cursors,
+            look_around,
+            looked_around: now,
+            agree,
+            agreed: now,
+            swept: now,
+            swept_until: never,
+            kept_until: never,
+        }
     }
 
     async fn round(&mut self, node: &Arc<Node>) -> sqlx::Result<()> {
         self.keep(node).await?;
         self.sweep(node).await?;
+        self.agree(node).await?;
         self.look_around(node).await?;
         while self.take(node).await? {}
         Ok(())
@@ -116,6 +136,27 @@ impl Desk {
         Ok(())
     }
 
+    /// Divides the limits with the nodes that there are.
+    async fn agree(&mut self, node: &Node) -> sqlx::Result<()> {
+        let is_due =
+            self.looked_around.elapsed() >= LOOK_AROUND || (self.turns.shares.is_settling() && self.agreed.elapsed() >= SETTLING);
+        if !(self.agree || self.look_around || is_due) {
+            return Ok(());
+        }
+        let mut connection = node.pool.acquire().await?;
+        let peers = store::list_peers(&mut connection).await?;
+        if let Some(roll) = self.turns.shares.see(&peers) {
+            store::update_roll(&mut connection, node.jobs.node, &roll.name()).await?;
+        }
+        if self.turns.shares.wants_counts() {
+            let held = weft_queue::held(&mut connection).await?.into_iter();
+            let held: Vec<_> = held.map(|(lane, node, count)| AtWork { lane, node, count }).collect();
+            self.turns.count(&held);
+        }
+        (self.agree, self.agreed) = (false, Instant::now());
+        Ok(())
+    }
+
     async fn look_around(&mut self, node: &Node) -> sqlx::Result<()> {
         if !self.look_around && self.looked_around.elapsed() < LOOK_AROUND {
             return Ok(());
@@ -144,7 +185,7 @@ impl Desk {
             return Ok(false);
         }
         let until = node.clock.now() + LEASE;
-        let leased = weft_queue::lease(&mut *node.pool.acquire().await?, &wants, until).await?;
+        let leased = weft_queue::lease(&mut *node.pool.acquire().await?, node.jobs.node, &wants, until).await?;
         now = Instant::now();
         self.cursors.advance(&leased, now);
         let mut counts: HashMap<_, i32> = HashMap::new();

@@ -17,6 +17,8 @@ pub struct News {
     pub ended: Vec<Arc<str>>,
     /// Notifications may have been missed, or lanes may be served that were not before.
     pub look_around: bool,
+    /// Which nodes there are may be another now, or by which roll they work.
+    pub nodes: bool,
 }
 
 /// Where it is put.

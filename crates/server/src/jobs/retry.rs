@@ -22,6 +22,8 @@ const A_WHILE: Duration = Duration::from_secs(30);
 /// The longest reason that is kept, in characters.
 const NOTE: usize = 2000;
 
+const NO_HANDLER: &str = "unknown_method: the backend has no `onJob`: deploy one that has, then try the job again";
+
 /// Which attempt it was, of how many.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
@@ -38,6 +40,9 @@ pub fn after(error: &Error, attempt: Attempt, now: DateTime<Utc>, chance: f64) -
     match &error.cause {
         cause if was_not_tried(cause) => {
             Settlement::Release { at: later(now, until_tried(cause), chance), note: Some(reason("")) }
+        }
+        Cause::App(apps::Error::Call(CallError::UnknownMethod { .. })) => {
+            Settlement::Bury { note: format!("{}{run}", note(NO_HANDLER)) }
         }
         // It is asked for what it cannot do, or without a right: the next attempt would end the same way.
         _ if matches!(failed.category, ErrorCategory::Validation | ErrorCategory::Auth) => Settlement::Bury { note: reason("") },

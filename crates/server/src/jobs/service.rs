@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 use weft_model::{AppId, Fault, Principal, TenantId, manifest::PAYLOAD_LIMIT};
 use weft_queue::{Key, Lease, Message, NewMessage, Sent, Settlement, State, Which};
 
@@ -77,6 +78,8 @@ pub struct OnBehalf {
 pub struct Jobs {
     pool: PgPool,
     clock: Clock,
+    /// Who holds what this node leases.
+    pub(super) node: Uuid,
     pub(super) inbox: Inbox,
     /// What is at work on this node, by the token of the lease.
     pub(super) held: DashMap<i64, Lease>,
@@ -86,7 +89,7 @@ pub struct Jobs {
 
 impl Jobs {
     /// Starts the writers. They end, everything written, when this is dropped; wait for the handles.
-    pub fn start(pool: PgPool, clock: Clock) -> (Self, Vec<JoinHandle<()>>) {
+    pub fn start(pool: PgPool, clock: Clock, node: Uuid) -> (Self, Vec<JoinHandle<()>>) {
         let source = (pool.clone(), clock.clone());
         let (sends, sending) = Groups::start(PACE, move |group: Vec<NewMessage>| {
             let (pool, clock) = source.clone();
@@ -107,13 +110,14 @@ impl Jobs {
                 Ok(held)
             }
         });
-        (Self { pool, clock, inbox: Inbox::default(), held: DashMap::new(), sends, ends }, vec![sending, ending])
+        (Self { pool, clock, node, inbox: Inbox::default(), held: DashMap::new(), sends, ends }, vec![sending, ending])
     }
 
     /// Passes on what is of interest to whoever works on jobs.
     pub fn apply(&self, change: &Change) {
         match change {
             Change::Ready(ready) => self.inbox.put(|news| news.ready.push(ready.clone())),
+            Change::Nodes => self.inbox.put(|news| news.nodes = true),
             Change::App(_) | Change::Everything => self.inbox.put(|news| news.look_around = true),
             _ => {}
         }
@@ -245,6 +249,11 @@ pub fn caused((tenant, app): (&TenantId, &AppId), job: Caused, now: DateTime<Utc
         order: Some(order),
         body: serde_json::to_string(&envelope).map_err(|error| sqlx::Error::Encode(error.into()))?,
     })
+}
+
+/// Has what a node that is gone was at done by others.
+pub async fn forsake(connection: &mut PgConnection, node: Uuid) -> sqlx::Result<usize> {
+    weft_queue::forsake(connection, node).await
 }
 
 /// Removes the jobs of an app.

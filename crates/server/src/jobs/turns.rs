@@ -10,7 +10,9 @@ use std::{
 
 use weft_queue::Stream;
 
-/// How many jobs may be at work on one node.
+use super::shares::{AtWork, Shares};
+
+/// How many jobs may be at work: on one node, and of a tenant and of an app on all nodes together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub node: usize,
@@ -22,6 +24,8 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Turns {
     limits: Limits,
+    /// What of the limits is this node's.
+    pub shares: Shares,
     tenants: HashMap<Arc<str>, Tenant>,
     at_work: usize,
     /// Counts the places that were given, to tell who waited longest.
@@ -44,8 +48,13 @@ struct Lane {
 }
 
 impl Turns {
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, tenants: HashMap::new(), at_work: 0, given: 0 }
+    pub fn new(limits: Limits, shares: Shares) -> Self {
+        Self { limits, shares, tenants: HashMap::new(), at_work: 0, given: 0 }
+    }
+
+    /// Notes what the other nodes have at work.
+    pub fn count(&mut self, at_work: &[AtWork]) {
+        self.shares.count(at_work, (self.limits.tenant, self.limits.app));
     }
 
     /// Notes that a stream may have something.
@@ -99,13 +108,15 @@ impl Turns {
     /// The lane that gets the next place, beside those that are given already.
     fn next(&mut self, places: &HashMap<Arc<str>, usize>) -> Option<Arc<str>> {
         let Limits { tenant: per_tenant, app: per_app, .. } = self.limits;
+        let shares = &self.shares;
         let granted = |lane: &Arc<str>| places.get(lane).copied().unwrap_or_default();
-        let open = |(key, lane): &(&Arc<str>, &Lane)| !lane.ready.is_empty() && lane.at_work + granted(key) < per_app;
+        let open =
+            |(key, lane): &(&Arc<str>, &Lane)| !lane.ready.is_empty() && lane.at_work + granted(key) < shares.of(per_app, key);
         let load = |tenant: &Tenant| tenant.at_work + tenant.lanes.keys().map(granted).sum::<usize>();
         let (name, _) = self
             .tenants
             .iter()
-            .filter(|(_, tenant)| load(tenant) < per_tenant && tenant.lanes.iter().any(|lane| open(&lane)))
+            .filter(|(name, tenant)| load(tenant) < shares.of(per_tenant, name) && tenant.lanes.iter().any(|lane| open(&lane)))
             .min_by_key(|(_, tenant)| (load(tenant), tenant.last))?;
         let name = Arc::clone(name);
         self.given += 1;
@@ -131,9 +142,18 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::shares::Peer, *};
 
     const LIMITS: Limits = Limits { node: 8, tenant: 6, app: 4 };
+
+    /// Turns of a node that is alone.
+    fn alone(limits: Limits) -> Turns {
+        let node = uuid::Uuid::nil();
+        let mut turns = Turns::new(limits, Shares::none(node));
+        turns.shares.see(&[Peer { id: node, roll: None }]);
+        turns.count(&[]);
+        turns
+    }
 
     fn stream(lane: &str, priority: i16) -> Stream {
         Stream::new(lane, priority)
@@ -154,7 +174,7 @@ mod tests {
 
     #[test]
     fn free_places_are_shared_between_tenants_and_then_between_apps() {
-        let mut turns = Turns::new(LIMITS);
+        let mut turns = alone(LIMITS);
         for lane in ["a/x", "a/y", "b/x"] {
             turns.ready(&stream(lane, 0));
         }
@@ -164,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_flood_fills_its_own_places_only_and_whoever_comes_next_gets_the_rest() {
-        let mut turns = Turns::new(LIMITS);
+        let mut turns = alone(LIMITS);
         turns.ready(&stream("flood/x", 0));
         assert_eq!(taken(&mut turns), [("flood/x".into(), 0, 4)], "the limit of an app");
         for lane in ["flood/x", "flood/y"] {
@@ -177,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_place_that_becomes_free_goes_to_whoever_has_the_fewest_at_work() {
-        let mut turns = Turns::new(Limits { node: 4, tenant: 4, app: 4 });
+        let mut turns = alone(Limits { node: 4, tenant: 4, app: 4 });
         turns.ready(&stream("flood/x", 0));
         assert_eq!(taken(&mut turns), [("flood/x".into(), 0, 4)]);
         for lane in ["flood/x", "quiet/x"] {
@@ -189,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_higher_priority_comes_first_and_what_is_dry_is_not_asked_again() {
-        let mut turns = Turns::new(LIMITS);
+        let mut turns = alone(LIMITS);
         for priority in [1, 9, 5] {
             turns.ready(&stream("a/x", priority));
         }
@@ -199,7 +219,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_lanes_that_are_done() {
-        let mut turns = Turns::new(LIMITS);
+        let mut turns = alone(LIMITS);
         turns.ready(&stream("a/x", 0));
         taken(&mut turns);
         (0..4).for_each(|_| turns.ended(&"a/x".into()));

@@ -23,6 +23,7 @@ use crate::{
         group::{Groups, NotWritten, Pace},
         notify,
     },
+    jobs,
 };
 
 /// How long the records of finished runs are collected before they are written.
@@ -169,8 +170,9 @@ impl Runs {
         }
         let adopted = store::adopt_webhooks(&mut transaction, other, self.node, WEBHOOK_ATTEMPTS).await?;
         let ended = store::end_runs_of(&mut transaction, other, self.clock.now()).await?;
+        let jobs = jobs::forsake(&mut transaction, other).await?;
         transaction.commit().await?;
-        tracing::info!(node.id = %other, ended, webhooks = adopted.len(), "run.take_over");
+        tracing::info!(node.id = %other, ended, webhooks = adopted.len(), jobs, "run.take_over");
         Ok(adopted)
     }
 

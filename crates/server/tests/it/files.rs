@@ -234,6 +234,65 @@ async fn a_large_file_is_passed_on_while_it_comes_and_while_it_goes() {
     assert!(ended.is_err(), "and that is no complete answer");
 }
 
+/// Asks for a part of a file.
+async fn part_of(api: &Api, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let request = headers.iter().fold(api.request(Method::GET, path), |request, (name, value)| request.header(*name, *value));
+    api.send(request).await
+}
+
+/// Numbers that tell where in a file they stand; three pieces and a bit.
+fn numbers() -> Vec<u8> {
+    (0..200_000_u32).flat_map(u32::to_be_bytes).collect()
+}
+
+/// Every kind of part, at the borders of pieces and within them.
+async fn hands_out_parts(api: &Api) {
+    const PIECE: usize = 256 * 1024;
+    let content = numbers();
+    let path = at(&upload(api, "numbers.bin", content.clone()).await);
+    let last = content.len() - 1;
+    for (first, end) in [(0, 0), (PIECE - 1, PIECE), (PIECE, 2 * PIECE - 1), (1, last), (3 * PIECE + 7, last), (last, last)] {
+        let answer = part_of(api, &path, &[("range", &format!("bytes={first}-{end}"))]).await.expect(206);
+        assert!(answer.bytes == content[first..=end], "{first}-{end}");
+        assert_eq!(answer.header("content-range"), Some(&*format!("bytes {first}-{end}/{}", content.len())));
+        assert_eq!(answer.header("content-length"), Some(&*(end - first + 1).to_string()));
+    }
+    assert_eq!(part_of(api, &path, &[("range", "bytes=-5")]).await.expect(206).bytes, content[content.len() - 5..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_file_is_handed_out_without_the_rest_being_read() {
+    let (server, admin) = started().await;
+    hands_out_parts(&admin).await;
+    let content = numbers();
+    let path = format!("{STORAGE}/{}", admin.get(STORAGE).await.expect(200).text("/data/0/file_id"));
+    let whole = admin.get(&path).await.expect(200);
+    assert_eq!((whole.header("accept-ranges"), whole.bytes == content), (Some("bytes"), true));
+    let tag = whole.header("etag").expect("a tag").to_owned();
+    // A download that broke off goes on where it was, if the file is still the same.
+    let rest = part_of(&admin, &path, &[("range", "bytes=700000-"), ("if-range", &tag)]).await.expect(206);
+    assert!([&content[..700_000], &rest.bytes].concat() == content);
+    part_of(&admin, &path, &[("range", "bytes=700000-"), ("if-range", "\"another\"")]).await.expect(200);
+    let beyond = part_of(&admin, &path, &[("range", "bytes=800000-")]).await.expect(416);
+    assert_eq!((beyond.code(), beyond.header("content-range")), ("range_not_satisfiable".to_owned(), Some("bytes */800000")));
+    for unknown in ["bytes=5-2", "lines=1-2", "bytes=0-1,5-6"] {
+        part_of(&admin, &path, &[("range", unknown)]).await.expect(200);
+    }
+    let looked = admin.send(admin.request(Method::HEAD, &path).header("range", "bytes=0-1")).await.expect(200);
+    assert_eq!((looked.header("content-length"), looked.header("accept-ranges")), (Some("800000"), Some("bytes")));
+    // What is good for once is handed out as a whole.
+    let url = admin.post(&format!("{path}/download-url"), json!({})).await.expect(201).text("/url");
+    let once = part_of(&server.anonymous(), &url, &[("range", "bytes=0-1")]).await.expect(200);
+    assert_eq!((once.bytes.len(), once.header("accept-ranges")), (content.len(), Some("none")));
+    // The last piece is damaged: whoever does not ask for it does not meet it.
+    let object = &in_store(&server)[0];
+    let mut sealed = std::fs::read(object).expect("readable");
+    *sealed.last_mut().expect("some") ^= 1;
+    std::fs::write(object, sealed).expect("written");
+    part_of(&admin, &path, &[("range", "bytes=0-9")]).await.expect(206);
+    part_of(&admin, &path, &[("range", "bytes=-1")]).await.expect(500);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_stores_files_of_its_app_from_within_its_jail() {
     let server = TestServer::start().await;
@@ -279,6 +338,9 @@ async fn files_may_lie_in_a_bucket_of_something_that_speaks_s3() {
     let keys = s3.keys("weft").await;
     assert_eq!(keys.len(), 2);
     assert!(keys.iter().all(|key| key.starts_with("some/place/default/")), "{keys:?}");
+    hands_out_parts(&admin).await;
+    let parts = admin.get(STORAGE).await.expect(200).text("/data/0/file_id");
+    admin.delete(&format!("{STORAGE}/{parts}")).await.expect(200);
     admin.delete(&at(&large)).await.expect(200);
     eventually("it is gone from the bucket", async || (s3.keys("weft").await.len() == 1).then_some(())).await;
     // Its app goes while the store is away; what is left is removed when it is back.

@@ -114,13 +114,29 @@ async fn what_never_works_lies_with_the_dead_letters_says_why_and_can_be_tried_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_get_better_is_not_tried_again() {
-    let (server, admin) = started().await;
+    let (_server, admin) = started().await;
     let id = enqueue(&admin, json!({ "payload": { "fails": 9, "category": "Validation" } })).await;
     assert_eq!(becomes(&admin, id, "dead").await["read_ct"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_without_a_handler_gets_no_jobs_and_those_that_wait_say_why_nobody_does_them() {
+    let (server, admin) = started().await;
+    let waits = enqueue(&admin, json!({ "delay_seconds": 60 })).await;
+    let cron = json!({ "name": "daily", "schedule": "0 9 * * *" });
+    let cron = admin.post("/api/v1/apps/crm/crons", cron).await.expect(201).text("/id");
     server.deploy(&admin, &app("crm"), "serve({ rpc: {} })").await;
-    let id = enqueue(&admin, json!({})).await;
-    let error = becomes(&admin, id, "dead").await["error"].clone();
-    assert_eq!(error, "unknown_method: the backend has no handler named `onJob`");
+    let refused = admin.post(PATH, json!({ "payload": {} })).await.expect(409);
+    assert!(refused.text("/error").contains("has no `onJob`"), "{}", refused.text("/error"));
+    admin.post(&format!("/api/v1/apps/crm/crons/{cron}/trigger"), json!({})).await.expect(409);
+    assert_eq!(admin.get(&format!("{PATH}?limit=9")).await.expect(200).json.as_array().map(Vec::len), Some(1));
+    server.advance(Duration::seconds(61));
+    let dead = becomes(&admin, waits, "dead").await;
+    assert_eq!(dead["error"], "unknown_method: the backend has no `onJob`: deploy one that has, then try the job again");
+    assert_eq!(dead["read_ct"], 1, "it is not sent round");
+    server.deploy(&admin, &app("crm"), BACKEND).await;
+    admin.post(&format!("{PATH}/{waits}/retry"), json!({})).await.expect(200);
+    becomes(&admin, waits, "completed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use weft_testkit::{Api, TestServer, server::url};
 
 use crate::fixtures::{app, eventually};
 
-/// Waits for a file when the payload says so; notes each attempt in its own scratch folder.
+/// Waits for the file that the payload names, or for `go`; notes each attempt in its own scratch folder.
 const BACKEND: &str = "
     const file = (name) => Bun.file(`${process.env.HOME}/${name}`);
     serve({ async onJob(payload, caller, ctx) {
-        while (payload.waits && !(await file('go').exists())) await Bun.sleep(5);
+        const waits = payload.waits === true ? 'go' : payload.waits;
+        while (waits && !(await file(waits).exists())) await Bun.sleep(5);
         return ctx.job.attempt;
     } });";
 
@@ -122,4 +124,70 @@ async fn the_flood_of_one_tenant_or_app_does_not_keep_the_others_waiting() {
     assert_eq!((counted.get("running"), counted.get("queued")), (Some(&2), Some(&48)), "{counted:?}");
     std::fs::write(server.data_path("scratch/default-flood/go"), "").expect("written");
     eventually("the flood is over", async || (counts(&admin, "flood").await.get("completed") == Some(&50)).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_hold_for_all_nodes_together_and_a_node_that_goes_leaves_its_places_to_the_others() {
+    let first = TestServer::start_with_file("[jobs]\nper_node = 8\nper_tenant = 6\nper_app = 4\n").await;
+    let admin = first.user("admin").await;
+    for name in ["crm", "mail"] {
+        first.deploy(&admin, &app(name), BACKEND).await;
+    }
+    let flood = async |count: usize, waits: Value| {
+        let jobs = ["crm", "mail"].into_iter().flat_map(|name| (0..count).map(move |_| name));
+        futures::future::join_all(jobs.map(|name| enqueue(&admin, name, json!({ "waits": waits })))).await;
+    };
+    flood(3, json!("first")).await;
+    let leased = async |which: &str| first.database.count(&format!("queue_messages where state = 2 and {which}")).await;
+    eventually("the first node has all places", async || (leased("true").await == 6).then_some(())).await;
+    flood(17, json!(true)).await;
+    let (second, folder) = first.second_node().await;
+    let database = PgPool::connect(&first.database.url).await.expect("the database answers");
+    let holder = "select holder::text from queue_messages where state = 2 limit 1";
+    let holder: String = sqlx::query_scalar(holder).fetch_one(&database).await.expect("a holder");
+    database.close().await;
+    let elsewhere = format!("holder <> '{holder}'");
+    assert_eq!(leased(&elsewhere).await, 0, "what is at work stays where it is");
+    let touch = |data: &std::path::Path, file: &str| {
+        for name in ["crm", "mail"] {
+            std::fs::write(data.join(format!("scratch/default-{name}/{file}")), "").expect("written");
+        }
+    };
+    // What the first node has at work is done, and the places are given anew.
+    touch(&first.data_path(""), "first");
+    eventually("each node has its half", async || {
+        let (all, theirs) = (leased("true").await, leased(&elsewhere).await);
+        assert!(theirs <= 3, "{theirs} of six for one of two nodes");
+        (all == 6 && theirs == 3).then_some(())
+    })
+    .await;
+    for name in ["crm", "mail"] {
+        assert!(leased(&format!("lane = 'default/{name}'")).await <= 4, "the limit of an app");
+    }
+    let done = async || first.database.count("queue_archive where outcome = 'completed'").await;
+    assert_eq!(done().await, 6);
+    touch(&first.data_path(""), "go");
+    touch(folder.path(), "go");
+    eventually("all are done", async || (done().await == 40).then_some(())).await;
+    second.stop().await.expect("the second node stops in order");
+    flood(4, json!("last")).await;
+    eventually("the first node has all places again", async || (leased("true").await == 6).then_some(())).await;
+    touch(&first.data_path(""), "last");
+    eventually("all are done", async || (done().await == 48).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_held_that_is_gone_is_done_as_soon_as_that_is_noticed() {
+    let mut server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    admin.post("/api/v1/apps", app("crm")).await.expect(200);
+    let id = enqueue(&admin, "crm", json!({})).await;
+    // What a server that was killed leaves: its row, whose lock nobody holds, and a lease.
+    let gone = "with gone as (insert into nodes (id, started_at) values (gen_random_uuid(), now()) returning id)
+                update queue_messages set state = 2, read_count = 1, visible_at = now() + interval '2 minutes', holder = gone.id from gone";
+    server.database.execute(gone).await;
+    server.restart().await;
+    let admin = admin.at(server.url());
+    admin.deploy("crm", &[("index.ts", BACKEND)]).await.expect(200);
+    assert_eq!(becomes(&admin, "crm", id, "completed").await["result"], 2);
 }

@@ -6,6 +6,7 @@ mod apps;
 mod audit;
 mod auth;
 mod backend_data;
+mod buckets;
 mod canary;
 mod catalog;
 mod clock;

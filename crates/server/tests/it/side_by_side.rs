@@ -36,7 +36,12 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
     let auth = json!({ "type": "credentials", "required": false, "schema": entered });
     let more = json!({ "name": format!("{mark} app"), "description": mark, "userAuth": auth, "webhooks": ["news"], "dataContract": things,
         "configSchema": { "properties": { "token": { "platformSecret": format!("{mark}_KEY").to_uppercase() } } } });
-    server.deploy(admin, &with(integration(app, &["echo", "fail"]), more), BACKEND).await;
+    let manifest = with(integration(app, &["echo", "fail"]), more);
+    admin.post("/api/v1/apps", manifest.clone()).await.expect(200);
+    // Its backend takes no jobs: this one was there before.
+    let job = json!({ "payload": { "mark": mark }, "delay_seconds": 3600 });
+    let job = admin.post(&format!("/api/v1/apps/{app}/jobs"), job).await.expect(201).value("/msg_id").to_string();
+    server.deploy(admin, &manifest, BACKEND).await;
     set(admin, "/api/v1/platform/secrets", &format!("{mark}_KEY").to_uppercase(), mark).await.expect(200);
     set(admin, &format!("/api/v1/apps/{app}/secrets"), &format!("{mark}_SECRET").to_uppercase(), mark).await.expect(200);
     admin.post("/api/v1/roles", json!({ "name": "sales", "description": mark })).await.expect(200);
@@ -53,8 +58,6 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
     let record = admin.post(&thing, json!({ "name": mark })).await.expect(201).text("/id");
     let cron = json!({ "name": mark, "schedule": "0 9 * * *", "payload": { "mark": mark } });
     let cron = admin.post(&format!("/api/v1/apps/{app}/crons"), cron).await.expect(201).text("/id");
-    let job = json!({ "payload": { "mark": mark }, "delay_seconds": 3600 });
-    let job = admin.post(&format!("/api/v1/apps/{app}/jobs"), job).await.expect(201).value("/msg_id").to_string();
     let connection = json!({ "label": mark, "credentials": { "password": format!("{mark} password") } });
     let connection = admin.post(&format!("/api/v1/integrations/{app}/auth/credentials"), connection).await;
     let named = json!({ "label": mark, "credentials": { "token": mark } });
@@ -63,6 +66,10 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
     let hook = admin.post(&format!("/api/v1/apps/{app}/hooks"), hook).await;
     let file = Form::new().part("file", Part::bytes(mark.as_bytes().to_vec()).file_name(format!("{mark}.txt")));
     let file = admin.send(admin.request(Method::POST, &format!("/api/v1/apps/{app}/storage/upload")).multipart(file)).await;
+    admin.post("/api/v1/storage/buckets", json!({ "name": mark })).await.expect(201);
+    let object = Form::new().part("file", Part::bytes(mark.as_bytes().to_vec()).file_name(format!("{mark}.txt")));
+    let object =
+        admin.send(admin.request(Method::POST, &format!("/api/v1/storage/objects/{mark}/upload")).multipart(object)).await;
     let webhook = admin.get(&format!("/api/v1/apps/{app}/webhooks")).await.expect(200).text("/0/token");
     BTreeMap::from([
         ("app_id", app.to_owned()),
@@ -82,6 +89,8 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
         ("configuration_id", named.text("/id")),
         ("hook_id", hook.text("/id")),
         ("file_id", file.text("/file_id")),
+        ("bucket", mark.to_owned()),
+        ("object_id", object.text("/id")),
         ("msg_id", job),
     ])
 }

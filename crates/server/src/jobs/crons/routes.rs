@@ -342,6 +342,7 @@ async fn trigger(
     Path((app, id)): Path<(AppId, CronId)>,
 ) -> Result<Body<Triggered>, Problem> {
     node.apps.get(&caller.tenant, &app).await?;
+    node.apps.ensure_takes_jobs(&app)?;
     Ok(Body(Triggered { msg_id: node.crons.trigger(&caller, &app, id).await? }))
 }
 

@@ -213,6 +213,14 @@ async fn accounts_and_automation(api: &Api, log: &mut Witness) {
     log.sees(&[]).await;
     delete(api, &format!("/api/v1/apps/crm/storage/{file}")).await;
     log.sees(&["file.deleted"]).await;
+    post(api, "/api/v1/storage/buckets", json!({ "name": "notes" })).await;
+    log.sees(&["bucket.created"]).await;
+    let folder = text(&post(api, "/api/v1/storage/objects/notes", json!({ "name": "a folder" })).await["id"]);
+    log.sees(&[]).await;
+    delete(api, &format!("/api/v1/storage/objects/notes/{folder}")).await;
+    log.sees(&["object.deleted"]).await;
+    delete(api, "/api/v1/storage/buckets/notes").await;
+    log.sees(&["bucket.deleted"]).await;
     for app in ["crm", "mail"] {
         delete(api, &format!("/api/v1/apps/{app}")).await;
         log.sees(&["app.uninstalled"]).await;

@@ -50,7 +50,7 @@ async fn ask(api: &Api, method: &str, sample: Sample) -> (u16, Value) {
         Body::None => request,
         Body::Json(body) => request.json(&body),
         Body::Form(body) => request.header("content-type", "application/x-www-form-urlencoded").body(body),
-        Body::File => request.multipart(world::file()),
+        Body::File(name) => request.multipart(world::file(&name)),
         Body::Raw => request.body("a"),
         Body::Archive(files) => request.multipart(weft_testkit::api::upload(&files)),
     };

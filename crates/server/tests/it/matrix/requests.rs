@@ -17,8 +17,8 @@ pub enum Body {
     Json(Value),
     Form(String),
     Archive(Vec<(&'static str, &'static str)>),
-    /// A small file in a form.
-    File,
+    /// A small file of this name in a form.
+    File(String),
     /// A small file as it is.
     Raw,
 }
@@ -60,9 +60,43 @@ pub async fn sample(world: &World<'_>, route: &str) -> Option<Sample> {
         path if path.starts_with("/api/v1/apps") || path.starts_with("/api/v1/integrations") => apps(world, method, path).await,
         path if path.starts_with("/api/v1/platform") => secrets(world, method, path).await,
         path if path.starts_with("/api/v1/auth") || path.starts_with("/oauth") => auth(world, route).await,
+        path if path.contains("/storage/buckets") || path.contains("/storage/objects") => buckets(world, method, path).await,
         path if path.starts_with("/api/v1/storage/") => one_time(world, method).await,
         _ => others(world, route),
     }
+}
+
+async fn buckets(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
+    let (buckets, objects) = ("/api/v1/storage/buckets", "/api/v1/storage/objects/papers");
+    // Every tenant has `default`: this one is ours alone. It may be there already.
+    world.administrator.post(buckets, json!({ "name": "papers" })).await;
+    let made = async || world.administrator.post(objects, json!({ "name": world.name("folder") })).await.expect(201).text("/id");
+    Some(match (method, path.trim_start_matches("/api/v1/storage")) {
+        ("GET", "/buckets") => plain(buckets),
+        ("POST", "/buckets") => json_body(buckets, json!({ "name": world.name("bucket") })),
+        ("DELETE", "/buckets/{bucket}") => {
+            world.administrator.post(buckets, json!({ "name": "drafts" })).await;
+            plain(format!("{buckets}/drafts"))
+        }
+        ("GET", "/objects/{bucket}") => plain(objects),
+        ("POST", "/objects/{bucket}") => json_body(objects, json!({ "name": world.name("folder") })),
+        ("POST", "/objects/{bucket}/upload") => {
+            // One of a name in a folder: each has its own.
+            Sample { path: format!("{objects}/upload"), body: Body::File(world.name("file")) }
+        }
+        ("GET", "/objects/{bucket}/{object_id}") => {
+            let request = world.administrator.request(reqwest::Method::POST, &format!("{objects}/upload"));
+            let form = super::world::file(&world.name("file"));
+            let id = world.administrator.send(request.multipart(form)).await.expect(201).text("/id");
+            plain(format!("{objects}/{id}"))
+        }
+        ("PATCH", "/objects/{bucket}/{object_id}") => {
+            json_body(format!("{objects}/{}", made().await), json!({ "name": world.name("folder") }))
+        }
+        ("DELETE", "/objects/{bucket}/{object_id}") => plain(format!("{objects}/{}", made().await)),
+        ("GET", "/objects/{bucket}/{object_id}/ancestors") => plain(format!("{objects}/{}/ancestors", made().await)),
+        _ => return None,
+    })
 }
 
 async fn one_time(world: &World<'_>, method: &str) -> Option<Sample> {
@@ -387,7 +421,7 @@ async fn hooks(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
 async fn files(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
     let crm = |rest: &str| format!("/api/v1/apps/crm{rest}");
     Some(match (method, path.trim_start_matches("/apps/{app_id}")) {
-        ("POST", rest @ ("/upload" | "/storage/upload")) => Sample { path: crm(rest), body: Body::File },
+        ("POST", rest @ ("/upload" | "/storage/upload")) => Sample { path: crm(rest), body: Body::File("a.txt".to_owned()) },
         ("GET", "/storage") => plain(crm("/storage")),
         ("POST", "/storage/upload-url") => json_body(crm("/storage/upload-url"), json!({ "name": "a.txt" })),
         ("GET" | "DELETE", "/storage/{file_id}") => plain(crm(&format!("/storage/{}", world.fresh_file().await))),

@@ -175,7 +175,7 @@ impl<'a> World<'a> {
 
     pub async fn fresh_file(&self) -> String {
         let request = self.administrator.request(reqwest::Method::POST, "/api/v1/apps/crm/storage/upload");
-        self.administrator.send(request.multipart(file())).await.expect(201).text("/file_id")
+        self.administrator.send(request.multipart(file("a.txt"))).await.expect(201).text("/file_id")
     }
 
     pub async fn fresh_thing(&self) -> String {
@@ -197,8 +197,8 @@ impl<'a> World<'a> {
 }
 
 /// A form with a small file.
-pub fn file() -> reqwest::multipart::Form {
-    let part = reqwest::multipart::Part::bytes(b"a".as_slice()).file_name("a.txt");
+pub fn file(name: &str) -> reqwest::multipart::Form {
+    let part = reqwest::multipart::Part::bytes(b"a".as_slice()).file_name(name.to_owned());
     reqwest::multipart::Form::new().part("file", part)
 }
 
@@ -213,6 +213,8 @@ pub fn pattern(path: &str, keys: &str) -> String {
             ("{action_id}", "echo"),
             ("{namespace_id}", "sales"),
             ("{namespace_id}", "gone"),
+            ("{bucket}", "papers"),
+            ("{bucket}", "drafts"),
         ];
         for (name, value) in parameters {
             if path.contains(name) {
