@@ -4,6 +4,7 @@
 pub mod api;
 pub mod canary;
 pub mod database;
+pub mod issuer;
 pub mod npm;
 mod peer;
 pub mod proxy;

@@ -313,13 +313,13 @@ fn standard(mut body: Value, mapping: &ResponseMapping) -> Value {
 }
 
 /// Some send a number as a text.
-fn seconds(value: &Value) -> Option<u64> {
+pub fn seconds(value: &Value) -> Option<u64> {
     let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
     number.or_else(|| value.as_f64().filter(|seconds| *seconds >= 0.0).and_then(|seconds| format!("{seconds:.0}").parse().ok()))
 }
 
 /// Scopes come with spaces, with commas or as an array.
-fn scope(value: &Value) -> Option<String> {
+pub fn scope(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.split([' ', ',']).filter(|scope| !scope.is_empty()).collect::<Vec<_>>().join(" ")),
         Value::Array(items) => Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")),
@@ -341,7 +341,8 @@ fn claims(token: &str) -> Option<Value> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?).ok()
 }
 
-fn is_secure(url: &Url) -> bool {
+/// Whether secrets may be sent to an address.
+pub fn is_secure(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),

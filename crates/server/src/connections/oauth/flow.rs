@@ -17,7 +17,7 @@ use super::{
 use crate::{
     apps::{self, App, CallContext, CallRequest},
     connections::{
-        connect::{Kept, Made, Wanted, owner_of, way},
+        connect::{Kept, Made, Wanted, owner_of, token_auth, way},
         credential::{Content, Times},
         error::{Error, plain},
         service::{Connections, label},
@@ -107,11 +107,12 @@ impl Connections {
                 let made = Made { owner, label, again: wanted.again, content, times, configuration: wanted.configuration };
                 Ok(Started::Connected(self.keep(by, app, made).await?))
             }
-            way => self.send_away(by, app, wanted, matches!(way, Way::Oauth2(_))).await,
+            Way::Token(auth) => self.start_token((by, app), auth, (owner, wanted)).await,
+            Way::Oauth2(_) | Way::Redirect => self.send_away(by, app, wanted).await,
         }
     }
 
-    async fn send_away(&self, by: &Principal, app: &Arc<App>, wanted: Wanted, natively: bool) -> Result<Started, Error> {
+    pub(super) async fn send_away(&self, by: &Principal, app: &Arc<App>, wanted: Wanted) -> Result<Started, Error> {
         let (state, verifier) = (ticket::generate(), ticket::generate());
         let flow = Flow {
             tenant: by.tenant.clone(),
@@ -126,8 +127,9 @@ impl Connections {
             expires_at: self.clock.now() + PENDING,
         };
         let started = match self.vendor(app, flow.callback_url.clone(), flow.configuration).await? {
-            Some(vendor) if natively => Started::Redirect { url: vendor.authorize(state.clone(), verifier)?.into() },
-            _ => self.ask_where(app, &flow, &state).await?,
+            Some(vendor) => Started::Redirect { url: vendor.authorize(state.clone(), verifier)?.into() },
+            None if token_auth(app).is_some() => Started::Redirect { url: self.where_to_install(app, &flow, &state).await? },
+            None => self.ask_where(app, &flow, &state).await?,
         };
         if matches!(started, Started::Redirect { .. }) {
             store::insert_flow(&mut *self.pool.acquire().await?, &ticket::digest(&state), &flow).await?;
@@ -167,6 +169,10 @@ impl Connections {
             let description = returned.query.get("error_description").map(|text| plain(text));
             return Err(Error::Refused { code, description });
         }
+        if let Some(auth) = token_auth(&app) {
+            let kept = self.installed((principal.as_ref(), app.as_ref()), auth, &flow, &returned.query).await?;
+            return Ok(Connected { principal, app, kept, shared: flow.shared });
+        }
         let (label, content, times) = match self.vendor(&app, flow.callback_url.clone(), flow.configuration).await? {
             Some(vendor) => {
                 let code = returned.query.get("code").filter(|code| !code.is_empty()).ok_or(Error::NoCode)?;
@@ -205,7 +211,11 @@ impl Connections {
         let none = || Error::Backend { method: METHOD, problem: "returned no credentials".to_owned() };
         let values = answer.credentials.filter(|values| !values.is_empty()).ok_or_else(none)?;
         let label = answer.label.or(answer.email).or(answer.account);
-        Ok((label, Content { values, refresh_token: None, secret_fields: None, obtained_at: None }, Times::default()))
+        Ok((
+            label,
+            Content { values, refresh_token: None, secret_fields: None, entered: None, obtained_at: None },
+            Times::default(),
+        ))
     }
 
     /// Asks the backend with this configuration, which nobody else may see.
