@@ -6,6 +6,7 @@ pub mod canary;
 pub mod database;
 pub mod issuer;
 pub mod npm;
+pub mod oauth1;
 mod peer;
 pub mod proxy;
 pub mod s3;

@@ -93,6 +93,19 @@ pub fn fill_in(document: &Value, field: &impl Fn(&str) -> Option<Value>) -> Resu
     }
 }
 
+/// What is wrong with an address that names fields of the configuration.
+pub fn address_fault(url: &str, is_configured: impl Fn(&str) -> bool) -> Option<String> {
+    if let Some(field) = names(url).into_iter().find(|field| !is_configured(field)) {
+        return Some(format!("configSchema has no field '{field}'"));
+    }
+    (!may_be_web(url)).then(|| "must be an https address".to_owned())
+}
+
+/// Whether an address can be one of the web: it says so, or begins with a field that does.
+pub fn may_be_web(url: &str) -> bool {
+    ["https://", "http://"].iter().any(|scheme| url.starts_with(scheme)) || matches!(pieces(url).first(), Some(Piece::Field(_)))
+}
+
 /// A value as it stands in a text.
 pub fn written(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)

@@ -5,6 +5,7 @@
 
 mod egress;
 pub mod fields;
+pub mod oauth1;
 mod recipes;
 mod rules;
 pub mod token_auth;

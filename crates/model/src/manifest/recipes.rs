@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use weft_recipe::{Context, Provider, Source};
 
 use super::{Action, AppKind, Content, Effect, user_auth::Way};
@@ -45,6 +45,10 @@ fn credentials(content: &Content) -> Option<Cow<'_, Value>> {
     match &content.user_auth.as_ref()?.way {
         Way::Credentials { schema } => Some(Cow::Borrowed(schema)),
         Way::Token(token) => Some(Cow::Owned(token.shown())),
+        Way::Oauth1(_) => {
+            let known = json!({ "properties": { "token": true, "tokenSecret": true, "response": true } });
+            Some(Cow::Owned(known))
+        }
         Way::Redirect | Way::Oauth2(_) => None,
     }
 }

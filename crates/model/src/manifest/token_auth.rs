@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ConfigField,
-    fields::{Piece, names, names_in, pieces},
+    fields::{address_fault, may_be_web, names, names_in},
     user_auth::ExpiredWhen,
 };
 use crate::{Fault, schema::Schema};
@@ -154,11 +154,18 @@ impl TokenAuth {
         self.schema.as_ref().map(super::user_auth::secret_fields).unwrap_or_default()
     }
 
-    /// Whether the configuration's key signs for what somebody enters. Who enters another's identifier then acts as that other, so
-    /// it is for those who look after the integration.
-    pub fn vouches(&self) -> bool {
-        let own_key = self.jwt.as_ref().is_some_and(|jwt| !names(&jwt.key).iter().any(|name| self.enters(name)));
-        own_key && self.properties().next().is_some()
+    /// Whether a secret of the configuration speaks for whatever somebody enters. Who enters another's identifier then acts as that
+    /// other, so it is for those who look after the integration. A secret that is entered speaks for itself.
+    pub fn vouches(&self, config: &[ConfigField]) -> bool {
+        let enters_secret = || self.properties().any(|(_, property)| property["secret"] == true);
+        let sends_own = || self.request.iter().flat_map(TokenRequest::names).any(|name| is_secret(config, name));
+        let enters = self.properties().next().is_some();
+        enters && (self.signs_with_own_key() || (sends_own() && !enters_secret()))
+    }
+
+    /// Whether the key that signs is of the configuration.
+    fn signs_with_own_key(&self) -> bool {
+        self.jwt.as_ref().is_some_and(|jwt| !names(&jwt.key).iter().any(|name| self.enters(name)))
     }
 
     /// What executors find in a connection's credentials, as a schema.
@@ -259,9 +266,7 @@ impl Check<'_> {
         self.address("request.url", &request.url);
         // Whoever names the host gets what is sent there.
         let sent = request.names();
-        let is_ours = |name: &str| {
-            (name == JWT && self.auth.vouches()) || self.configured(name).is_some_and(|field| field.platform_secret.is_some())
-        };
+        let is_ours = |name: &str| (name == JWT && self.auth.signs_with_own_key()) || is_secret(self.config, name);
         if let Some(name) = sent.iter().find(|name| is_ours(name))
             && host(&request.url).iter().any(|field| self.auth.enters(field))
         {
@@ -276,19 +281,15 @@ impl Check<'_> {
     }
 
     fn address(&mut self, path: &str, url: &str) {
-        let begins_with_field = matches!(pieces(url).first(), Some(Piece::Field(_)));
-        if !begins_with_field && !url.starts_with("https://") && !url.starts_with("http://") {
+        if !may_be_web(url) {
             self.fault(path, "must be an https address");
         }
     }
 
     fn installation(&mut self) {
         let Some(installation) = &self.auth.installation else { return };
-        self.address("installation.url", &installation.url);
-        for name in names(&installation.url) {
-            if self.configured(name).is_none() {
-                self.fault("installation.url", format!("configSchema has no field '{name}'"));
-            }
+        if let Some(fault) = address_fault(&installation.url, |name| self.configured(name).is_some()) {
+            self.fault("installation.url", fault);
         }
         for name in installation.fields.keys() {
             if !self.auth.enters(name) {
@@ -296,6 +297,10 @@ impl Check<'_> {
             }
         }
     }
+}
+
+fn is_secret(config: &[ConfigField], name: &str) -> bool {
+    config.iter().any(|field| field.name == name && field.platform_secret.is_some())
 }
 
 /// The fields that the host of an address depends on.
@@ -349,9 +354,11 @@ mod tests {
         Manifest::parse(manifest)
     }
 
-    fn parsed(user_auth: &Value) -> TokenAuth {
-        match manifest(user_auth, None).expect("no faults").content.user_auth.map(|auth| auth.way) {
-            Some(Way::Token(auth)) => *auth,
+    fn parsed(user_auth: &Value) -> (TokenAuth, Vec<ConfigField>) {
+        let content = manifest(user_auth, None).expect("no faults").content;
+        let config = content.config_fields();
+        match content.user_auth.map(|auth| auth.way) {
+            Some(Way::Token(auth)) => (*auth, config),
             other => panic!("another way: {other:?}"),
         }
     }
@@ -388,9 +395,16 @@ mod tests {
             "schema": { "properties": { "host": { "type": "string" }, "password": { "type": "string", "secret": true } } },
             "request": { "url": "https://{host}/login", "basic": { "username": "me", "password": "{password}" } },
         });
-        for (given, vouches) in [(service_account(), false), (installation(), true), (login, false)] {
-            let auth = parsed(&given);
-            assert_eq!(auth.vouches(), vouches, "{given}");
+        let mut partner = login.clone();
+        partner["request"]["basic"] = json!({ "username": "{host}", "password": "{privateKey}" });
+        partner["request"]["url"] = json!("https://v.example/login");
+        let mut with_password = partner.clone();
+        partner["schema"]["properties"] = json!({ "host": { "type": "string" } });
+        with_password["request"]["form"] = json!({ "password": "{password}" });
+        let all = [(service_account(), false), (installation(), true), (login, false), (partner, true), (with_password, false)];
+        for (given, vouches) in all {
+            let (auth, config) = parsed(&given);
+            assert_eq!(auth.vouches(&config), vouches, "{given}");
             let again: TokenAuth = serde_json::from_value(serde_json::to_value(&auth).expect("JSON")).expect("the same");
             assert_eq!(again, auth);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ConfigField, token_auth::TokenAuth};
+use super::{ConfigField, fields::address_fault, oauth1::OAuth1, token_auth::TokenAuth};
 use crate::{Fault, schema::Schema};
 
 /// How people connect an integration.
@@ -27,6 +27,8 @@ pub enum Way {
     Credentials { schema: Value },
     /// The server leads through OAuth 2 and keeps the tokens fresh.
     Oauth2(Box<OAuth2>),
+    /// The server leads through OAuth 1.0a and signs requests.
+    Oauth1(Box<OAuth1>),
     /// The server gets tokens by itself, with what people enter or a vendor sends them back with.
     Token(Box<TokenAuth>),
 }
@@ -37,6 +39,7 @@ impl Way {
             Self::Redirect => "redirect",
             Self::Credentials { .. } => "credentials",
             Self::Oauth2(_) => "oauth2",
+            Self::Oauth1(_) => "oauth1",
             Self::Token(_) => "token",
         }
     }
@@ -51,7 +54,7 @@ impl Way {
         match self {
             Self::Oauth2(oauth) => oauth.expired_when.as_ref(),
             Self::Token(token) => token.expired_when.as_ref(),
-            Self::Redirect | Self::Credentials { .. } => None,
+            Self::Redirect | Self::Credentials { .. } | Self::Oauth1(_) => None,
         }
     }
 }
@@ -188,6 +191,7 @@ impl UserAuth {
                 }
             }
             Way::Oauth2(oauth) => oauth.check(config, &mut faults),
+            Way::Oauth1(oauth) => oauth.check(config, &mut faults),
             Way::Token(token) => token.check(config, &mut faults),
         }
         faults
@@ -210,11 +214,7 @@ impl OAuth2 {
             ("revokeUrl", self.revoke_url.as_deref()),
         ];
         for (name, url) in urls.into_iter().filter_map(|(name, url)| Some((name, url?))) {
-            if let Some(field) = placeholders(url).find(|field| !known(field)) {
-                faults.push(Fault::new(format!("$.userAuth.{name}"), format!("configSchema has no field '{field}'")));
-            } else if !url.starts_with("https://") && !url.starts_with("http://") && !url.starts_with('{') {
-                faults.push(Fault::new(format!("$.userAuth.{name}"), "must be an https address"));
-            }
+            faults.extend(address_fault(url, known).map(|fault| Fault::new(format!("$.userAuth.{name}"), fault)));
         }
         if let Some(rule) = &self.expired_when {
             rule.check(faults);

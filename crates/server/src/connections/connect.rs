@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use weft_model::{
     ConfigurationId, ConnectionId, Fault, Principal, UserId,
     manifest::{
+        oauth1::OAuth1,
         token_auth::TokenAuth,
         user_auth::{OAuth2, Way, secret_fields},
     },
@@ -83,7 +84,7 @@ impl Connections {
         let schema = match way {
             Way::Credentials { schema } => Some(schema),
             Way::Token(auth) => auth.schema.as_ref(),
-            Way::Redirect | Way::Oauth2(_) => None,
+            Way::Redirect | Way::Oauth2(_) | Way::Oauth1(_) => None,
         };
         let schema = schema.ok_or_else(|| other_way(app, way))?;
         let values = fitting(schema, given)?;
@@ -178,6 +179,7 @@ pub(super) fn other_way(app: &App, way: &Way) -> Error {
     let (way, route) = match way {
         Way::Redirect => ("going to the vendor", "start"),
         Way::Oauth2(_) => ("OAuth 2", "start"),
+        Way::Oauth1(_) => ("OAuth 1.0a", "start"),
         Way::Credentials { .. } => ("entering credentials", "credentials"),
         Way::Token(auth) if auth.schema.is_some() => ("entering credentials", "credentials"),
         Way::Token(_) => ("its configuration alone", "start"),
@@ -194,6 +196,14 @@ pub fn renews(app: &App) -> bool {
 pub(super) fn oauth(app: &App) -> Option<&OAuth2> {
     match app.manifest.content.user_auth.as_ref().map(|auth| &auth.way) {
         Some(Way::Oauth2(oauth)) => Some(oauth),
+        _ => None,
+    }
+}
+
+/// The OAuth 1.0a of an integration that has it.
+pub(super) fn oauth1(app: &App) -> Option<&OAuth1> {
+    match app.manifest.content.user_auth.as_ref().map(|auth| &auth.way) {
+        Some(Way::Oauth1(oauth)) => Some(oauth),
         _ => None,
     }
 }

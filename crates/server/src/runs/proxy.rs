@@ -15,7 +15,7 @@ use weft_model::{
     AppId, Principal, RunId,
     run::{ErrorCategory, RunKind},
 };
-use weft_recipe::{Call, Forward};
+use weft_recipe::{Call, Forward, oauth1::Once};
 
 use super::{
     admission::Vendor,
@@ -166,42 +166,53 @@ async fn exchange(
     node: &Arc<Node>,
     app: &App,
     mut call: ProxyCall,
-    (with, forward): (&With, Forward),
+    (with, mut forward): (&With, Forward),
 ) -> Result<reqwest::Response, Cause> {
     let body = std::mem::take(&mut call.body);
-    let Some(credential) = with.credential().filter(|_| renews(app)) else { return stream(node, forward, body).await };
-    let (body, again) = if body.size_hint().exact().is_some_and(|length| length <= KEPT) {
+    let credential = with.credential().filter(|_| renews(app));
+    let may_go_again = credential.is_some() && body.size_hint().exact().is_some_and(|length| length <= KEPT);
+    let (body, again) = if may_go_again || forward.signs_body() {
         let kept = whole(body).await?;
         (Body::from(kept.clone()), Some(kept))
     } else {
         (body, None)
     };
+    sign(node, &mut forward, again.as_deref())?;
     let answer = stream(node, forward, body).await?;
-    if !status_expired(app, answer.status().as_u16()) {
-        return Ok(answer);
-    }
+    let Some(credential) = credential.filter(|_| status_expired(app, answer.status().as_u16())) else { return Ok(answer) };
     // What cannot be sent again gets its refusal, and whoever comes next a token that is good.
     match (node.connections.renewed(app, credential).await?, again) {
         (Some(newer), Some(kept)) => {
             let masked = |cause: Cause| cause.masked(&newer.masks);
-            let forward = self::forward(app, &call, (with, Some(&newer))).map_err(masked)?;
+            let mut forward = self::forward(app, &call, (with, Some(&newer))).map_err(masked)?;
+            sign(node, &mut forward, Some(&kept))?;
             stream(node, forward, Body::from(kept)).await.map_err(masked)
         }
         _ => Ok(answer),
     }
 }
 
+/// Signs it, where the vendor wants that.
+fn sign(node: &Node, forward: &mut Forward, body: Option<&[u8]>) -> Result<(), Cause> {
+    let once = Once { nonce: format!("{:032x}", rand::random::<u128>()), timestamp: node.clock.now().timestamp() };
+    forward.sign(body.unwrap_or_default(), &once).map_err(told)
+}
+
 /// A small body, once it has arrived.
 async fn whole(body: Body) -> Result<Bytes, Cause> {
+    let unfit = |code: &str, message: &str| {
+        let failure = weft_workers::Failure::new(message).with_code(code);
+        Cause::Failed(Box::new(failure.with_category(weft_workers::Category::Validation)))
+    };
     let (mut parts, mut whole) = (body.into_data_stream(), BytesMut::new());
     loop {
         match tokio::time::timeout(BEGIN_TIMEOUT, parts.next()).await {
             Ok(Some(Ok(part))) => whole.extend_from_slice(&part),
             Ok(None) => return Ok(whole.freeze()),
-            Ok(Some(Err(_))) | Err(_) => {
-                let failure = weft_workers::Failure::new("the request's body did not arrive whole").with_code("incomplete_body");
-                return Err(Cause::Failed(Box::new(failure.with_category(weft_workers::Category::Validation))));
-            }
+            Ok(Some(Err(_))) | Err(_) => return Err(unfit("incomplete_body", "the request's body did not arrive whole")),
+        }
+        if u64::try_from(whole.len()).is_ok_and(|length| length > KEPT) {
+            return Err(unfit("form_too_long", "a form of more than 1 MiB cannot be signed"));
         }
     }
 }

@@ -115,18 +115,12 @@ impl<'a> Vendor<'a> {
     }
 
     fn field(&self, name: &str) -> Option<String> {
-        self.config.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        field(&self.config, name)
     }
 
     /// An address of the manifest, with the configuration's values in it.
     pub fn address(&self, template: &str) -> Result<Url, Error> {
-        let mut text = template.to_owned();
-        for name in placeholders(template) {
-            let value = self.field(name).ok_or_else(|| Error::NoClient(name.to_owned()))?;
-            text = text.replace(&format!("{{{name}}}"), &value);
-        }
-        let url = Url::parse(&text).ok().filter(is_secure);
-        url.ok_or_else(|| Error::InsecureAddress(template.to_owned()))
+        configured_address(template, &self.config)
     }
 
     fn library(&self) -> Result<Library, Error> {
@@ -339,6 +333,21 @@ fn label(body: &Value, pointer: Option<&str>) -> Option<String> {
 fn claims(token: &str) -> Option<Value> {
     let payload = token.split('.').nth(1)?;
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?).ok()
+}
+
+fn field(config: &Map<String, Value>, name: &str) -> Option<String> {
+    config.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}
+
+/// An address of a manifest, with the configuration's values in it.
+pub fn configured_address(template: &str, config: &Map<String, Value>) -> Result<Url, Error> {
+    let mut text = template.to_owned();
+    for name in placeholders(template) {
+        let value = field(config, name).ok_or_else(|| Error::NoClient(name.to_owned()))?;
+        text = text.replace(&format!("{{{name}}}"), &value);
+    }
+    let url = Url::parse(&text).ok().filter(is_secure);
+    url.ok_or_else(|| Error::InsecureAddress(template.to_owned()))
 }
 
 /// Whether secrets may be sent to an address.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     apps::{self, App, CallContext, CallRequest},
     connections::{
-        connect::{Kept, Made, Wanted, owner_of, token_auth, way},
+        connect::{Kept, Made, Wanted, oauth1, owner_of, token_auth, way},
         credential::{Content, Times},
         error::{Error, plain},
         service::{Connections, label},
@@ -108,13 +108,13 @@ impl Connections {
                 Ok(Started::Connected(self.keep(by, app, made).await?))
             }
             Way::Token(auth) => self.start_token((by, app), auth, (owner, wanted)).await,
-            Way::Oauth2(_) | Way::Redirect => self.send_away(by, app, wanted).await,
+            Way::Oauth2(_) | Way::Oauth1(_) | Way::Redirect => self.send_away(by, app, wanted).await,
         }
     }
 
     pub(super) async fn send_away(&self, by: &Principal, app: &Arc<App>, wanted: Wanted) -> Result<Started, Error> {
-        let (state, verifier) = (ticket::generate(), ticket::generate());
-        let flow = Flow {
+        let (mut state, verifier) = (ticket::generate(), ticket::generate());
+        let mut flow = Flow {
             tenant: by.tenant.clone(),
             integration: app.id.clone(),
             user: by.id,
@@ -126,10 +126,18 @@ impl Connections {
             pkce_verifier: verifier.clone(),
             expires_at: self.clock.now() + PENDING,
         };
-        let started = match self.vendor(app, flow.callback_url.clone(), flow.configuration).await? {
-            Some(vendor) => Started::Redirect { url: vendor.authorize(state.clone(), verifier)?.into() },
-            None if token_auth(app).is_some() => Started::Redirect { url: self.where_to_install(app, &flow, &state).await? },
-            None => self.ask_where(app, &flow, &state).await?,
+        let started = match way(app)? {
+            Way::Oauth1(oauth) => {
+                let vendor = self.vendor1(app, oauth, flow.configuration).await?;
+                let (url, token, secret) = vendor.begin(&flow.callback_url).await?;
+                (state, flow.pkce_verifier) = (token, secret);
+                Started::Redirect { url: url.into() }
+            }
+            Way::Token(_) => Started::Redirect { url: self.where_to_install(app, &flow, &state).await? },
+            _ => match self.vendor(app, flow.callback_url.clone(), flow.configuration).await? {
+                Some(vendor) => Started::Redirect { url: vendor.authorize(state.clone(), verifier)?.into() },
+                None => self.ask_where(app, &flow, &state).await?,
+            },
         };
         if matches!(started, Started::Redirect { .. }) {
             store::insert_flow(&mut *self.pool.acquire().await?, &ticket::digest(&state), &flow).await?;
@@ -164,7 +172,11 @@ impl Connections {
         // Whoever was switched off meanwhile connects nothing.
         let standing = node.identity.standing(&flow.tenant, flow.user).await;
         let principal = standing.ok().flatten().ok_or(Error::InvalidState)?;
-        if let Some(code) = returned.query.get("error") {
+        let refused = ["error", "oauth_problem"].into_iter().find_map(|name| returned.query.get(name));
+        if returned.query.contains_key("denied") {
+            return Err(Error::Refused { code: "access_denied".to_owned(), description: None });
+        }
+        if let Some(code) = refused {
             let code = code.chars().filter(char::is_ascii_graphic).take(80).collect();
             let description = returned.query.get("error_description").map(|text| plain(text));
             return Err(Error::Refused { code, description });
@@ -181,7 +193,13 @@ impl Connections {
                 let (content, times) = content(tokens, None, self.clock.now());
                 (label, content, times)
             }
-            None => self.ask_for_credentials(&app, &flow, &returned.query).await?,
+            None => match oauth1(&app) {
+                Some(oauth) => {
+                    let vendor = self.vendor1(&app, oauth, flow.configuration).await?;
+                    vendor.exchange(returned.state, flow.pkce_verifier.clone(), &returned.query).await?
+                }
+                None => self.ask_for_credentials(&app, &flow, &returned.query).await?,
+            },
         };
         let named = flow.label.or(label).and_then(|text| self::label(&text).ok());
         let made = Made {

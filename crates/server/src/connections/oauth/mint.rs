@@ -42,6 +42,8 @@ const WITHHELD: [&str; 4] = ["refresh_token", "refreshToken", "id_token", "idTok
 pub struct Mint<'a> {
     pub auth: &'a TokenAuth,
     pub outbound: &'a Outbound,
+    /// Whether a secret of the configuration speaks for what is entered.
+    pub vouches: bool,
     pub config: Map<String, Value>,
     pub config_masks: Masks,
     pub entered: &'a Map<String, Value>,
@@ -61,7 +63,7 @@ impl Mint<'_> {
             Ok(answer) => answer,
             Err(error) => return Ok(Err(NoToken::Unknown(error.to_string()))),
         };
-        Ok(self.read(&answer))
+        Ok(self.read(&answer, signed.as_deref()))
     }
 
     /// What a connection is called that says nothing itself.
@@ -204,14 +206,12 @@ impl Mint<'_> {
         })
     }
 
-    fn read(&self, answer: &Response<Vec<u8>>) -> Result<Tokens, NoToken> {
+    fn read(&self, answer: &Response<Vec<u8>>, signed: Option<&str>) -> Result<Tokens, NoToken> {
         let status = answer.status();
         let told = |status| NoToken::Unknown(format!("it answered {status}"));
         // Too many requests is no word about the account, and some say it with 403.
-        if status.is_server_error()
-            || [408, 425, 429].contains(&status.as_u16())
-            || answer.headers().contains_key(header::RETRY_AFTER)
-        {
+        let later = [408, 425, 429].contains(&status.as_u16()) || answer.headers().contains_key(header::RETRY_AFTER);
+        if status.is_server_error() || status.is_redirection() || (later && !status.is_success()) {
             return Err(told(status));
         }
         let body = serde_json::from_slice::<Value>(answer.body()).ok();
@@ -220,7 +220,7 @@ impl Mint<'_> {
         let token = body.as_ref().and_then(|body| body.pointer(pointer)).filter(|value| value.is_string() || value.is_number());
         match (body.as_ref(), token) {
             (Some(body), Some(token)) if status.is_success() && *token != "" => Ok(self.tokens(body, (pointer, &written(token)))),
-            (body, _) => Err(self.refusal(status.as_u16(), body, pointer)),
+            (body, _) => Err(self.refusal(status.as_u16(), body, (pointer, signed))),
         }
     }
 
@@ -247,10 +247,11 @@ impl Mint<'_> {
     }
 
     /// What a vendor says in place of a token. It may quote what it was sent.
-    fn refusal(&self, status: u16, body: Option<&Value>, pointer: &str) -> NoToken {
+    fn refusal(&self, status: u16, body: Option<&Value>, (pointer, signed): (&str, Option<&str>)) -> NoToken {
+        let masks = self.masks(signed);
         let said = |places: &[&str]| {
             let found = places.iter().find_map(|place| body?.pointer(place)?.as_str());
-            found.map(|text| plain(&self.config_masks.text(&self.masks().text(text))))
+            found.map(|text| plain(&self.config_masks.text(&masks.text(text))))
         };
         let (code, reason) = (said(&CODES), said(&REASONS));
         if (200..300).contains(&status) && code.is_none() {
@@ -260,16 +261,17 @@ impl Mint<'_> {
         let code = code.filter(|code| !code.contains(' ')).unwrap_or_else(|| format!("http_{status}"));
         let description = reason.map(|text| format!(" ({text})")).unwrap_or_default();
         let nobody_entered = self.auth.schema.is_none();
-        if nobody_entered || (about_client && self.auth.vouches()) {
+        if nobody_entered || (about_client && self.vouches) {
             return NoToken::Client(format!("{code}{description}"));
         }
         NoToken::Refused { code, description }
     }
 
-    fn masks(&self) -> Masks {
+    /// What was sent and must not show: what is signed is good for a while.
+    fn masks(&self, signed: Option<&str>) -> Masks {
         let withheld = self.auth.withheld();
         let secret = |name: &String| self.entered.get(name).and_then(Value::as_str);
-        Masks::new(withheld.iter().filter_map(secret))
+        Masks::new(withheld.iter().filter_map(secret).chain(signed))
     }
 }
 

@@ -164,7 +164,8 @@ impl Connections {
         let config = self.integrations.config_by(app, named).await?;
         let values = serde_json::from_str(config.json().get()).unwrap_or_default();
         let (outbound, now) = (&*self.outbound, self.clock.now());
-        Ok(Mint { auth, outbound, config: values, config_masks: config.masks().clone(), entered, now })
+        let vouches = auth.vouches(&app.manifest.content.config_fields());
+        Ok(Mint { auth, outbound, vouches, config: values, config_masks: config.masks().clone(), entered, now })
     }
 
     pub(super) fn callback_url(&self) -> String {

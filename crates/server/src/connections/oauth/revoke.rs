@@ -9,7 +9,7 @@ use weft_model::{AppId, ConnectionId, TenantId, manifest::user_auth::TokenReques
 
 use super::client::{LIMITS, Vendor};
 use crate::connections::{
-    connect::{oauth, renews},
+    connect::{oauth, oauth1, renews},
     error::Error,
     service::Connections,
 };
@@ -72,7 +72,7 @@ impl Connections {
     async fn try_revoke(&self, tenant: &TenantId, integration: &AppId, id: ConnectionId) -> Result<Revocation, Error> {
         let app = self.integrations.get(tenant, integration).await?;
         let Some(oauth) = oauth(&app) else {
-            let kept_there = renews(&app);
+            let kept_there = renews(&app) || oauth1(&app).is_some();
             return Ok(if kept_there { Revocation::NotOffered } else { Revocation::NothingToRevoke });
         };
         let Some(template) = &oauth.revoke_url else { return Ok(Revocation::NotOffered) };

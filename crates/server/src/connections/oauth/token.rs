@@ -91,10 +91,10 @@ impl Connections {
     }
 }
 
-/// Where the configuration's key signs for whatever somebody enters, entering is for those who look after the integration: anybody
+/// Where a secret of the configuration speaks for whatever somebody enters, entering is for those who look after the integration: anybody
 /// else could name the account of others who trust this server.
 fn may_vouch(by: &Principal, app: &App, auth: &TokenAuth) -> Result<(), Error> {
-    if !auth.vouches() || manages(by, &app.id) {
+    if !auth.vouches(&app.manifest.content.config_fields()) || manages(by, &app.id) {
         return Ok(());
     }
     let [_, key] = manage_keys(&app.id);

@@ -102,10 +102,13 @@ async fn start(
 ///
 /// Answers with a page for the person.
 #[utoipa::path(get, path = "/api/v1/integrations/auth/callback", tag = "connections", security(()),
-    params(("state" = Option<String>, Query), ("code" = Option<String>, Query), ("error" = Option<String>, Query)),
+    params(("state" = Option<String>, Query), ("code" = Option<String>, Query), ("error" = Option<String>, Query),
+        ("oauth_token" = Option<String>, Query), ("oauth_verifier" = Option<String>, Query)),
     responses((status = 200, description = "A page that says what came of it", content_type = "text/html"), Problems))]
 async fn callback(State(node): State<Arc<Node>>, visit: Visit, Query(mut query): Query<BTreeMap<String, String>>) -> Response {
-    let Some(state) = query.remove("state") else {
+    // By OAuth 1.0a the vendor's temporary token is what somebody comes back with; some call it otherwise when it was refused.
+    let token = ["oauth_token", "denied"].into_iter().find_map(|name| query.get(name).cloned());
+    let Some(state) = query.remove("state").or(token) else {
         return visit
             .refuse(Problem::new(Code::InvalidRequest, "missing state: this address is where a vendor sends people back to."));
     };
