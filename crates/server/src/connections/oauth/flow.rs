@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use axum::http::HeaderMap;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
@@ -23,10 +25,16 @@ use crate::{
         service::{Connections, label},
     },
     http::trace,
-    identity::ticket,
+    identity::{
+        cookie::{self, Purpose},
+        ticket,
+    },
     integrations::Config,
+    node::Node,
 };
 
+/// The path of the callback.
+pub const CALLBACK: &str = "/api/v1/integrations/auth/callback";
 /// How long somebody may take at the vendor.
 const PENDING: TimeDelta = TimeDelta::minutes(10);
 /// How long a backend may take over its part.
@@ -35,7 +43,7 @@ const BACKEND: Duration = Duration::from_secs(30);
 /// What somebody who wants to connect is told.
 pub enum Started {
     /// Go to this address.
-    Redirect { url: String },
+    Redirect { url: String, state: String },
     /// Enter what this schema asks for.
     Credentials { schema: Value },
     /// It is done: nobody had to be asked.
@@ -46,6 +54,13 @@ pub enum Started {
 pub struct Returned {
     pub state: String,
     pub query: BTreeMap<String, String>,
+}
+
+/// What somebody is about to finish.
+pub struct Pending {
+    pub principal: Arc<Principal>,
+    pub app: Arc<App>,
+    pub shared: bool,
 }
 
 /// A connection that was made by somebody who came back.
@@ -81,6 +96,12 @@ struct StartAnswer {
     redirect_url: Option<String>,
     url: Option<String>,
     schema: Option<Value>,
+}
+
+/// Where a backend leads somebody.
+enum Where {
+    Address(String),
+    Form(Value),
 }
 
 #[derive(Deserialize)]
@@ -126,27 +147,28 @@ impl Connections {
             pkce_verifier: verifier.clone(),
             expires_at: self.clock.now() + PENDING,
         };
-        let started = match way(app)? {
+        let url = match way(app)? {
             Way::Oauth1(oauth) => {
                 let vendor = self.vendor1(app, oauth, flow.configuration).await?;
                 let (url, token, secret) = vendor.begin(&flow.callback_url).await?;
                 (state, flow.pkce_verifier) = (token, secret);
-                Started::Redirect { url: url.into() }
+                url.into()
             }
-            Way::Token(_) => Started::Redirect { url: self.where_to_install(app, &flow, &state).await? },
+            Way::Token(_) => self.where_to_install(app, &flow, &state).await?,
             _ => match self.vendor(app, flow.callback_url.clone(), flow.configuration).await? {
-                Some(vendor) => Started::Redirect { url: vendor.authorize(state.clone(), verifier)?.into() },
-                None => self.ask_where(app, &flow, &state).await?,
+                Some(vendor) => vendor.authorize(state.clone(), verifier)?.into(),
+                None => match self.ask_where(app, &flow, &state).await? {
+                    Where::Address(url) => url,
+                    Where::Form(schema) => return Ok(Started::Credentials { schema }),
+                },
             },
         };
-        if matches!(started, Started::Redirect { .. }) {
-            store::insert_flow(&mut *self.pool.acquire().await?, &ticket::digest(&state), &flow).await?;
-        }
-        Ok(started)
+        store::insert_flow(&mut *self.pool.acquire().await?, &ticket::digest(&state), &flow).await?;
+        Ok(Started::Redirect { url, state })
     }
 
     /// Lets the backend say where to go.
-    async fn ask_where(&self, app: &Arc<App>, flow: &Flow, state: &str) -> Result<Started, Error> {
+    async fn ask_where(&self, app: &Arc<App>, flow: &Flow, state: &str) -> Result<Where, Error> {
         const METHOD: &str = "__auth_start";
         let config = self.integrations.config_by(app, flow.configuration).await?;
         let user_id = flow.user.to_string();
@@ -154,24 +176,47 @@ impl Connections {
         let answer: StartAnswer = self.ask_backend((app, &config), METHOD, &params).await?;
         let problem = |problem: &str| Error::Backend { method: METHOD, problem: problem.to_owned() };
         if let Some(schema) = answer.schema {
-            return Ok(Started::Credentials { schema });
+            return Ok(Where::Form(schema));
         }
         let url = answer.redirect_url.or(answer.url).ok_or_else(|| problem("returned no redirectUrl"))?;
         let is_web = url::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
-        if is_web { Ok(Started::Redirect { url }) } else { Err(problem("returned a redirectUrl that is no web address")) }
+        if is_web { Ok(Where::Address(url)) } else { Err(problem("returned a redirectUrl that is no web address")) }
     }
 
-    /// Makes the connection of somebody who comes back.
-    pub async fn finish(&self, node: &crate::node::Node, returned: Returned) -> Result<Connected, Error> {
-        let taken = store::take_flow(&mut *self.pool.acquire().await?, &ticket::digest(&returned.state)).await?;
-        let flow = taken.ok_or(Error::InvalidState)?;
+    /// What somebody is about to finish, who may not be the one who began. Nothing is used up.
+    pub async fn pending(&self, node: &Node, state: &str) -> Result<Pending, Error> {
+        let mut looking = self.pool.begin().await?;
+        let found = store::take_flow(&mut looking, &ticket::digest(state)).await?;
+        looking.rollback().await?;
+        self.standing(node, &found.ok_or(Error::InvalidState)?).await
+    }
+
+    /// Whoever was switched off meanwhile connects nothing.
+    async fn standing(&self, node: &Node, flow: &Flow) -> Result<Pending, Error> {
         if flow.expires_at <= self.clock.now() {
             return Err(Error::StateExpired);
         }
         let app = self.integrations.get(&flow.tenant, &flow.integration).await?;
-        // Whoever was switched off meanwhile connects nothing.
         let standing = node.identity.standing(&flow.tenant, flow.user).await;
         let principal = standing.ok().flatten().ok_or(Error::InvalidState)?;
+        Ok(Pending { principal, app, shared: flow.shared })
+    }
+
+    /// The header that ties what was begun to the browser that was told, if it was one.
+    pub fn tie(&self, state: &str) -> String {
+        cookie::write(&mark(state), Purpose::Connect, &self.public_url)
+    }
+
+    /// Whether this is the browser that began.
+    pub fn is_tied(&self, headers: &HeaderMap, state: &str) -> bool {
+        cookie::read(headers, Purpose::Connect, &self.public_url).is_some_and(|found| found == mark(state))
+    }
+
+    /// Makes the connection of somebody who comes back.
+    pub async fn finish(&self, node: &Node, returned: Returned) -> Result<Connected, Error> {
+        let taken = store::take_flow(&mut *self.pool.acquire().await?, &ticket::digest(&returned.state)).await?;
+        let flow = taken.ok_or(Error::InvalidState)?;
+        let Pending { principal, app, .. } = self.standing(node, &flow).await?;
         let refused = ["error", "oauth_problem"].into_iter().find_map(|name| returned.query.get(name));
         if returned.query.contains_key("denied") {
             return Err(Error::Refused { code: "access_denied".to_owned(), description: None });
@@ -264,4 +309,9 @@ impl Connections {
         serde_json::from_str(answer.get())
             .map_err(|_| Error::Backend { method, problem: "returned something of another shape".to_owned() })
     }
+}
+
+/// What the browser that began shows when it comes back: no secret to the vendor, and nothing that the address tells.
+fn mark(state: &str) -> String {
+    URL_SAFE_NO_PAD.encode(ticket::digest(&format!("connect {state}")))
 }

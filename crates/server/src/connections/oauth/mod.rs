@@ -13,6 +13,6 @@ mod revoke;
 mod store;
 mod token;
 
-pub use flow::{Connected, Returned, Started};
+pub use flow::{CALLBACK, Connected, Pending, Returned, Started};
 pub use refresh::{answers_expired, says_expired, status_expired};
 pub use revoke::Revocation;

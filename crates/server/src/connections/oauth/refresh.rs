@@ -20,6 +20,7 @@ use weft_workers::{Category, Failure};
 
 use super::{
     client::{NoToken, Tokens, Vendor},
+    flow::CALLBACK,
     mint::Mint,
     store::{self, Claimed, Lease},
 };
@@ -169,7 +170,7 @@ impl Connections {
     }
 
     pub(super) fn callback_url(&self) -> String {
-        self.url("/api/v1/integrations/auth/callback")
+        self.url(CALLBACK)
     }
 
     /// Removes flows that nobody finished, and begins to renew tokens that nobody used for long. Run now and then.
