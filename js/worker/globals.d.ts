@@ -137,6 +137,26 @@ declare class ActionError extends Error {
   readonly details: Json;
 }
 
+/** What a connection holds where the server gets and renews the token: `userAuth` of the type `oauth2` or `token`. */
+interface TokenCredentials {
+  accessToken: string;
+  tokenType: string;
+  /** As RFC 3339 has it; absent where the vendor does not say. */
+  expiresAt?: string;
+  scope?: string;
+  /** What else the vendor sent. */
+  response?: Record<string, Json>;
+  /** What was entered and is no secret. */
+  [field: string]: Json | undefined;
+}
+
+/** What a connection holds by OAuth 1.0a. Requests are signed with it and with the client's secret in the configuration. */
+interface SignatureCredentials {
+  token: string;
+  tokenSecret: string;
+  response?: Record<string, string>;
+}
+
 /** Parameters of `__integration`. */
 interface IntegrationCall<Config = Json, Credentials = Json> {
   action: string;

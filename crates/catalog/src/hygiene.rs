@@ -77,7 +77,7 @@ pub fn placements(http: Option<&Value>, findings: &mut Findings) {
     for placement in placements {
         let fixed = |member: &str| placement[member].as_str().is_some_and(|text| !text.contains("{{"));
         let is_header = placement["type"] == "header";
-        if fixed("token")
+        if ["token", "tokenSecret", "consumerSecret"].iter().any(|member| fixed(member))
             || (fixed("value") && !is_header)
             || (fixed("password") && placement["password"] != "" && fixed("username"))
         {

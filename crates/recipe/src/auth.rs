@@ -1,14 +1,22 @@
-//! Placing a credential: as a bearer token, as user name and password, in a header, a parameter or a cookie.
+//! Placing a credential: as a bearer token, as user name and password, in a header, a parameter or a cookie, or as a signature.
 //!
 //! What is placed is remembered, so that it can be kept out of every text about the call.
 
 use std::collections::BTreeSet;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use url::Url;
 
-use crate::{Category, Failure, document::Placement, expression::Scope, parameters, template::Text};
+use crate::{
+    Category, Failure,
+    document::Placement,
+    expression::Scope,
+    oauth1::{self, Once, SignatureMethod, Signer, Token},
+    parameters,
+    template::Text,
+};
 
 /// Where one credential goes.
 #[derive(Debug)]
@@ -24,6 +32,16 @@ enum Place {
     Header(HeaderName, Text),
     Query(String, Text),
     Cookie(String, Text),
+    Signature(Box<Signature>),
+}
+
+/// What requests are signed with.
+#[derive(Debug)]
+struct Signature {
+    method: SignatureMethod,
+    consumer: (Text, Text),
+    token: Option<(Text, Text)>,
+    realm: Option<Text>,
 }
 
 /// A credential with its values.
@@ -32,6 +50,8 @@ pub struct Placed {
     headers: Vec<(HeaderName, HeaderValue)>,
     query: Vec<(String, String)>,
     cookies: Vec<String>,
+    /// What signs each request, once it is complete.
+    pub signer: Option<Signer>,
     /// What must not show anywhere.
     pub secrets: Vec<String>,
 }
@@ -61,6 +81,22 @@ impl Auth {
                 }
                 (Place::Cookie(name.clone(), value), *optional)
             }
+            Placement::Oauth1 { consumer_key, consumer_secret, token, token_secret, signature_method, realm, optional } => {
+                let consumer = (text("consumerKey", consumer_key)?, text("consumerSecret", consumer_secret)?);
+                let realm = match realm {
+                    Some(realm) => Some(text("realm", realm)?),
+                    None => None,
+                };
+                let token = match (token, token_secret) {
+                    (Some(token), Some(secret)) => Some((text("token", token)?, text("tokenSecret", secret)?)),
+                    (None, None) => None,
+                    _ => {
+                        fault("tokenSecret", "a token and its secret are given together".to_owned());
+                        return None;
+                    }
+                };
+                (Place::Signature(Box::new(Signature { method: *signature_method, consumer, token, realm })), *optional)
+            }
         };
         Some(Self { place, optional })
     }
@@ -69,13 +105,14 @@ impl Auth {
         match &self.place {
             Place::Basic(name, password) => name.uses().into_iter().chain(password.uses()).collect(),
             Place::Bearer(text) | Place::Header(_, text) | Place::Query(_, text) | Place::Cookie(_, text) => text.uses(),
+            Place::Signature(signature) => signature.texts().flat_map(Text::uses).collect(),
         }
     }
 
     /// The header that it sets, if it sets one of its own.
     pub fn header(&self) -> Option<&HeaderName> {
         match &self.place {
-            Place::Bearer(_) | Place::Basic(..) => Some(&header::AUTHORIZATION),
+            Place::Bearer(_) | Place::Basic(..) | Place::Signature(_) => Some(&header::AUTHORIZATION),
             Place::Header(name, _) => Some(name),
             Place::Query(..) | Place::Cookie(..) => None,
         }
@@ -126,8 +163,26 @@ impl Auth {
                 placed.secrets.extend(text.values(scope));
                 placed.secrets.push(value);
             }
+            Place::Signature(signature) => {
+                let Some(signer) = self.signer(signature, scope)? else { return Ok(()) };
+                placed.secrets.extend(signer.secrets());
+                placed.signer = Some(signer);
+            }
         }
         Ok(())
+    }
+
+    fn signer(&self, signature: &Signature, scope: &Scope) -> Result<Option<Signer>, Failure> {
+        let Some(consumer_key) = self.value(&signature.consumer.0, scope)? else { return Ok(None) };
+        let Some(consumer_secret) = self.value(&signature.consumer.1, scope)? else { return Ok(None) };
+        let mut token = None;
+        if let Some((name, secret)) = &signature.token {
+            let Some(name) = self.value(name, scope)? else { return Ok(None) };
+            let Some(secret) = self.value(secret, scope)? else { return Ok(None) };
+            token = Some(Token { token: name, secret });
+        }
+        let realm = signature.realm.as_ref().and_then(|realm| realm.render_text(scope).ok().flatten());
+        Ok(Some(Signer { method: signature.method, consumer_key, consumer_secret, token, realm }))
     }
 
     fn value(&self, text: &Text, scope: &Scope) -> Result<Option<String>, Failure> {
@@ -143,12 +198,35 @@ impl Auth {
     }
 }
 
+/// The header of a signature. A form is a part of what is signed.
+pub fn signed(
+    signer: &Signer,
+    request: (&Method, &Url),
+    headers: &HeaderMap,
+    body: &[u8],
+    once: &Once,
+) -> Result<HeaderValue, Failure> {
+    let form = oauth1::form(content_type(headers), body);
+    secret(&signer.authorization(request, &form, &[], once))
+}
+
+pub fn content_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
+}
+
 fn secret(text: &str) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::from_str(text).map_err(|_| {
         Failure::new(Category::Auth, "bad_credential", "the credential holds characters that cannot stand in a header")
     })?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+impl Signature {
+    fn texts(&self) -> impl Iterator<Item = &Text> {
+        let token = self.token.iter().flat_map(|(token, secret)| [token, secret]);
+        [&self.consumer.0, &self.consumer.1].into_iter().chain(token).chain(&self.realm)
+    }
 }
 
 impl Placed {
@@ -171,6 +249,15 @@ impl Placed {
         if !self.cookies.is_empty() {
             headers.insert(header::COOKIE, secret(&self.cookies.join("; "))?);
         }
+        Ok(())
+    }
+
+    /// Signs a request that is complete otherwise, where requests are signed.
+    pub fn sign(&self, request: &mut Request<Bytes>, once: &Once) -> Result<(), Failure> {
+        let Some(signer) = &self.signer else { return Ok(()) };
+        let url = Url::parse(&request.uri().to_string()).map_err(|_| Failure::input("the address cannot be signed"))?;
+        let value = signed(signer, (request.method(), &url), request.headers(), request.body(), once)?;
+        request.headers_mut().insert(header::AUTHORIZATION, value);
         Ok(())
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::oauth1::SignatureMethod;
+
 /// What all actions of an integration have in common.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -123,6 +125,19 @@ pub enum Placement {
     Cookie {
         name: String,
         value: String,
+        #[serde(default)]
+        optional: bool,
+    },
+    /// A signature of OAuth 1.0a over each request.
+    #[serde(rename_all = "camelCase")]
+    Oauth1 {
+        consumer_key: String,
+        consumer_secret: String,
+        token: Option<String>,
+        token_secret: Option<String>,
+        #[serde(default)]
+        signature_method: SignatureMethod,
+        realm: Option<String>,
         #[serde(default)]
         optional: bool,
     },

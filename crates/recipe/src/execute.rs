@@ -11,6 +11,7 @@ use crate::{
     compile::Action,
     document::PagePlace,
     expression::Scope,
+    oauth1::Once,
     page::{Next, Pagination},
     parameters,
     request::Prepared,
@@ -133,12 +134,13 @@ impl<T: Transport> Carrier<'_, T> {
     async fn send(&self, url: &Url, request: Request<Bytes>) -> Result<(Answer, usize), Failure> {
         let limit = self.action.common.response_limit;
         let (headers, follows) = (request.headers().clone(), matches!(*request.method(), Method::GET | Method::HEAD));
+        let request = self.signed(url, request)?;
         let mut response = self.transport.send(request, limit).await.map_err(unanswered)?;
         let mut at = url.clone();
         for _ in 0..REDIRECTS {
             let Some(target) = redirect(&at, &response).filter(|_| follows) else { break };
             self.admit(&at, &target)?;
-            let request = self.redirected(&target, &headers)?;
+            let request = self.signed(&target, self.redirected(&target, &headers)?)?;
             response = self.transport.send(request, limit).await.map_err(unanswered)?;
             at = target;
         }
@@ -148,6 +150,16 @@ impl<T: Transport> Carrier<'_, T> {
             Some(failure) => Err(failure),
             None => Ok((answer, size)),
         }
+    }
+
+    /// Signs what goes to the vendor, where that is signed: each time anew.
+    fn signed(&self, url: &Url, mut request: Request<Bytes>) -> Result<Request<Bytes>, Failure> {
+        if self.prepared.placed.signer.is_some() && self.base()?.has(url) {
+            let nonce = format!("{:016x}{:016x}", self.transport.random(), self.transport.random());
+            let once = Once { nonce, timestamp: self.transport.now().timestamp() };
+            self.prepared.placed.sign(&mut request, &once)?;
+        }
+        Ok(request)
     }
 
     /// The request after a redirect. The credential and all that the recipe adds go to the same host only.

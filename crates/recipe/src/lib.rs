@@ -19,6 +19,7 @@ mod document;
 mod execute;
 mod expression;
 mod failure;
+pub mod oauth1;
 pub mod offline;
 mod page;
 mod parameters;

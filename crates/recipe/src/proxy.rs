@@ -4,7 +4,13 @@ use http::{HeaderMap, HeaderName, Method, header};
 use serde_json::Value;
 use url::Url;
 
-use crate::{Failure, Provider, address, auth::Placed, execute::Call, request};
+use crate::{
+    Failure, Provider, address,
+    auth::{self, Placed},
+    execute::Call,
+    oauth1::{self, Once, Signer},
+    request,
+};
 
 /// Headers of a caller that are about its connection to us, or about who it is here.
 const WITHHELD: [HeaderName; 14] = [
@@ -35,6 +41,22 @@ pub struct Forward {
     pub headers: HeaderMap,
     /// What must not show in any text about it.
     pub secrets: Vec<String>,
+    signer: Option<Signer>,
+}
+
+impl Forward {
+    /// Whether its body is a part of what is signed.
+    pub fn signs_body(&self) -> bool {
+        self.signer.is_some() && oauth1::is_form(auth::content_type(&self.headers))
+    }
+
+    /// Signs it, where requests are signed.
+    pub fn sign(&mut self, body: &[u8], once: &Once) -> Result<(), Failure> {
+        let Some(signer) = &self.signer else { return Ok(()) };
+        let value = auth::signed(signer, (&self.method, &self.url), &self.headers, body, once)?;
+        self.headers.insert(header::AUTHORIZATION, value);
+        Ok(())
+    }
 }
 
 /// Makes a caller's request one to the vendor: below its base address, with the credential in its place.
@@ -57,10 +79,11 @@ pub fn forward(
             kept.insert(header.name.clone(), value);
         }
     }
-    let placed = Placed::of(&common.auth, &scope)?;
+    let mut placed = Placed::of(&common.auth, &scope)?;
     placed.apply(&mut url, &mut kept)?;
+    let signer = placed.signer.take();
     let secrets = [placed.secrets, request::base_secrets(&common.base, common, &scope)].concat();
-    Ok(Forward { method, url, headers: kept, secrets })
+    Ok(Forward { method, url, headers: kept, secrets, signer })
 }
 
 /// The headers that one side of a proxy passes on to the other: none that is about a single connection.

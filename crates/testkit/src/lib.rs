@@ -4,7 +4,9 @@
 pub mod api;
 pub mod canary;
 pub mod database;
+pub mod issuer;
 pub mod npm;
+pub mod oauth1;
 mod peer;
 pub mod proxy;
 pub mod s3;

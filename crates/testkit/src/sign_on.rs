@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use crate::peer::Peer;
 
 /// The scripts and their packages.
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sign-on");
+pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sign-on");
 
 /// An OpenID provider on this machine with one client, `weft`.
 pub struct Provider {

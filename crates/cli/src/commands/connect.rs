@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -25,7 +26,8 @@ pub struct Arguments {
     /// Integration to connect
     #[arg(value_parser = input::identifier)]
     integration: String,
-    /// What to enter where the integration asks for it; a value of `-` is read from stdin, `@path` from a file
+    /// What to enter where the integration asks for it; a value of `-` is read from stdin, `@path` from a file. `@path` alone is a
+    /// JSON file with several values, such as the key of a service account
     #[arg(value_name = "KEY=VALUE")]
     values: Vec<String>,
     /// What to call the connection; one that is called so gets the new credentials
@@ -103,14 +105,14 @@ fn fresh<'a>(before: &[Connection], now: &'a [Connection]) -> Option<&'a Connect
 /// Asks for what the schema names and is not given.
 async fn enter(context: &Context, client: &Client, arguments: &Arguments, schema: &Value) -> Result<()> {
     let integration = arguments.integration.as_str();
-    let mut credentials = given(&arguments.values)?;
     let properties = schema["properties"].as_object().cloned().unwrap_or_default();
+    let mut credentials = given(&arguments.values, &properties)?;
     let required: Vec<_> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, property) in &properties {
         if let Some(text) = credentials.get(name).and_then(Value::as_str) {
             let value = typed(property, text);
             credentials.insert(name.clone(), value);
-        } else if required.contains(&name.as_str()) || property["secret"] == true {
+        } else if !credentials.contains_key(name) && (required.contains(&name.as_str()) || property["secret"] == true) {
             credentials.insert(name.clone(), typed(property, &ask(name, property)?));
         }
     }
@@ -123,9 +125,13 @@ async fn enter(context: &Context, client: &Client, arguments: &Arguments, schema
     context.output.show(&answer, || format!("Connected to {integration}"))
 }
 
-fn given(values: &[String]) -> Result<Map<String, Value>> {
+fn given(values: &[String], properties: &Map<String, Value>) -> Result<Map<String, Value>> {
     let mut given = Map::new();
     for pair in values {
+        if let Some(path) = pair.strip_prefix('@') {
+            given.extend(from_file(path, properties)?);
+            continue;
+        }
         let Some((name, value)) = pair.split_once('=') else {
             return Err(CliError::usage(format!("{pair:?} is not KEY=VALUE")));
         };
@@ -133,6 +139,14 @@ fn given(values: &[String]) -> Result<Map<String, Value>> {
         given.insert(name.to_owned(), value.into());
     }
     Ok(given)
+}
+
+/// Of a JSON file, what the integration asks for: files of vendors hold more.
+fn from_file(path: &str, properties: &Map<String, Value>) -> Result<Map<String, Value>> {
+    let Value::Object(members) = input::json(None, Some(Path::new(path)))? else {
+        return Err(CliError::usage(format!("{path} holds no JSON object")));
+    };
+    Ok(members.into_iter().filter(|(name, _)| properties.contains_key(name)).collect())
 }
 
 fn ask(name: &str, property: &Value) -> Result<String> {

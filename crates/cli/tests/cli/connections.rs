@@ -50,6 +50,11 @@ async fn what_the_schema_asks_for_is_taken_from_stdin_and_has_its_type() {
     assert_eq!(outcome.stdout, "Connected to mail\n");
     let sent = fake.request("POST /api/v1/integrations/mail/auth/credentials").json();
     assert_eq!(sent["credentials"], json!({ "host": "imap.example.com", "port": 993, "password": "s3cret" }));
+    // The file of a vendor holds more than is asked for.
+    machine.write("account.json", r#"{ "type": "service_account", "host": "h", "port": 1, "password": "-----BEGIN\nKEY" }"#);
+    machine.weft(&["connect", "mail", "@account.json"]).await;
+    let sent = fake.requests().pop().expect("a request").json();
+    assert_eq!(sent["credentials"], json!({ "host": "h", "port": 1, "password": "-----BEGIN\nKEY" }));
     let missing = machine.weft(&["connect", "mail", "host=imap.example.com"]).await;
     assert_eq!(missing.code, 2);
     assert!(missing.stderr.contains("password is missing") && missing.stderr.contains("password=-"), "{}", missing.stderr);

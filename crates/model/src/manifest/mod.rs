@@ -4,8 +4,11 @@
 //! what a schema cannot say by [`rules`]. Unknown keys are kept in the stored document and otherwise ignored.
 
 mod egress;
+pub mod fields;
+pub mod oauth1;
 mod recipes;
 mod rules;
+pub mod token_auth;
 pub mod user_auth;
 
 use std::sync::{Arc, LazyLock};

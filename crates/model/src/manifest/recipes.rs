@@ -1,6 +1,8 @@
 //! The recipes of a manifest: checked and compiled together with what they refer to.
 
-use serde_json::Value;
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
 use weft_recipe::{Context, Provider, Source};
 
 use super::{Action, AppKind, Content, Effect, user_auth::Way};
@@ -21,7 +23,8 @@ pub fn compile(content: &Content) -> Result<Option<Provider>, Vec<Fault>> {
     }
     let paths: Vec<_> = with_recipe().map(|(index, _)| format!("$.actions[{index}].recipe")).collect();
     let sources: Vec<_> = with_recipe().zip(&paths).filter_map(|((_, action), path)| source(action, path)).collect();
-    let known = Context { config: content.config_schema.as_ref(), credentials: entered(content) };
+    let credentials = credentials(content);
+    let known = Context { config: content.config_schema.as_ref(), credentials: credentials.as_deref() };
     let faults =
         |faults: Vec<weft_recipe::Fault>| faults.into_iter().map(|fault| Fault::new(fault.path, fault.message)).collect();
     Provider::compile(http, &sources, &known).map(Some).map_err(faults)
@@ -37,10 +40,15 @@ fn source<'a>(action: &'a Action, path: &'a str) -> Option<Source<'a>> {
     })
 }
 
-/// The schema of what users enter, where they enter it.
-fn entered(content: &Content) -> Option<&Value> {
+/// The schema of what a connection gives to recipes, where it is known.
+fn credentials(content: &Content) -> Option<Cow<'_, Value>> {
     match &content.user_auth.as_ref()?.way {
-        Way::Credentials { schema } => Some(schema),
+        Way::Credentials { schema } => Some(Cow::Borrowed(schema)),
+        Way::Token(token) => Some(Cow::Owned(token.shown())),
+        Way::Oauth1(_) => {
+            let known = json!({ "properties": { "token": true, "tokenSecret": true, "response": true } });
+            Some(Cow::Owned(known))
+        }
         Way::Redirect | Way::Oauth2(_) => None,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ConfigField;
+use super::{ConfigField, fields::address_fault, oauth1::OAuth1, token_auth::TokenAuth};
 use crate::{Fault, schema::Schema};
 
 /// How people connect an integration.
@@ -27,6 +27,10 @@ pub enum Way {
     Credentials { schema: Value },
     /// The server leads through OAuth 2 and keeps the tokens fresh.
     Oauth2(Box<OAuth2>),
+    /// The server leads through OAuth 1.0a and signs requests.
+    Oauth1(Box<OAuth1>),
+    /// The server gets tokens by itself, with what people enter or a vendor sends them back with.
+    Token(Box<TokenAuth>),
 }
 
 impl Way {
@@ -35,6 +39,22 @@ impl Way {
             Self::Redirect => "redirect",
             Self::Credentials { .. } => "credentials",
             Self::Oauth2(_) => "oauth2",
+            Self::Oauth1(_) => "oauth1",
+            Self::Token(_) => "token",
+        }
+    }
+
+    /// Whether the server itself gets and renews the tokens.
+    pub const fn renews(&self) -> bool {
+        matches!(self, Self::Oauth2(_) | Self::Token(_))
+    }
+
+    /// How the vendor says that a token is over, where it does not say 401.
+    pub const fn expired_when(&self) -> Option<&ExpiredWhen> {
+        match self {
+            Self::Oauth2(oauth) => oauth.expired_when.as_ref(),
+            Self::Token(token) => token.expired_when.as_ref(),
+            Self::Redirect | Self::Credentials { .. } | Self::Oauth1(_) => None,
         }
     }
 }
@@ -141,6 +161,16 @@ impl ExpiredWhen {
         let equal = self.equals.as_ref().is_none_or(|wanted| wanted == found);
         equal && self.matches.as_ref().is_none_or(|pattern| matches(pattern, found))
     }
+
+    pub(super) fn check(&self, faults: &mut Vec<Fault>) {
+        if self.pointer.is_none() && (self.equals.is_some() || self.matches.is_some()) {
+            faults.push(Fault::new("$.userAuth.expiredWhen.pointer", "says where to look: it is missing"));
+        }
+        let pattern = self.matches.as_ref().map(|pattern| serde_json::json!({ "pattern": pattern }));
+        if let Some(Err(error)) = pattern.map(|schema| Schema::compile(&schema)) {
+            faults.push(Fault::new("$.userAuth.expiredWhen.matches", error.to_string()));
+        }
+    }
 }
 
 /// Regular expressions as JSON Schema has them: there is one engine for both.
@@ -161,6 +191,8 @@ impl UserAuth {
                 }
             }
             Way::Oauth2(oauth) => oauth.check(config, &mut faults),
+            Way::Oauth1(oauth) => oauth.check(config, &mut faults),
+            Way::Token(token) => token.check(config, &mut faults),
         }
         faults
     }
@@ -182,22 +214,20 @@ impl OAuth2 {
             ("revokeUrl", self.revoke_url.as_deref()),
         ];
         for (name, url) in urls.into_iter().filter_map(|(name, url)| Some((name, url?))) {
-            if let Some(field) = placeholders(url).find(|field| !known(field)) {
-                faults.push(Fault::new(format!("$.userAuth.{name}"), format!("configSchema has no field '{field}'")));
-            } else if !url.starts_with("https://") && !url.starts_with("http://") && !url.starts_with('{') {
-                faults.push(Fault::new(format!("$.userAuth.{name}"), "must be an https address"));
-            }
+            faults.extend(address_fault(url, known).map(|fault| Fault::new(format!("$.userAuth.{name}"), fault)));
         }
         if let Some(rule) = &self.expired_when {
-            if rule.pointer.is_none() && (rule.equals.is_some() || rule.matches.is_some()) {
-                faults.push(Fault::new("$.userAuth.expiredWhen.pointer", "says where to look: it is missing"));
-            }
-            let pattern = rule.matches.as_ref().map(|pattern| serde_json::json!({ "pattern": pattern }));
-            if let Some(Err(error)) = pattern.map(|schema| Schema::compile(&schema)) {
-                faults.push(Fault::new("$.userAuth.expiredWhen.matches", error.to_string()));
-            }
+            rule.check(faults);
         }
     }
+}
+
+/// The fields of a form that are marked as secret; without any mark, all of them are.
+pub fn secret_fields(schema: &Value) -> Vec<String> {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let fields = || properties.into_iter().flatten();
+    let marked: Vec<_> = fields().filter(|(_, property)| property["secret"] == true).map(|(name, _)| name.clone()).collect();
+    if marked.is_empty() { fields().map(|(name, _)| name.clone()).collect() } else { marked }
 }
 
 /// The fields of the configuration that an address names.

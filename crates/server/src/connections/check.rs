@@ -6,7 +6,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use weft_model::{AppId, ConnectionId, Principal, connection::ConnectionStatus};
 
-use super::{connect::oauth, credential::Connection, error::Error, service::Connections};
+use super::{
+    connect::{oauth, renews, token_auth},
+    credential::Connection,
+    error::Error,
+    service::Connections,
+};
 use crate::apps::App;
 
 /// What was found.
@@ -66,11 +71,16 @@ impl Connections {
     }
 
     async fn token(self: &Arc<Self>, app: &App, connection: &Arc<Connection>) -> Result<Option<Finding>, Error> {
-        if oauth(app).is_none() {
+        if !renews(app) {
             return Ok(None);
         }
-        let times = connection.times;
-        if times.refresh_at.is_none() || (times.refreshed_at.is_none() && connection.refresh_token.is_none()) {
+        let (times, token) = (connection.times, token_auth(app));
+        if token.is_some_and(|auth| auth.request.is_none()) {
+            let detail = "the server signs it by itself; the next call shows whether the vendor takes it";
+            return Ok(Some(Finding::good("token", detail)));
+        }
+        let asks = token.is_none();
+        if asks && (times.refresh_at.is_none() || (times.refreshed_at.is_none() && connection.refresh_token.is_none())) {
             return Ok(Some(lifetime(app, connection)));
         }
         Ok(Some(match self.renewed(app, &connection.credential).await {
@@ -81,11 +91,7 @@ impl Connections {
             Err(error @ Error::Unreachable(_)) => {
                 Finding::bad("token", error.to_string(), "look whether the vendor is up, and try again")
             }
-            Err(error) => Finding::bad(
-                "token",
-                error.to_string(),
-                "compare the OAuth client in the configuration with the vendor's settings",
-            ),
+            Err(error) => Finding::bad("token", error.to_string(), "compare the configuration with the vendor's settings"),
         }))
     }
 }

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use weft_model::{
     ConfigurationId, ConnectionId, Fault, Principal, UserId,
-    manifest::user_auth::{OAuth2, Way},
+    manifest::{
+        oauth1::OAuth1,
+        token_auth::TokenAuth,
+        user_auth::{OAuth2, Way, secret_fields},
+    },
     schema::Schema,
 };
 
@@ -76,31 +80,23 @@ impl Connections {
 
     /// Keeps what somebody entered, if it is what the integration asks for.
     pub async fn enter(&self, by: &Principal, app: &App, given: Map<String, Value>, mut wanted: Wanted) -> Result<Kept, Error> {
-        let schema = match way(app)? {
-            Way::Credentials { schema } => schema,
-            other => return Err(other_way(app, other)),
+        let way = way(app)?;
+        let schema = match way {
+            Way::Credentials { schema } => Some(schema),
+            Way::Token(auth) => auth.schema.as_ref(),
+            Way::Redirect | Way::Oauth2(_) | Way::Oauth1(_) => None,
         };
-        let values = complete(schema, given);
-        let faults = Schema::compile(schema).map(|schema| schema.faults(&Value::Object(values.clone()))).unwrap_or_default();
-        if !faults.is_empty() {
-            let below = |fault: Fault| Fault::new(fault.path.replacen('$', "$.credentials", 1), fault.message);
-            return Err(Error::Invalid(faults.into_iter().map(below).collect()));
-        }
+        let schema = schema.ok_or_else(|| other_way(app, way))?;
+        let values = fitting(schema, given)?;
         let owner = self.whose(by, app, &mut wanted).await?;
-        let content = Content { values, refresh_token: None, secret_fields: Some(secret_fields(schema)), obtained_at: None };
-        self.keep(
-            by,
-            app,
-            Made {
-                owner,
-                label: wanted.label,
-                again: wanted.again,
-                content,
-                times: Times::default(),
-                configuration: wanted.configuration,
-            },
-        )
-        .await
+        if let Way::Token(auth) = way {
+            let made = self.first_token((by, app), auth, (owner, wanted), values).await?;
+            return self.keep(by, app, made).await;
+        }
+        let secret_fields = Some(secret_fields(schema));
+        let content = Content { values, refresh_token: None, secret_fields, entered: None, obtained_at: None };
+        let Wanted { label, again, configuration, .. } = wanted;
+        self.keep(by, app, Made { owner, label, again, content, times: Times::default(), configuration }).await
     }
 
     /// Stores credentials. The same label, or the connection they are for, means the same connection.
@@ -146,7 +142,7 @@ impl Connections {
     /// Replaces values of the connection that a call was made with, and returns what it holds then. The backend knows better than
     /// whoever stored them.
     pub async fn update(&self, app: &App, id: ConnectionId, values: Map<String, Value>) -> Result<Arc<Credential>, Error> {
-        if oauth(app).is_some() {
+        if renews(app) {
             let message = "the server itself renews the tokens of this integration, so nobody else changes them";
             return Err(Error::InvalidRequest(message.to_owned()));
         }
@@ -160,6 +156,7 @@ impl Connections {
             values: merged,
             refresh_token: known.content.refresh_token.clone(),
             secret_fields: known.content.secret_fields.clone(),
+            entered: known.content.entered.clone(),
             obtained_at: known.content.obtained_at,
         };
         let configuration = known.credential.configuration;
@@ -182,9 +179,17 @@ pub(super) fn other_way(app: &App, way: &Way) -> Error {
     let (way, route) = match way {
         Way::Redirect => ("going to the vendor", "start"),
         Way::Oauth2(_) => ("OAuth 2", "start"),
+        Way::Oauth1(_) => ("OAuth 1.0a", "start"),
         Way::Credentials { .. } => ("entering credentials", "credentials"),
+        Way::Token(auth) if auth.schema.is_some() => ("entering credentials", "credentials"),
+        Way::Token(_) => ("its configuration alone", "start"),
     };
     Error::OtherWay { integration: app.id.clone(), way, route }
+}
+
+/// Whether the server itself gets and renews the tokens of an integration.
+pub fn renews(app: &App) -> bool {
+    app.manifest.content.user_auth.as_ref().is_some_and(|auth| auth.way.renews())
 }
 
 /// The OAuth 2 of an integration that has it.
@@ -193,6 +198,33 @@ pub(super) fn oauth(app: &App) -> Option<&OAuth2> {
         Some(Way::Oauth2(oauth)) => Some(oauth),
         _ => None,
     }
+}
+
+/// The OAuth 1.0a of an integration that has it.
+pub(super) fn oauth1(app: &App) -> Option<&OAuth1> {
+    match app.manifest.content.user_auth.as_ref().map(|auth| &auth.way) {
+        Some(Way::Oauth1(oauth)) => Some(oauth),
+        _ => None,
+    }
+}
+
+/// How tokens are got where people enter something for them.
+pub(super) fn token_auth(app: &App) -> Option<&TokenAuth> {
+    match app.manifest.content.user_auth.as_ref().map(|auth| &auth.way) {
+        Some(Way::Token(auth)) => Some(auth),
+        _ => None,
+    }
+}
+
+/// What was given and what it leaves to the schema, if that fits.
+pub(super) fn fitting(schema: &Value, given: Map<String, Value>) -> Result<Map<String, Value>, Error> {
+    let values = complete(schema, given);
+    let faults = Schema::compile(schema).map(|schema| schema.faults(&Value::Object(values.clone()))).unwrap_or_default();
+    if faults.is_empty() {
+        return Ok(values);
+    }
+    let below = |fault: Fault| Fault::new(fault.path.replacen('$', "$.credentials", 1), fault.message);
+    Err(Error::Invalid(faults.into_iter().map(below).collect()))
 }
 
 /// What was given, with the defaults of the schema where nothing was.
@@ -204,14 +236,6 @@ fn complete(schema: &Value, mut given: Map<String, Value>) -> Map<String, Value>
         }
     }
     given
-}
-
-/// The fields that are marked as secret; without any mark, all of them are.
-fn secret_fields(schema: &Value) -> Vec<String> {
-    let properties = schema.get("properties").and_then(Value::as_object);
-    let fields = || properties.into_iter().flatten();
-    let marked: Vec<_> = fields().filter(|(_, property)| property["secret"] == true).map(|(name, _)| name.clone()).collect();
-    if marked.is_empty() { fields().map(|(name, _)| name.clone()).collect() } else { marked }
 }
 
 /// Whose connection somebody makes who makes it for themselves.

@@ -27,6 +27,9 @@ pub struct Content {
     /// Which of the values are secret. Absent: all but those that never are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_fields: Option<Vec<String>>,
+    /// What people entered to get tokens with; of it, executors get what is no secret, among the values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entered: Option<Map<String, Value>>,
     /// When the vendor gave them, where the server asked for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub obtained_at: Option<DateTime<Utc>>,
@@ -43,7 +46,8 @@ impl Content {
     /// What must not show in anything that a backend says.
     fn masks(&self) -> Masks {
         let mut secrets = Vec::new();
-        for (_, value) in self.values.iter().filter(|(name, _)| self.is_secret(name)) {
+        let all = self.values.iter().chain(self.entered.iter().flatten());
+        for (_, value) in all.filter(|(name, _)| self.is_secret(name)) {
             texts(value, &mut secrets);
         }
         Masks::new(secrets.into_iter().chain(self.refresh_token.as_deref()))
@@ -149,7 +153,7 @@ mod tests {
     fn content(values: &Value, secret_fields: Option<&[&str]>) -> Content {
         let secret_fields = secret_fields.map(|fields| fields.iter().map(|field| (*field).to_owned()).collect());
         let values = values.as_object().cloned().unwrap_or_default();
-        Content { values, refresh_token: Some("refresh-me".to_owned()), secret_fields, obtained_at: None }
+        Content { values, refresh_token: Some("refresh-me".to_owned()), secret_fields, entered: None, obtained_at: None }
     }
 
     #[test]
@@ -161,6 +165,10 @@ mod tests {
 
         let form = content(&json!({ "imapHost": "imap.example.com", "password": "correct horse" }), Some(&["password"]));
         assert_eq!(form.masks().text("imap.example.com: correct horse"), "imap.example.com: [masked]");
+        // What no executor gets is quoted by vendors all the same.
+        let mut kept = content(&json!({ "accessToken": "token-1" }), Some(&["accessToken", "password"]));
+        kept.entered = json!({ "user": "alice-one", "password": "correct horse" }).as_object().cloned();
+        assert_eq!(kept.masks().text("alice-one, correct horse, token-1"), "alice-one, [masked], [masked]");
     }
 
     #[test]

@@ -36,13 +36,13 @@ pub enum Error {
     #[error("you must connect this integration first")]
     NothingToDelegate,
 
-    #[error("the configuration has no '{0}', which OAuth needs: an administrator saves it with `weft config`")]
+    #[error("the configuration has no '{0}', which connecting needs: an administrator saves it with `weft config`")]
     NoClient(String),
     #[error("'{0}' in the manifest is no address that tokens can be sent to: it has to be https, or on this machine")]
     InsecureAddress(String),
     #[error("the vendor cannot be asked for a token: {0}")]
     Unreachable(String),
-    #[error("the vendor refuses this server's OAuth client ({0}): an administrator has to check the configuration")]
+    #[error("the vendor refuses this server's client ({0}): an administrator has to check the configuration")]
     ClientRefused(String),
     #[error("the vendor did not give a token: {0}")]
     NoToken(String),
@@ -55,6 +55,8 @@ pub enum Error {
     Refused { code: String, description: Option<String> },
     #[error("the vendor sent neither a code nor an error")]
     NoCode,
+    #[error("the vendor sent no '{0}': was the installation finished there?")]
+    NotSent(String),
     #[error("the integration's {method} handler {problem}")]
     Backend { method: &'static str, problem: String },
 
@@ -75,7 +77,7 @@ impl Error {
             Self::NotConnected { .. } => ("not_connected", ErrorCategory::Auth),
             Self::Dead { .. } => ("reconnect_required", ErrorCategory::Auth),
             Self::NoClient(_) | Self::InsecureAddress(_) | Self::ClientRefused(_) => ("not_configured", ErrorCategory::Auth),
-            Self::NoToken(_) | Self::Refused { .. } | Self::NoCode => ("connect_failed", ErrorCategory::Auth),
+            Self::NoToken(_) | Self::Refused { .. } | Self::NoCode | Self::NotSent(_) => ("connect_failed", ErrorCategory::Auth),
             Self::Unknown(_) => ("unknown_connection", ErrorCategory::Validation),
             Self::Denied(_) | Self::NotYours => ("denied", ErrorCategory::Validation),
             Self::DelegationOver(_) | Self::DelegationUsedUp | Self::ActionNotDelegated { .. } => {

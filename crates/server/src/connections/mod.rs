@@ -5,7 +5,7 @@
 //! binding, else a delegation, else the oldest of the caller's own. Choices and opened credentials are remembered by the node; the
 //! database itself tells when they may not be any more. What is stored here is sealed and leaves only towards an executor.
 //!
-//! `oauth` leads people through OAuth 2 and keeps tokens fresh, `bindings` says which connection an app uses.
+//! `oauth` leads people through OAuth 2, gets tokens with what they enter and keeps them fresh, `bindings` says which connection an app uses.
 
 mod bindings;
 mod check;
@@ -21,8 +21,9 @@ mod service;
 mod store;
 
 pub use choice::{Account, Chosen, Wish};
+pub use connect::renews;
 pub use credential::{Credential, Told};
 pub use error::Error;
-pub use oauth::{answers_expired, says_expired};
+pub use oauth::{answers_expired, says_expired, status_expired};
 pub use routes::router;
 pub use service::Connections;

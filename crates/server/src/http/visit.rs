@@ -2,6 +2,8 @@
 //!
 //! Such an address may be good for one time only, so what merely looks ahead (HEAD, prefetching) is refused and uses nothing up.
 
+use std::collections::BTreeMap;
+
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
@@ -13,8 +15,21 @@ use super::{
     trace,
 };
 
-const CONTENT_SECURITY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const CONTENT_SECURITY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+
+/// A button, and what it sends where.
+pub struct Button<'a> {
+    pub text: &'a str,
+    pub path: &'a str,
+    pub fields: &'a BTreeMap<String, String>,
+}
+
+/// What stands below the lines of a page.
+enum Rest {
+    Note(String),
+    /// HTML, with all that it quotes escaped.
+    Form(String),
+}
 
 /// Somebody who came to an address to see what is there.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +69,23 @@ impl Visit {
     /// The answer when something came of the visit: a page that says what.
     #[expect(clippy::unused_self, reason = "only a visit is answered with a page")]
     pub fn inform(self, title: &str, lines: &[String]) -> Response {
-        document(StatusCode::OK, title, lines, "")
+        document(StatusCode::OK, title, lines, &Rest::Note(String::new()))
+    }
+
+    /// The answer before something comes of the visit: a page that asks, and sends the fields to this path when its button is pressed.
+    #[expect(clippy::unused_self, reason = "only a visit is answered with a page")]
+    pub fn ask(self, title: &str, lines: &[String], button: &Button<'_>) -> Response {
+        let inputs = button.fields.iter().fold(String::new(), |inputs, (name, value)| {
+            inputs + &format!("<input type=\"hidden\" name=\"{}\" value=\"{}\">", escape(name), escape(value))
+        });
+        let (path, text) = (escape(button.path), escape(button.text));
+        let form = format!("<form method=\"post\" action=\"{path}\">{inputs}<button>{text}</button></form>");
+        document(StatusCode::OK, title, lines, &Rest::Form(form))
+    }
+
+    /// The visit of somebody who pressed such a button.
+    pub const fn of_button() -> Self {
+        Self { is_browser: true, wants_page: true }
     }
 
     /// Whether a person who comes from elsewhere is to be sent on with what went wrong.
@@ -65,28 +96,33 @@ impl Visit {
 
 fn page(problem: &Problem) -> Response {
     let note = format!("trace {}", trace::current());
-    document(problem.code().status(), problem.code().title(), &[problem.message().to_owned()], &note)
+    document(problem.code().status(), problem.code().title(), &[problem.message().to_owned()], &Rest::Note(note))
 }
 
 /// A page that says something. All of it is escaped.
-fn document(status: StatusCode, title: &str, lines: &[String], note: &str) -> Response {
-    let (title, note) = (escape(title), escape(note));
+fn document(status: StatusCode, title: &str, lines: &[String], rest: &Rest) -> Response {
+    let title = escape(title);
+    let (rest, posts_to) = match rest {
+        Rest::Note(note) => (format!("<p><small>{}</small></p>", escape(note)), "'none'"),
+        Rest::Form(form) => (form.clone(), "'self'"),
+    };
     let lines = lines.iter().fold(String::new(), |lines, line| lines + "<p>" + &escape(line) + "</p>");
     let body = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36rem;margin:4rem auto;padding:0 1rem}}\
-         small{{opacity:.6}}@media(prefers-color-scheme:dark){{body{{background:#111;color:#eee}}}}</style></head>\
-         <body><h1>{title}</h1>{lines}<p><small>{note}</small></p></body></html>\n"
+         small{{opacity:.6}}button{{font:inherit;padding:.4rem 1rem}}@media(prefers-color-scheme:dark){{body{{background:#111;color:#eee}}}}</style></head>\
+         <body><h1>{title}</h1>{lines}{rest}</body></html>\n"
     );
-    let headers: HeaderMap = [
+    let mut headers: HeaderMap = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY),
     ]
     .into_iter()
     .map(|(name, value)| (name, HeaderValue::from_static(value)))
     .collect();
+    let policy = format!("{CONTENT_SECURITY}; form-action {posts_to}");
+    headers.extend(HeaderValue::from_str(&policy).ok().map(|policy| (header::CONTENT_SECURITY_POLICY, policy)));
     (status, headers, body).into_response()
 }
 

@@ -5,6 +5,7 @@
 //! and changing a role act at once, on every node. What a caller may do is cached and dropped by notification.
 
 mod accounts;
+pub(crate) mod cookie;
 mod delivery;
 mod links;
 mod members;

@@ -1,10 +1,12 @@
 //! Passing a caller's own request on to the vendor of an integration, with the integration's credential, as a run.
 //!
-//! Bodies pass through as they come, in both directions. The run says how the vendor began to answer; what it says is the caller's.
+//! Bodies pass through as they come, in both directions. The run says how the vendor began to answer; what it says is the caller's. Where
+//! the server renews the token, a small body is kept, so that the request can be made once more with a newer one.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::body::{Body, HttpBody};
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
@@ -13,7 +15,7 @@ use weft_model::{
     AppId, Principal, RunId,
     run::{ErrorCategory, RunKind},
 };
-use weft_recipe::{Call, Forward};
+use weft_recipe::{Call, Forward, oauth1::Once};
 
 use super::{
     admission::Vendor,
@@ -26,7 +28,7 @@ use super::{
 use crate::{
     apps::App,
     background::outlive,
-    connections::{Chosen, Wish},
+    connections::{Chosen, Credential, Wish, renews, status_expired},
     http::trace::TraceId,
     node::Node,
 };
@@ -35,6 +37,9 @@ use crate::{
 const BEGIN_TIMEOUT: Duration = Duration::from_mins(1);
 /// The name of such runs, of the permission, and under which the leave for them is delegated.
 pub const PROXY: &str = "proxy";
+
+/// The longest body that is kept to be sent again, in bytes.
+const KEPT: u64 = 1024 * 1024;
 
 /// The code of a failure after which it is not known what the vendor has got.
 const NO_ANSWER: &str = "no_answer";
@@ -128,8 +133,13 @@ async fn ready(
     With::wished(node, &Wish { principal: &principal, app, action: PROXY, calling_app, attested: false, chosen }).await
 }
 
-async fn send(node: &Node, app: &App, call: ProxyCall, (record, with): (&Record, &With)) -> Result<reqwest::Response, Cause> {
-    let forward = forward(app, &call, with)?;
+async fn send(
+    node: &Arc<Node>,
+    app: &App,
+    call: ProxyCall,
+    (record, with): (&Record, &With),
+) -> Result<reqwest::Response, Cause> {
+    let forward = forward(app, &call, (with, with.credential()))?;
     let host = forward.url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = forward.url.port_or_known_default().unwrap_or_default();
     if !may_contact(app, &host, port) {
@@ -139,7 +149,7 @@ async fn send(node: &Node, app: &App, call: ProxyCall, (record, with): (&Record,
     let (place, bare) = (with.place(app), call.body.size_hint().exact() == Some(0));
     with.admit(node, app, &place).await?;
     record.contacts.add(&host, port);
-    let sent = stream(node, forward, call.body).await;
+    let sent = exchange(node, app, call, (with, forward)).await;
     let vendor = match &sent {
         Ok(response) if response.status().is_server_error() => Some(Vendor::Silent),
         Ok(_) => Some(Vendor::Answered),
@@ -151,12 +161,68 @@ async fn send(node: &Node, app: &App, call: ProxyCall, (record, with): (&Record,
     sent
 }
 
+/// Sends it, and once more with a newer token where the vendor refuses the first: a refusal has had no effect.
+async fn exchange(
+    node: &Arc<Node>,
+    app: &App,
+    mut call: ProxyCall,
+    (with, mut forward): (&With, Forward),
+) -> Result<reqwest::Response, Cause> {
+    let body = std::mem::take(&mut call.body);
+    let credential = with.credential().filter(|_| renews(app));
+    let may_go_again = credential.is_some() && body.size_hint().exact().is_some_and(|length| length <= KEPT);
+    let (body, again) = if may_go_again || forward.signs_body() {
+        let kept = whole(body).await?;
+        (Body::from(kept.clone()), Some(kept))
+    } else {
+        (body, None)
+    };
+    sign(node, &mut forward, again.as_deref())?;
+    let answer = stream(node, forward, body).await?;
+    let Some(credential) = credential.filter(|_| status_expired(app, answer.status().as_u16())) else { return Ok(answer) };
+    // What cannot be sent again gets its refusal, and whoever comes next a token that is good.
+    match (node.connections.renewed(app, credential).await?, again) {
+        (Some(newer), Some(kept)) => {
+            let masked = |cause: Cause| cause.masked(&newer.masks);
+            let mut forward = self::forward(app, &call, (with, Some(&newer))).map_err(masked)?;
+            sign(node, &mut forward, Some(&kept))?;
+            stream(node, forward, Body::from(kept)).await.map_err(masked)
+        }
+        _ => Ok(answer),
+    }
+}
+
+/// Signs it, where the vendor wants that.
+fn sign(node: &Node, forward: &mut Forward, body: Option<&[u8]>) -> Result<(), Cause> {
+    let once = Once { nonce: format!("{:032x}", rand::random::<u128>()), timestamp: node.clock.now().timestamp() };
+    forward.sign(body.unwrap_or_default(), &once).map_err(told)
+}
+
+/// A small body, once it has arrived.
+async fn whole(body: Body) -> Result<Bytes, Cause> {
+    let unfit = |code: &str, message: &str| {
+        let failure = weft_workers::Failure::new(message).with_code(code);
+        Cause::Failed(Box::new(failure.with_category(weft_workers::Category::Validation)))
+    };
+    let (mut parts, mut whole) = (body.into_data_stream(), BytesMut::new());
+    loop {
+        match tokio::time::timeout(BEGIN_TIMEOUT, parts.next()).await {
+            Ok(Some(Ok(part))) => whole.extend_from_slice(&part),
+            Ok(None) => return Ok(whole.freeze()),
+            Ok(Some(Err(_))) | Err(_) => return Err(unfit("incomplete_body", "the request's body did not arrive whole")),
+        }
+        if u64::try_from(whole.len()).is_ok_and(|length| length > KEPT) {
+            return Err(unfit("form_too_long", "a form of more than 1 MiB cannot be signed"));
+        }
+    }
+}
+
 /// The caller's request as the vendor gets it.
-fn forward(app: &App, call: &ProxyCall, with: &With) -> Result<Forward, Cause> {
+fn forward(app: &App, call: &ProxyCall, (with, credential): (&With, Option<&Arc<Credential>>)) -> Result<Forward, Cause> {
     let recipes = app.manifest.recipes.as_ref().ok_or_else(|| Cause::NoProxy(app.id.clone()))?;
     let parsed = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| Cause::Internal(error.to_string()));
     let config = parsed(with.config.json().get())?;
-    let credentials = with.credential().map(|credential| parsed(credential.json().get())).transpose()?;
+    let credentials = credential.map(|credential| parsed(credential.json().get())).transpose()?;
     let values = Call { input: &Value::Null, config: &config, credentials: credentials.as_ref(), key: None };
     let wanted = (call.method.clone(), call.path.as_str(), call.query.as_deref());
     weft_recipe::forward(recipes, wanted, &call.headers, &values).map_err(told)

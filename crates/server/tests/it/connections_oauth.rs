@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::Duration;
 use futures::future::join_all;
-use reqwest::Url;
+use reqwest::{Method, Url};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use weft_server::ServeArgs;
@@ -36,6 +36,7 @@ const BACKEND: &str = "defineIntegration({
         sync_connect: (_, ctx) => ({ ok: false, error: { code: 'SYNC', message: `<b>${ctx.connectionId}</b>` } }),
     },
 });";
+const FORM: &str = "application/x-www-form-urlencoded";
 const AUTH: &str = "/api/v1/integrations/mail/auth";
 
 /// A server, a vendor, and an integration that knows the vendor's OAuth.
@@ -157,7 +158,7 @@ async fn an_address_is_good_once_and_for_ten_minutes_and_refusals_are_explained(
     let address = Url::parse(&it.start_at(&admin, "").await).expect("an address");
     let state = address.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
     let refused = format!("/api/v1/integrations/auth/callback?state={state}&error=access_denied&error_description=%3Cscript%3E");
-    let request = anonymous.request(reqwest::Method::GET, &refused).header("accept", "text/html");
+    let request = anonymous.request(Method::GET, &refused).header("accept", "text/html");
     let page = anonymous.send(request).await.expect(424);
     let text = String::from_utf8_lossy(&page.bytes).into_owned();
     assert!(text.contains("access was not granted [access_denied] (&lt;script&gt;)") && !text.contains("<script>"), "{text}");
@@ -547,6 +548,39 @@ async fn idle_tokens_whose_vendor_is_away_wait_and_do_not_hold_up_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_did_not_begin_is_told_for_whom_it_would_connect_and_asked() {
+    let it = World::start().await;
+    let browser = it.server.anonymous().staying();
+    let visit = async |path: &str, cookie: &str| {
+        let request = browser.request(Method::GET, path).header("accept", "text/html").header("sec-fetch-mode", "navigate");
+        browser.send(request.header("cookie", cookie)).await
+    };
+    // Mallory sends somebody the address where she was told to go.
+    let mallory = it.server.user("mallory").await;
+    let address = it.start_at(&mallory, "").await;
+    let back = browser.get(&address).await.expect(307).header("location").expect("an address").to_owned();
+    let page = visit(&back, "").await.expect(200);
+    let text = String::from_utf8_lossy(&page.bytes).into_owned();
+    assert!(text.contains("mallory@example.com began to connect mail") && text.contains("close this tab"), "{text}");
+    assert!(page.header("content-security-policy").is_some_and(|policy| policy.contains("form-action 'self'")), "{page:?}");
+    assert_eq!(mallory.get(AUTH).await.expect(200).value("/connected"), json!(false));
+    // Whoever wants that says so.
+    let query = back.split_once('?').expect("a query").1.to_owned();
+    let press = browser.request(Method::POST, "/api/v1/integrations/auth/callback").header("content-type", FORM).body(query);
+    let done = browser.send(press).await.expect(200);
+    assert!(String::from_utf8_lossy(&done.bytes).contains("mail is connected as alice@vendor.example, for mallory@example.com"));
+
+    // The browser that began is not asked.
+    let started = mallory.post(&format!("{AUTH}/start"), json!({})).await.expect(200);
+    let cookie = started.header("set-cookie").expect("a cookie").to_owned();
+    assert!(cookie.starts_with("weft_connect=") && cookie.contains("; HttpOnly; SameSite=Lax"), "{cookie}");
+    let back = browser.get(&started.text("/url")).await.expect(307).header("location").expect("an address").to_owned();
+    let done = visit(&back, cookie.split(';').next().expect("a pair")).await.expect(200);
+    assert!(String::from_utf8_lossy(&done.bytes).contains("Connected to mail!"), "{done:?}");
+    browser.send(browser.request(Method::POST, "/api/v1/integrations/auth/callback")).await.expect(400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_person_connects_in_a_browser_at_a_real_authorization_server() {
     let server =
         TestServer::start_with(ServeArgs { egress_allow: vec!["127.0.0.0/8".into(), "::1".into()], ..ServeArgs::default() })
@@ -569,6 +603,13 @@ async fn a_person_connects_in_a_browser_at_a_real_authorization_server() {
     let address = admin.post(&format!("{AUTH}/start"), json!({})).await.expect(200).text("/url");
     let page = browser.log_in(&address, "alice").await;
     assert_eq!(page.status, 200, "{page:?}");
+    assert!(
+        page.text.contains("Connect mail?") && page.text.contains("admin@example.com began to connect mail"),
+        "{}",
+        page.text
+    );
+    let steps = json!([["press", "Connect for admin@example.com"], ["see", "Connected to mail!"]]);
+    let page = browser.act(&page.url, &steps).await;
     assert!(page.text.contains("Connected to mail!") && page.text.contains("alice@example.com"), "{}", page.text);
     assert_eq!(who(&admin).await.expect(200).text("/sub"), "alice");
     // It lasts an hour at this provider; the refresh token is good once.

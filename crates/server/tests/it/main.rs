@@ -13,6 +13,8 @@ mod clock;
 mod confinement;
 mod connections;
 mod connections_oauth;
+mod connections_oauth1;
+mod connections_token;
 mod crons;
 mod crons_on_nodes;
 mod data;

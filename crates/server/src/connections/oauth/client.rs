@@ -115,18 +115,12 @@ impl<'a> Vendor<'a> {
     }
 
     fn field(&self, name: &str) -> Option<String> {
-        self.config.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        field(&self.config, name)
     }
 
     /// An address of the manifest, with the configuration's values in it.
     pub fn address(&self, template: &str) -> Result<Url, Error> {
-        let mut text = template.to_owned();
-        for name in placeholders(template) {
-            let value = self.field(name).ok_or_else(|| Error::NoClient(name.to_owned()))?;
-            text = text.replace(&format!("{{{name}}}"), &value);
-        }
-        let url = Url::parse(&text).ok().filter(is_secure);
-        url.ok_or_else(|| Error::InsecureAddress(template.to_owned()))
+        configured_address(template, &self.config)
     }
 
     fn library(&self) -> Result<Library, Error> {
@@ -313,13 +307,13 @@ fn standard(mut body: Value, mapping: &ResponseMapping) -> Value {
 }
 
 /// Some send a number as a text.
-fn seconds(value: &Value) -> Option<u64> {
+pub fn seconds(value: &Value) -> Option<u64> {
     let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
     number.or_else(|| value.as_f64().filter(|seconds| *seconds >= 0.0).and_then(|seconds| format!("{seconds:.0}").parse().ok()))
 }
 
 /// Scopes come with spaces, with commas or as an array.
-fn scope(value: &Value) -> Option<String> {
+pub fn scope(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.split([' ', ',']).filter(|scope| !scope.is_empty()).collect::<Vec<_>>().join(" ")),
         Value::Array(items) => Some(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")),
@@ -341,7 +335,23 @@ fn claims(token: &str) -> Option<Value> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?).ok()
 }
 
-fn is_secure(url: &Url) -> bool {
+fn field(config: &Map<String, Value>, name: &str) -> Option<String> {
+    config.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}
+
+/// An address of a manifest, with the configuration's values in it.
+pub fn configured_address(template: &str, config: &Map<String, Value>) -> Result<Url, Error> {
+    let mut text = template.to_owned();
+    for name in placeholders(template) {
+        let value = field(config, name).ok_or_else(|| Error::NoClient(name.to_owned()))?;
+        text = text.replace(&format!("{{{name}}}"), &value);
+    }
+    let url = Url::parse(&text).ok().filter(is_secure);
+    url.ok_or_else(|| Error::InsecureAddress(template.to_owned()))
+}
+
+/// Whether secrets may be sent to an address.
+pub fn is_secure(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use axum::http::HeaderMap;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
@@ -17,16 +19,22 @@ use super::{
 use crate::{
     apps::{self, App, CallContext, CallRequest},
     connections::{
-        connect::{Kept, Made, Wanted, owner_of, way},
+        connect::{Kept, Made, Wanted, oauth1, owner_of, token_auth, way},
         credential::{Content, Times},
         error::{Error, plain},
         service::{Connections, label},
     },
     http::trace,
-    identity::ticket,
+    identity::{
+        cookie::{self, Purpose},
+        ticket,
+    },
     integrations::Config,
+    node::Node,
 };
 
+/// The path of the callback.
+pub const CALLBACK: &str = "/api/v1/integrations/auth/callback";
 /// How long somebody may take at the vendor.
 const PENDING: TimeDelta = TimeDelta::minutes(10);
 /// How long a backend may take over its part.
@@ -35,7 +43,7 @@ const BACKEND: Duration = Duration::from_secs(30);
 /// What somebody who wants to connect is told.
 pub enum Started {
     /// Go to this address.
-    Redirect { url: String },
+    Redirect { url: String, state: String },
     /// Enter what this schema asks for.
     Credentials { schema: Value },
     /// It is done: nobody had to be asked.
@@ -46,6 +54,13 @@ pub enum Started {
 pub struct Returned {
     pub state: String,
     pub query: BTreeMap<String, String>,
+}
+
+/// What somebody is about to finish.
+pub struct Pending {
+    pub principal: Arc<Principal>,
+    pub app: Arc<App>,
+    pub shared: bool,
 }
 
 /// A connection that was made by somebody who came back.
@@ -83,6 +98,12 @@ struct StartAnswer {
     schema: Option<Value>,
 }
 
+/// Where a backend leads somebody.
+enum Where {
+    Address(String),
+    Form(Value),
+}
+
 #[derive(Deserialize)]
 struct CallbackAnswer {
     credentials: Option<Map<String, Value>>,
@@ -107,13 +128,14 @@ impl Connections {
                 let made = Made { owner, label, again: wanted.again, content, times, configuration: wanted.configuration };
                 Ok(Started::Connected(self.keep(by, app, made).await?))
             }
-            way => self.send_away(by, app, wanted, matches!(way, Way::Oauth2(_))).await,
+            Way::Token(auth) => self.start_token((by, app), auth, (owner, wanted)).await,
+            Way::Oauth2(_) | Way::Oauth1(_) | Way::Redirect => self.send_away(by, app, wanted).await,
         }
     }
 
-    async fn send_away(&self, by: &Principal, app: &Arc<App>, wanted: Wanted, natively: bool) -> Result<Started, Error> {
-        let (state, verifier) = (ticket::generate(), ticket::generate());
-        let flow = Flow {
+    pub(super) async fn send_away(&self, by: &Principal, app: &Arc<App>, wanted: Wanted) -> Result<Started, Error> {
+        let (mut state, verifier) = (ticket::generate(), ticket::generate());
+        let mut flow = Flow {
             tenant: by.tenant.clone(),
             integration: app.id.clone(),
             user: by.id,
@@ -125,18 +147,28 @@ impl Connections {
             pkce_verifier: verifier.clone(),
             expires_at: self.clock.now() + PENDING,
         };
-        let started = match self.vendor(app, flow.callback_url.clone(), flow.configuration).await? {
-            Some(vendor) if natively => Started::Redirect { url: vendor.authorize(state.clone(), verifier)?.into() },
-            _ => self.ask_where(app, &flow, &state).await?,
+        let url = match way(app)? {
+            Way::Oauth1(oauth) => {
+                let vendor = self.vendor1(app, oauth, flow.configuration).await?;
+                let (url, token, secret) = vendor.begin(&flow.callback_url).await?;
+                (state, flow.pkce_verifier) = (token, secret);
+                url.into()
+            }
+            Way::Token(_) => self.where_to_install(app, &flow, &state).await?,
+            _ => match self.vendor(app, flow.callback_url.clone(), flow.configuration).await? {
+                Some(vendor) => vendor.authorize(state.clone(), verifier)?.into(),
+                None => match self.ask_where(app, &flow, &state).await? {
+                    Where::Address(url) => url,
+                    Where::Form(schema) => return Ok(Started::Credentials { schema }),
+                },
+            },
         };
-        if matches!(started, Started::Redirect { .. }) {
-            store::insert_flow(&mut *self.pool.acquire().await?, &ticket::digest(&state), &flow).await?;
-        }
-        Ok(started)
+        store::insert_flow(&mut *self.pool.acquire().await?, &ticket::digest(&state), &flow).await?;
+        Ok(Started::Redirect { url, state })
     }
 
     /// Lets the backend say where to go.
-    async fn ask_where(&self, app: &Arc<App>, flow: &Flow, state: &str) -> Result<Started, Error> {
+    async fn ask_where(&self, app: &Arc<App>, flow: &Flow, state: &str) -> Result<Where, Error> {
         const METHOD: &str = "__auth_start";
         let config = self.integrations.config_by(app, flow.configuration).await?;
         let user_id = flow.user.to_string();
@@ -144,28 +176,59 @@ impl Connections {
         let answer: StartAnswer = self.ask_backend((app, &config), METHOD, &params).await?;
         let problem = |problem: &str| Error::Backend { method: METHOD, problem: problem.to_owned() };
         if let Some(schema) = answer.schema {
-            return Ok(Started::Credentials { schema });
+            return Ok(Where::Form(schema));
         }
         let url = answer.redirect_url.or(answer.url).ok_or_else(|| problem("returned no redirectUrl"))?;
         let is_web = url::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
-        if is_web { Ok(Started::Redirect { url }) } else { Err(problem("returned a redirectUrl that is no web address")) }
+        if is_web { Ok(Where::Address(url)) } else { Err(problem("returned a redirectUrl that is no web address")) }
     }
 
-    /// Makes the connection of somebody who comes back.
-    pub async fn finish(&self, node: &crate::node::Node, returned: Returned) -> Result<Connected, Error> {
-        let taken = store::take_flow(&mut *self.pool.acquire().await?, &ticket::digest(&returned.state)).await?;
-        let flow = taken.ok_or(Error::InvalidState)?;
+    /// What somebody is about to finish, who may not be the one who began. Nothing is used up.
+    pub async fn pending(&self, node: &Node, state: &str) -> Result<Pending, Error> {
+        let mut looking = self.pool.begin().await?;
+        let found = store::take_flow(&mut looking, &ticket::digest(state)).await?;
+        looking.rollback().await?;
+        self.standing(node, &found.ok_or(Error::InvalidState)?).await
+    }
+
+    /// Whoever was switched off meanwhile connects nothing.
+    async fn standing(&self, node: &Node, flow: &Flow) -> Result<Pending, Error> {
         if flow.expires_at <= self.clock.now() {
             return Err(Error::StateExpired);
         }
         let app = self.integrations.get(&flow.tenant, &flow.integration).await?;
-        // Whoever was switched off meanwhile connects nothing.
         let standing = node.identity.standing(&flow.tenant, flow.user).await;
         let principal = standing.ok().flatten().ok_or(Error::InvalidState)?;
-        if let Some(code) = returned.query.get("error") {
+        Ok(Pending { principal, app, shared: flow.shared })
+    }
+
+    /// The header that ties what was begun to the browser that was told, if it was one.
+    pub fn tie(&self, state: &str) -> String {
+        cookie::write(&mark(state), Purpose::Connect, &self.public_url)
+    }
+
+    /// Whether this is the browser that began.
+    pub fn is_tied(&self, headers: &HeaderMap, state: &str) -> bool {
+        cookie::read(headers, Purpose::Connect, &self.public_url).is_some_and(|found| found == mark(state))
+    }
+
+    /// Makes the connection of somebody who comes back.
+    pub async fn finish(&self, node: &Node, returned: Returned) -> Result<Connected, Error> {
+        let taken = store::take_flow(&mut *self.pool.acquire().await?, &ticket::digest(&returned.state)).await?;
+        let flow = taken.ok_or(Error::InvalidState)?;
+        let Pending { principal, app, .. } = self.standing(node, &flow).await?;
+        let refused = ["error", "oauth_problem"].into_iter().find_map(|name| returned.query.get(name));
+        if returned.query.contains_key("denied") {
+            return Err(Error::Refused { code: "access_denied".to_owned(), description: None });
+        }
+        if let Some(code) = refused {
             let code = code.chars().filter(char::is_ascii_graphic).take(80).collect();
             let description = returned.query.get("error_description").map(|text| plain(text));
             return Err(Error::Refused { code, description });
+        }
+        if let Some(auth) = token_auth(&app) {
+            let kept = self.installed((principal.as_ref(), app.as_ref()), auth, &flow, &returned.query).await?;
+            return Ok(Connected { principal, app, kept, shared: flow.shared });
         }
         let (label, content, times) = match self.vendor(&app, flow.callback_url.clone(), flow.configuration).await? {
             Some(vendor) => {
@@ -175,7 +238,13 @@ impl Connections {
                 let (content, times) = content(tokens, None, self.clock.now());
                 (label, content, times)
             }
-            None => self.ask_for_credentials(&app, &flow, &returned.query).await?,
+            None => match oauth1(&app) {
+                Some(oauth) => {
+                    let vendor = self.vendor1(&app, oauth, flow.configuration).await?;
+                    vendor.exchange(returned.state, flow.pkce_verifier.clone(), &returned.query).await?
+                }
+                None => self.ask_for_credentials(&app, &flow, &returned.query).await?,
+            },
         };
         let named = flow.label.or(label).and_then(|text| self::label(&text).ok());
         let made = Made {
@@ -205,7 +274,11 @@ impl Connections {
         let none = || Error::Backend { method: METHOD, problem: "returned no credentials".to_owned() };
         let values = answer.credentials.filter(|values| !values.is_empty()).ok_or_else(none)?;
         let label = answer.label.or(answer.email).or(answer.account);
-        Ok((label, Content { values, refresh_token: None, secret_fields: None, obtained_at: None }, Times::default()))
+        Ok((
+            label,
+            Content { values, refresh_token: None, secret_fields: None, entered: None, obtained_at: None },
+            Times::default(),
+        ))
     }
 
     /// Asks the backend with this configuration, which nobody else may see.
@@ -236,4 +309,9 @@ impl Connections {
         serde_json::from_str(answer.get())
             .map_err(|_| Error::Backend { method, problem: "returned something of another shape".to_owned() })
     }
+}
+
+/// What the browser that began shows when it comes back: no secret to the vendor, and nothing that the address tells.
+fn mark(state: &str) -> String {
+    URL_SAFE_NO_PAD.encode(ticket::digest(&format!("connect {state}")))
 }

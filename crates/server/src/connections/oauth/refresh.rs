@@ -11,18 +11,24 @@ use chrono::TimeDelta;
 use futures::StreamExt;
 use serde_json::{Map, Value, value::RawValue};
 use uuid::Uuid;
-use weft_model::{AppId, ConfigurationId, ConnectionId, TenantId, connection::ConnectionStatus};
+use weft_model::{
+    AppId, ConfigurationId, ConnectionId, TenantId,
+    connection::ConnectionStatus,
+    manifest::{token_auth::TokenAuth, user_auth::ExpiredWhen},
+};
 use weft_workers::{Category, Failure};
 
 use super::{
     client::{NoToken, Tokens, Vendor},
+    flow::CALLBACK,
+    mint::Mint,
     store::{self, Claimed, Lease},
 };
 use crate::{
     apps::App,
     background::outlive,
     connections::{
-        connect::oauth,
+        connect::{oauth, renews, token_auth},
         credential::{Connection, Content, Credential, Times},
         error::Error,
         service::Connections,
@@ -58,7 +64,7 @@ impl Connections {
         let (now, times) = (self.clock.now(), connection.times);
         let due = times.refresh_at.is_some_and(|at| at <= now);
         let over = times.expires_at.is_some_and(|at| at <= now);
-        if oauth(app).is_none() || !(due || over) {
+        if !renews(app) || !(due || over) {
             return Ok(connection);
         }
         match self.renew(app, &connection).await {
@@ -73,7 +79,7 @@ impl Connections {
 
     /// A newer credential than one that the vendor refused. `None`: there is none, and cannot be. For every executor.
     pub async fn renewed(self: &Arc<Self>, app: &App, refused: &Credential) -> Result<Option<Arc<Credential>>, Error> {
-        if oauth(app).is_none() {
+        if !renews(app) {
             return Ok(None);
         }
         let connection = self.open(&app.tenant, refused.connection).await?;
@@ -149,8 +155,22 @@ impl Connections {
         Ok(Some(Vendor::new(oauth, &self.outbound, config, callback)))
     }
 
+    /// What a token is got with, of what was entered.
+    pub(super) async fn mint<'a>(
+        &'a self,
+        app: &App,
+        auth: &'a TokenAuth,
+        (entered, named): (&'a Map<String, Value>, Option<ConfigurationId>),
+    ) -> Result<Mint<'a>, Error> {
+        let config = self.integrations.config_by(app, named).await?;
+        let values = serde_json::from_str(config.json().get()).unwrap_or_default();
+        let (outbound, now) = (&*self.outbound, self.clock.now());
+        let vouches = auth.vouches(&app.manifest.content.config_fields());
+        Ok(Mint { auth, outbound, vouches, config: values, config_masks: config.masks().clone(), entered, now })
+    }
+
     pub(super) fn callback_url(&self) -> String {
-        self.url("/api/v1/integrations/auth/callback")
+        self.url(CALLBACK)
     }
 
     /// Removes flows that nobody finished, and begins to renew tokens that nobody used for long. Run now and then.
@@ -209,18 +229,10 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn run(&self) -> Result<(), Error> {
-        let asked = async {
-            let callback = self.connections.callback_url();
-            let Some(vendor) = self.connections.vendor(self.app, callback, self.connection.credential.configuration).await?
-            else {
-                return Err(Error::NothingToConnect(self.app.id.clone()));
-            };
-            if self.connection.refresh_token.is_none() && !vendor.mints() {
-                return Ok(None);
+        match self.ask().await {
+            Ok(None) if token_auth(self.app).is_some() => {
+                self.end(ConnectionStatus::Expired, "entered_incomplete", INCOMPLETE).await
             }
-            vendor.renew(self.connection.refresh_token.as_ref()).await.map(Some)
-        };
-        match asked.await {
             Ok(None) => self.end(ConnectionStatus::Expired, "no_refresh_token", NO_REFRESH_TOKEN).await,
             Ok(Some(Ok(tokens))) => self.save(tokens).await,
             Ok(Some(Err(no_token))) => self.refused(no_token).await,
@@ -231,12 +243,36 @@ impl Attempt<'_> {
         }
     }
 
+    /// Gets a new token from the vendor. `None`: there is no way to.
+    async fn ask(&self) -> Result<Option<Result<Tokens, NoToken>>, Error> {
+        let (connections, configuration) = (self.connections, self.connection.credential.configuration);
+        if let Some(auth) = token_auth(self.app) {
+            let entered = self.connection.content.entered.clone().unwrap_or_default();
+            let mint = connections.mint(self.app, auth, (&entered, configuration)).await?;
+            return match mint.token().await {
+                // The integration has come to ask for something else since.
+                Err(Error::Invalid(_)) => Ok(None),
+                asked => asked.map(Some),
+            };
+        }
+        let Some(vendor) = connections.vendor(self.app, connections.callback_url(), configuration).await? else {
+            return Err(Error::NothingToConnect(self.app.id.clone()));
+        };
+        if self.connection.refresh_token.is_none() && !vendor.mints() {
+            return Ok(None);
+        }
+        vendor.renew(self.connection.refresh_token.as_ref()).await.map(Some)
+    }
+
     /// The vendor has changed the token: from here on nothing may lose it.
     async fn save(&self, tokens: Tokens) -> Result<(), Error> {
         let connections = self.connections;
         let now = connections.clock.now();
         let before = &self.connection.content;
-        let (content, times) = content(tokens, before.refresh_token.clone(), now);
+        let (content, times) = match token_auth(self.app) {
+            Some(auth) => minted(auth, tokens, before.entered.clone().unwrap_or_default(), now),
+            None => content(tokens, before.refresh_token.clone(), now),
+        };
         let id = (self.connection.id, self.connection.credential.version + 1);
         let configuration = self.connection.credential.configuration;
         let sealing = connections.seal(&self.app.tenant, id, (&content, times, configuration))?;
@@ -260,7 +296,7 @@ impl Attempt<'_> {
 
     async fn refused(&self, no_token: NoToken) -> Result<(), Error> {
         match no_token {
-            NoToken::Refused { code, .. } if self.interrupted => {
+            NoToken::Refused { code, .. } if self.interrupted && self.connection.refresh_token.is_some() => {
                 let message = format!("{INTERRUPTED} The vendor says: {code}");
                 self.end(ConnectionStatus::Error, "refresh_interrupted", &message).await
             }
@@ -298,6 +334,7 @@ impl Attempt<'_> {
 
 const NO_REFRESH_TOKEN: &str = "its token is over, and the vendor gave no refresh token to get another one with. \
     Many give one only when asked: for `access_type=offline` (Google), for the scope `offline_access` (Microsoft, OpenID)";
+const INCOMPLETE: &str = "its integration has changed, and what was entered is not enough for a token any more";
 const INTERRUPTED: &str = "renewing its token broke off after the vendor was asked, by a stop of the server or of the line. \
     The vendor had already replaced the token, and the new one never arrived.";
 
@@ -322,14 +359,30 @@ pub(super) fn content(tokens: Tokens, refresh_before: Option<String>, now: chron
     // Kept alive are those that live as long as somebody renews them.
     let refreshed_at = refresh_token.is_some().then_some(now);
     (
-        Content { values, refresh_token, secret_fields: None, obtained_at: Some(now) },
+        Content { values, refresh_token, secret_fields: None, entered: None, obtained_at: Some(now) },
         Times { expires_at, refresh_at, refreshed_at },
     )
 }
 
+/// The same for a token that was got with what somebody entered, which is kept for the next one.
+pub(super) fn minted(
+    auth: &TokenAuth,
+    tokens: Tokens,
+    entered: Map<String, Value>,
+    now: chrono::DateTime<chrono::Utc>,
+) -> (Content, Times) {
+    let (content, times) = content(tokens, None, now);
+    let mut secret_fields = auth.withheld();
+    let mut values = entered.clone();
+    values.retain(|name, _| !secret_fields.contains(name));
+    values.extend(content.values);
+    secret_fields.extend(["accessToken", "response"].map(str::to_owned));
+    (Content { values, secret_fields: Some(secret_fields), entered: Some(entered), ..content }, times)
+}
+
 /// Whether a result that counts as one means the same, by the rule of the manifest: some vendors answer 200 all the same.
 pub fn answers_expired(app: &App, output: &RawValue) -> bool {
-    let rule = oauth(app).and_then(|oauth| oauth.expired_when.as_ref());
+    let rule = expired_when(app);
     // A rule about a status is for errors, which have one.
     let Some(rule) = rule.filter(|rule| rule.status.is_none()) else { return false };
     serde_json::from_str(output.get()).is_ok_and(|output: Value| rule.holds(None, &output))
@@ -337,18 +390,30 @@ pub fn answers_expired(app: &App, output: &RawValue) -> bool {
 
 /// Whether what a backend reports means that the vendor does not take the token any more.
 pub fn says_expired(app: &App, failure: &Failure) -> bool {
-    let Some(oauth) = oauth(app) else { return false };
+    if !renews(app) {
+        return false;
+    }
     let details = failure.details.clone().unwrap_or_default();
     let status = details.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok());
     let code = failure.code.as_deref().unwrap_or_default();
     let status = status.or_else(|| code.strip_prefix("http_")?.parse().ok());
-    if let Some(rule) = &oauth.expired_when {
+    if let Some(rule) = expired_when(app) {
         let told = serde_json::json!({ "message": failure.message, "code": failure.code, "details": details });
         if rule.holds(status, &told) || rule.holds(status, &details) {
             return true;
         }
     }
     failure.category == Category::Auth && status.is_none_or(|status| status == 401)
+}
+
+/// The same of an answer that is passed on as it comes: only its status can say so.
+pub fn status_expired(app: &App, status: u16) -> bool {
+    let told = || expired_when(app).is_some_and(|rule| rule.pointer.is_none() && rule.holds(Some(status), &Value::Null));
+    renews(app) && (status == 401 || told())
+}
+
+fn expired_when(app: &App) -> Option<&ExpiredWhen> {
+    app.manifest.content.user_auth.as_ref()?.way.expired_when()
 }
 
 fn uuid_time(now: chrono::DateTime<chrono::Utc>) -> uuid::Timestamp {

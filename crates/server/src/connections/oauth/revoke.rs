@@ -8,7 +8,11 @@ use url::form_urlencoded::Serializer;
 use weft_model::{AppId, ConnectionId, TenantId, manifest::user_auth::TokenRequestAuth};
 
 use super::client::{LIMITS, Vendor};
-use crate::connections::{connect::oauth, error::Error, service::Connections};
+use crate::connections::{
+    connect::{oauth, oauth1, renews},
+    error::Error,
+    service::Connections,
+};
 
 /// What became of the tokens at the vendor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +71,10 @@ impl Connections {
 
     async fn try_revoke(&self, tenant: &TenantId, integration: &AppId, id: ConnectionId) -> Result<Revocation, Error> {
         let app = self.integrations.get(tenant, integration).await?;
-        let Some(oauth) = oauth(&app) else { return Ok(Revocation::NothingToRevoke) };
+        let Some(oauth) = oauth(&app) else {
+            let kept_there = renews(&app) || oauth1(&app).is_some();
+            return Ok(if kept_there { Revocation::NotOffered } else { Revocation::NothingToRevoke });
+        };
         let Some(template) = &oauth.revoke_url else { return Ok(Revocation::NotOffered) };
         let connection = self.open(tenant, id).await?;
         let named = connection.credential.configuration;

@@ -405,7 +405,7 @@ impl From<Error> for Problem {
             Error::NoClient(_) | Error::InsecureAddress(_) | Error::ClientRefused(_) => Code::NotConfigured,
             Error::Unreachable(_) => Code::VendorUnavailable,
             Error::InvalidState | Error::StateExpired => Code::InvalidRequest,
-            Error::NoToken(_) | Error::Refused { .. } | Error::NoCode => Code::ConnectFailed,
+            Error::NoToken(_) | Error::Refused { .. } | Error::NoCode | Error::NotSent(_) => Code::ConnectFailed,
             Error::Backend { .. } => Code::ActionFailed,
         };
         Self::new(code, message)

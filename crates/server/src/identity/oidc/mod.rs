@@ -5,7 +5,6 @@
 //! over by an e-mail address that the provider has not verified.
 
 mod address;
-mod cookie;
 mod discovery;
 mod error;
 mod flow;

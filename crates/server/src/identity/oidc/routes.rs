@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use weft_model::{Secret, TenantId};
 
 use super::{
-    Error, cookie,
+    Error,
     flow::{Failed, Returned, Wanted},
     provider::Provider,
 };
@@ -28,6 +28,7 @@ use crate::{
     },
     identity::{
         ClientNetwork,
+        cookie::{self, Purpose},
         delivery::{self, Delivery, Tokens},
         routes::{AccessToken, summary},
         token::ACCESS,
@@ -195,7 +196,7 @@ async fn authorize(
     let wanted = Wanted {
         redirect_uri: query.redirect_uri.as_deref(),
         delivery: Delivery::asked(query.token_delivery.as_deref()),
-        browser: cookie::read(&headers, public),
+        browser: cookie::read(&headers, Purpose::Login, public),
     };
     let tenant = query.tenant.unwrap_or_else(TenantId::default_tenant);
     let begun = match node.identity.knock(from).map_err(Error::from) {
@@ -205,7 +206,7 @@ async fn authorize(
     match begun {
         Ok(begun) => {
             let mut response = delivery::private(Redirect::temporary(begun.address.as_str()));
-            if let Ok(value) = HeaderValue::from_str(&cookie::write(&begun.browser, public)) {
+            if let Ok(value) = HeaderValue::from_str(&cookie::write(&begun.browser, Purpose::Login, public)) {
                 response.headers_mut().insert(header::SET_COOKIE, value);
             }
             response
@@ -241,7 +242,7 @@ async fn callback(State(node): State<Arc<Node>>, visit: Visit, headers: HeaderMa
         error: query.error,
         error_description: query.error_description,
         issuer: query.iss,
-        browser: cookie::read(&headers, node.oidc.public_url()),
+        browser: cookie::read(&headers, Purpose::Login, node.oidc.public_url()),
         is_browser: visit.is_browser,
     };
     match node.oidc.finish(returned).await {

@@ -381,7 +381,7 @@ async fn connections(world: &World<'_>, method: &str, path: &str) -> Option<Samp
     Some(match (method, path) {
         ("GET", "/apps/{app_id}/integrations") => plain("/api/v1/apps/crm/integrations"),
         ("POST", "/apps/{app_id}/integrations") => json_body("/api/v1/apps/crm/integrations", json!({ "integrationId": "echo" })),
-        ("GET", "/integrations/auth/callback") => plain("/api/v1/integrations/auth/callback"),
+        ("GET" | "POST", "/integrations/auth/callback") => plain("/api/v1/integrations/auth/callback"),
         ("GET" | "DELETE", "/integrations/{integration_id}/auth") => plain(echo("/auth")),
         ("POST", "/integrations/{integration_id}/auth/start") => json_body(echo("/auth/start"), json!({})),
         ("POST", "/integrations/{integration_id}/auth/credentials") => json_body(echo("/auth/credentials"), credentials()),
