@@ -4,6 +4,7 @@
 //! what a schema cannot say by [`rules`]. Unknown keys are kept in the stored document and otherwise ignored.
 
 mod egress;
+mod polls;
 mod recipes;
 mod rules;
 pub mod user_auth;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use crate::{AppId, Fault, PermissionKey, contract::Entity, schema::Schema};
 
 pub use egress::HostPattern;
+pub use polls::{Cursor, Deletions, EntityTrigger, Interval, OnDisconnect, Page, Poll, Sync, SyncMode, Trigger};
 pub use user_auth::UserAuth;
 
 /// The JSON Schema of a manifest, as text.
@@ -84,6 +86,14 @@ pub struct Content {
     pub data_contract: Vec<Entity>,
     #[serde(default)]
     pub crons: Vec<Cron>,
+    /// What is kept as the vendor has it.
+    #[serde(default)]
+    pub syncs: Vec<Sync>,
+    /// What is told of when it is new at the vendor.
+    #[serde(default)]
+    pub triggers: Vec<Trigger>,
+    /// Records of another app whose changes this one, an agent, is told of.
+    pub trigger: Option<EntityTrigger>,
     /// Whom the backend may contact; `None`: the public internet.
     pub egress: Option<Vec<HostPattern>>,
     #[serde(default)]

@@ -25,4 +25,4 @@ pub use credential::{Credential, Told};
 pub use error::Error;
 pub use oauth::{answers_expired, says_expired};
 pub use routes::router;
-pub use service::Connections;
+pub use service::{Connections, manages};
