@@ -69,7 +69,8 @@ async fn take(node: &Arc<Node>, leased: &Leased, message: &Message) -> Result<Op
     if poll.next_at > now {
         return Ok(Some(poll.next_at));
     }
-    if app.deployment.is_some() && !app.worker_enabled {
+    // Somebody stopped it, or its tenant is switched off.
+    if !app.worker_enabled {
         return Ok(Some(now + TimeDelta::minutes(1)));
     }
     let next = poll.clone();
