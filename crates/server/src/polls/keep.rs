@@ -122,9 +122,10 @@ async fn keeper<'a>(
 ) -> Result<Keeper<'a>, Failure> {
     let mut on = vec![sync.id_field.clone()];
     on.extend(turn.poll.connection_id.map(|_| sync.connection_field.clone()));
-    let owner = match turn.poll.connection_id.filter(|_| entity.is_owned()) {
-        Some(connection) => store::find_owner(&mut *turn.node.pool.acquire().await?, connection).await?,
-        None => None,
+    let owner = if let Some(connection) = turn.poll.connection_id.filter(|_| entity.is_owned()) {
+        store::find_owner(&mut *turn.node.pool.acquire().await?, connection).await?
+    } else {
+        None
     };
     let (actor, owner) = (UserId::from(turn.poll.user_id), owner.map(UserId::from));
     Ok(Keeper { tenant: &app.tenant, entity, on, actor, owner, trace, now: turn.node.clock.now() })
