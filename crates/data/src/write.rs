@@ -232,6 +232,38 @@ pub fn upsert(entity: &Entity, records: Vec<Values>, on: &[String], ids: &[Uuid]
     sql
 }
 
+/// Makes records, or changes those that are there by the values of `on` and have other values; what has not changed is left alone, so that
+/// nobody hears of it. Answers with how many were made, and how many made or changed. Every record has the same fields.
+pub fn keep(entity: &Entity, records: Vec<Values>, on: &[String], ids: &[Uuid], stamp: &Stamp) -> Sql {
+    let changed = records.first().into_iter().flatten().map(|(name, ..)| name.clone());
+    let changed: Vec<_> = changed.filter(|name| !on.contains(name)).map(|name| ident(&name)).collect();
+    let mut sql = items(entity, records, ids, stamp);
+    let keys: Vec<_> = on.iter().map(|name| ident(name)).collect();
+    sql.push(&format!(" on conflict ({}) do ", keys.join(", ")));
+    if changed.is_empty() {
+        sql.push("nothing");
+    } else {
+        let (now, new) = (changed.iter().map(|name| format!("t.{name}")), changed.iter().map(|name| format!("excluded.{name}")));
+        let (now, new) = (now.collect::<Vec<_>>().join(", "), new.collect::<Vec<_>>().join(", "));
+        let set: Vec<_> = changed.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+        sql.push(&format!("update set updated_at = excluded.updated_at, {}", set.join(", ")));
+        sql.push(&format!(" where ({now}) is distinct from ({new})"));
+    }
+    sql.push(" returning t.id) select count(*) filter (where made.id in (select id from items)), count(*) from made");
+    sql
+}
+
+/// Deletes some of the records that meet a condition, `most` at most; answers with how many.
+pub fn delete_some(entity: &Entity, condition: &Condition, most: u32, stamp: &Stamp) -> Sql {
+    let mut sql = begin(stamp);
+    sql.push(", made as (delete from ").push(&entity.table).push(" using context where id in (select t.id from ");
+    sql.push(&entity.table).push(" t where ");
+    condition.write(&mut sql);
+    owned(&mut sql, "t", stamp.owner);
+    sql.push(&format!(" limit {most}) returning id) select count(*) from made"));
+    sql
+}
+
 /// The beginning of a statement that makes many records: a document of them all, taken apart by PostgreSQL.
 fn items(entity: &Entity, records: Vec<Values>, ids: &[Uuid], stamp: &Stamp) -> Sql {
     let named = |name: &str| records.iter().any(|values| values.iter().any(|(given, ..)| given == name));

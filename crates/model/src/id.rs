@@ -81,6 +81,8 @@ record_ids! {
     ObjectId,
     /// One execution of an action, an RPC method, a webhook handler or a job.
     RunId,
+    /// A sync or trigger at one connection.
+    SyncId,
     /// One uploaded version of an app's backend.
     DeploymentId,
     /// An inbound webhook of an app, with a token URL of its own.

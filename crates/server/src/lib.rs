@@ -23,6 +23,7 @@ mod integrations;
 mod jobs;
 mod namespaces;
 mod node;
+mod polls;
 mod runs;
 mod secrets;
 mod server;

@@ -26,6 +26,7 @@ use crate::{
     integrations::{Indexes, Integrations},
     jobs::{Crons, Jobs},
     namespaces::Namespaces,
+    polls::Polls,
     runs::{Admission, Runs},
     secrets::Vault,
     tenants::Tenants,
@@ -67,6 +68,7 @@ pub struct Node {
     pub jobs: Jobs,
     pub crons: Crons,
     pub hooks: Hooks,
+    pub polls: Polls,
     pub files: Files,
     pub webhooks: Webhooks,
 }

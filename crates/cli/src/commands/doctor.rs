@@ -7,6 +7,7 @@ use super::Context;
 use super::connect::connections;
 use super::connections::{Connection, Finding, check, shown};
 use super::requirements::{Requirements, config_command};
+use super::syncs;
 use crate::client::Client;
 use crate::error::{CliError, Result};
 use crate::input;
@@ -49,6 +50,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
                 format!("run `weft connect {}`", integration.id),
             ));
         }
+        findings.extend(syncs::findings(&client, &integration.id).await?);
         all.push(Examined { integration: integration.id.clone(), connection: None, findings });
         all.extend(accounts);
     }

@@ -33,6 +33,7 @@ mod runs;
 mod secrets;
 mod source;
 mod status;
+mod syncs;
 mod tenants;
 mod test;
 pub mod types;
@@ -120,6 +121,8 @@ pub enum Command {
     Jobs(jobs::Arguments),
     /// List, make and fire what apps do by the clock
     Crons(crons::Arguments),
+    /// List and steer what integrations keep or watch at their vendors
+    Syncs(syncs::Arguments),
     /// List, make and change what apps do when their records change
     Hooks(hooks::Arguments),
     /// List, upload, download and delete the files of an app
@@ -182,6 +185,7 @@ impl Command {
             Self::Runs(arguments) => runs::run(context, &arguments).await,
             Self::Jobs(arguments) => jobs::run(context, &arguments).await,
             Self::Crons(arguments) => crons::run(context, &arguments).await,
+            Self::Syncs(arguments) => syncs::run(context, &arguments).await,
             Self::Hooks(arguments) => hooks::run(context, &arguments).await,
             Self::Files(arguments) => files::run(context, &arguments).await,
             Self::Data(arguments) => data::run(context, arguments).await,

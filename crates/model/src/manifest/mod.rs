@@ -6,6 +6,7 @@
 mod egress;
 pub mod fields;
 pub mod oauth1;
+mod polls;
 mod recipes;
 mod rules;
 pub mod token_auth;
@@ -19,6 +20,7 @@ use serde_json::Value;
 use crate::{AppId, Fault, PermissionKey, contract::Entity, schema::Schema};
 
 pub use egress::HostPattern;
+pub use polls::{Cursor, Deletions, EntityTrigger, Interval, OnDisconnect, Page, Poll, Sync, SyncMode, Trigger};
 pub use user_auth::UserAuth;
 
 /// The JSON Schema of a manifest, as text.
@@ -87,6 +89,14 @@ pub struct Content {
     pub data_contract: Vec<Entity>,
     #[serde(default)]
     pub crons: Vec<Cron>,
+    /// What is kept as the vendor has it.
+    #[serde(default)]
+    pub syncs: Vec<Sync>,
+    /// What is told of when it is new at the vendor.
+    #[serde(default)]
+    pub triggers: Vec<Trigger>,
+    /// Records of another app whose changes this one, an agent, is told of.
+    pub trigger: Option<EntityTrigger>,
     /// Whom the backend may contact; `None`: the public internet.
     pub egress: Option<Vec<HostPattern>>,
     #[serde(default)]

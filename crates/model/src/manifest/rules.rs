@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Action, AppKind, Content, Cron, Effect, PAYLOAD_LIMIT};
+use super::{Action, AppKind, Content, Cron, Effect, PAYLOAD_LIMIT, polls};
 use crate::{Fault, contract, schedule::Schedule, schema::Schema};
 
 /// App ids that would collide with the platform's or the database's own names.
@@ -33,6 +33,14 @@ pub fn faults(content: &Content) -> Vec<Fault> {
     for (index, cron) in content.crons.iter().enumerate() {
         cron_faults(&mut faults, index, cron);
     }
+    unique(&mut faults, "syncs", "name", content.syncs.iter().map(|sync| sync.poll.name.as_str()));
+    unique(&mut faults, "triggers", "name", content.triggers.iter().map(|trigger| trigger.poll.name.as_str()));
+    for (list, is_empty) in [("syncs", content.syncs.is_empty()), ("triggers", content.triggers.is_empty())] {
+        if content.kind != AppKind::Integration && !is_empty {
+            faults.push(Fault::new(format!("$.{list}"), "only a manifest of type \"integration\" has these"));
+        }
+    }
+    faults.extend(polls::faults(content));
     if let Some(schema) = &content.config_schema {
         usable(&mut faults, "$.configSchema", schema);
     }

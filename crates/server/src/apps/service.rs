@@ -9,7 +9,8 @@ use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 use weft_model::{
     AppId, Fault, Manifest, Principal, TenantId,
-    manifest::{self, AppKind, Effect},
+    contract::Entity,
+    manifest::{self, AppKind, Content, Effect},
     schema::LazySchema,
 };
 use weft_workers::{CallError, Host, Job, StartError};
@@ -32,9 +33,10 @@ use crate::{
         cache::Cache,
         notify::{self, Change},
     },
+    hooks,
     host::Accounts,
     identity::roles,
-    jobs,
+    jobs, polls,
     secrets::{self, Scope, Vault},
     webhooks,
 };
@@ -234,7 +236,35 @@ impl Apps {
         roles::declare_app(connection, &by.tenant, &content.app_id, &permissions(manifest)).await?;
         jobs::declare_crons(connection, by, &content.app_id, &content.crons, now).await?;
         webhooks::declare(connection, &self.vault, (&by.tenant, &content.app_id), &content.webhooks, now).await?;
-        Ok(data::apply(connection, &content.app_id, &content.data_contract, loss).await?)
+        data::apply(connection, &content.app_id, &content.data_contract, loss).await?;
+        self.declare_trigger(connection, by, content).await?;
+        Ok(polls::declare(connection, by, content, now).await?)
+    }
+
+    /// Makes the hooks that a manifest declares on another app's records. What cannot be had is a fault of the manifest.
+    async fn declare_trigger(&self, connection: &mut PgConnection, by: &Principal, content: &Content) -> Result<(), Error> {
+        if let Some(trigger) = &content.trigger {
+            let fault =
+                |member: &str, message: String| Error::InvalidManifest(vec![Fault::new(format!("$.trigger{member}"), message)]);
+            let has = |entity: &Entity| entity.entity_name == trigger.entity;
+            let there = if trigger.app_id == content.app_id {
+                content.data_contract.iter().any(has)
+            } else {
+                match self.get(&by.tenant, &trigger.app_id).await {
+                    Ok(other) => other.entities.contains_key(&trigger.entity),
+                    Err(Error::Unknown(id)) => return Err(fault(".appId", format!("there is no app '{id}': install it first"))),
+                    Err(error) => return Err(error),
+                }
+            };
+            if !there {
+                return Err(fault(".entity", format!("'{}' is no entity of '{}'", trigger.entity, trigger.app_id)));
+            }
+            let key = format!("app:{}:{}.read", trigger.app_id, trigger.entity);
+            if trigger.app_id != content.app_id && !by.permissions.allows(&key) {
+                return Err(fault("", format!("whoever installs it needs the permission {key}")));
+            }
+        }
+        Ok(hooks::declare(connection, by, &content.app_id, content.trigger.as_ref(), self.clock.now()).await?)
     }
 
     /// What installing a manifest would change in the tables of its app.
@@ -318,7 +348,7 @@ impl Apps {
         if app.manifest.content.user_auth.is_some() {
             parts.push("the connections to it, with their credentials".to_owned());
         }
-        parts.push("its jobs and crons".to_owned());
+        parts.push("its jobs, crons, syncs and triggers".to_owned());
         parts.push("its secrets and configuration".to_owned());
         parts.push("its permission keys and roles".to_owned());
         Ok(parts)
@@ -329,11 +359,13 @@ impl Apps {
     pub async fn uninstall(&self, tenant: &TenantId, by: Option<&Principal>, id: &AppId) -> Result<(), Error> {
         let mut transaction = self.pool.begin().await?;
         webhooks::remove(&mut transaction, &self.vault, (tenant, id)).await?;
+        hooks::undeclare(&mut transaction, tenant, id).await?;
         if !store::delete(&mut transaction, tenant, id).await? {
             return Ok(());
         }
         // After its crons have gone: whoever was just firing one has committed its job by now.
         jobs::remove(&mut transaction, tenant, id).await?;
+        polls::remove(&mut transaction, tenant, id).await?;
         for scope in [Scope::App(id.clone()), Scope::Integration(id.clone())] {
             self.vault.delete_scope(&mut transaction, tenant, &scope).await?;
         }

@@ -23,6 +23,7 @@ use crate::{
     apps::App,
     audit::{self, Action, Event},
     db::notify,
+    polls,
 };
 
 /// What is known of a connection that is being made.
@@ -131,6 +132,7 @@ impl Connections {
         let action = if known.is_some() { Action::ConnectionRenewed } else { Action::ConnectionCreated };
         let event = Event::by(by, action).on("connection", id).with("integration", app.id.as_str());
         audit::record(&mut transaction, &event.with("shared", made.owner.is_none()), now).await?;
+        polls::connected(&mut transaction, by, &app.manifest.content, id, now).await?;
         let own = notify::transaction_id(&mut transaction).await?;
         transaction.commit().await?;
         self.forget(id);

@@ -26,4 +26,4 @@ pub use credential::{Credential, Told};
 pub use error::Error;
 pub use oauth::{answers_expired, says_expired, status_expired};
 pub use routes::router;
-pub use service::Connections;
+pub use service::{Connections, manages};

@@ -24,7 +24,7 @@ pub use backend::{
 };
 pub use error::Error;
 pub use matching::matching;
-pub use records::Records;
+pub use records::{Keeper, Kept, Records};
 pub use schema::{Consent, admissible, apply, plan, remove, tables};
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {

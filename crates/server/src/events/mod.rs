@@ -7,6 +7,7 @@
 
 mod store;
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use weft_model::{AppId, TenantId};
 
@@ -17,6 +18,8 @@ const BATCH: i64 = 500;
 const BYTES: i64 = 16 * 1024 * 1024;
 /// The kind of events that changes of apps' records are.
 pub const RECORD: &str = "record";
+/// The kind of events that triggers of integrations tell of, each with `integration/trigger` as its subject.
+pub const TRIGGER: &str = "trigger";
 /// Where it is said that there are new ones.
 pub const CHANNEL: &str = "weft_events";
 
@@ -69,6 +72,17 @@ pub async fn want(
     changes: &[(String, Operation)],
 ) -> sqlx::Result<()> {
     store::replace_interests(connection, consumer, (tenant, app), changes).await
+}
+
+/// Writes events of one kind about one subject, in the order of their bodies, which are JSON.
+pub async fn tell(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    (kind, subject): (&str, &str),
+    bodies: &[String],
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    store::insert(connection, tenant, (kind, subject), bodies, now).await
 }
 
 /// The number of the last event so far.

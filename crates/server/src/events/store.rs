@@ -1,5 +1,6 @@
 //! Events and the places of their consumers in the database.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use utoipa::ToSchema;
@@ -227,6 +228,31 @@ pub async fn replace_interests(
         &operations,
     )
     .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes events in the order of their bodies, and says that there are some.
+pub async fn insert(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    (kind, subject): (&str, &str),
+    bodies: &[String],
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with written as (
+             insert into events (tenant_id, kind, subject, hops, occurred_at, body)
+             select $1, $2, $3, 0, $5, body::json from unnest($4::text[]) with ordinality as given (body, place) order by place
+             returning id)
+         select pg_notify(weft_channel('weft_events'), '') from (select from written limit 1) as any_written",
+        tenant.as_str(),
+        kind,
+        subject,
+        bodies,
+        now,
+    )
+    .fetch_all(connection)
     .await?;
     Ok(())
 }

@@ -12,4 +12,4 @@ mod store;
 
 pub use relay::run;
 pub use routes::router;
-pub use service::Hooks;
+pub use service::{Hooks, declare, undeclare};

@@ -138,12 +138,15 @@ const LOOP: &str = "a loop: this change is the eighth in a row that a hook's job
                     for fewer changes (changed_fields, where), or write only what is different";
 
 fn read(event: &Event) -> Option<Change<'_>> {
+    if event.kind != events::RECORD {
+        return None;
+    }
     let change = Change::read(event);
     change.map_err(|error| tracing::error!(%error, event.id, "an event cannot be read, so no hook hears of it")).ok()
 }
 
 fn is_about(hook: &Hook, event: &Event) -> bool {
-    event.kind == events::RECORD && event.subject.split_once('/') == Some((hook.app_id.as_str(), hook.entity.as_str()))
+    event.subject.split_once('/') == Some((hook.app_id.as_str(), hook.entity.as_str()))
 }
 
 /// An app, as far as hooks need it.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::Notify;
 use weft_data::Condition;
-use weft_model::{AppId, Fault, HookId, Principal, UserId};
+use weft_model::{AppId, Fault, HookId, Principal, TenantId, UserId, manifest::EntityTrigger};
 
 use super::{
     relay::CONSUMER,
@@ -259,4 +260,61 @@ fn seen(hook: Option<Hook>, caller: &Principal, app: &AppId) -> Option<Hook> {
 
 fn sees_all(caller: &Principal, app: &AppId) -> bool {
     caller.permissions.allows(&format!("app:{app}:hook.manage_others"))
+}
+
+/// Makes the declared hooks of an app, an agent, those of its manifest: each is there once, and acts for whoever installs the app. Whoever calls
+/// has looked whether the records are there and may be read.
+pub async fn declare(
+    connection: &mut PgConnection,
+    by: &Principal,
+    app: &AppId,
+    trigger: Option<&EntityTrigger>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let wanted: Vec<Operation> = trigger.iter().flat_map(|trigger| &trigger.on).filter_map(|on| Operation::parse(on)).collect();
+    let about = trigger.map(|trigger| (&trigger.app_id, trigger.entity.as_str()));
+    let mut changed = store::delete_undeclared(connection, (&by.tenant, app), about, &wanted).await?;
+    if let Some((target, entity)) = about {
+        store::lock_app(connection, target).await?;
+        let since = events::last_number(connection).await?;
+        let owner = Standing::of(by, by);
+        for operation in wanted {
+            let hook = Hook {
+                id: HookId::generate(now).as_uuid(),
+                tenant_id: by.tenant.to_string(),
+                app_id: target.to_string(),
+                entity: entity.to_owned(),
+                operation: operation.as_str().to_owned(),
+                action_type: ActionType::Agent.as_str().to_owned(),
+                action_config: serde_json::json!({ "app_id": app }),
+                changed_fields: None,
+                condition: None,
+                active: true,
+                created_by: owner.user.as_uuid(),
+                set_up_by: None,
+                only_permissions: owner.only.clone(),
+                since,
+                created_at: now,
+                updated_at: now,
+            };
+            store::upsert_declared(connection, app, &hook).await?;
+        }
+        changed.push(target.clone());
+    }
+    want(connection, &by.tenant, &changed).await
+}
+
+/// Removes the hooks that an app declares, which is about to go.
+pub async fn undeclare(connection: &mut PgConnection, tenant: &TenantId, app: &AppId) -> sqlx::Result<()> {
+    let changed = store::delete_undeclared(connection, (tenant, app), None, &[]).await?;
+    want(connection, tenant, &changed).await
+}
+
+/// Says anew what the hooks of these apps want to hear of.
+async fn want(connection: &mut PgConnection, tenant: &TenantId, apps: &[AppId]) -> sqlx::Result<()> {
+    for app in apps {
+        let interests = store::list_interests(connection, app).await?;
+        events::want(connection, CONSUMER, (tenant, app), &interests).await?;
+    }
+    Ok(())
 }

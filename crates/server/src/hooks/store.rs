@@ -193,3 +193,55 @@ pub async fn list_active(connection: &mut PgConnection, subjects: &[String]) -> 
     .fetch_all(connection)
     .await
 }
+
+/// Stores a hook that an app declares. One that is there stays as somebody left it, and acts for whoever installed the app last.
+pub async fn upsert_declared(connection: &mut PgConnection, by: &AppId, hook: &Hook) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into hooks (id, tenant_id, app_id, entity, operation, action_type, action_config, active, created_by, set_up_by,
+             only_permissions, since, created_at, updated_at, declared_by)
+         values ($1, $2, $3, $4, $5, $6, $7, true, $8, null, $9, $10, $11, $11, $12)
+         on conflict (declared_by, app_id, entity, operation) where declared_by is not null do update
+             set created_by = excluded.created_by, set_up_by = null, only_permissions = excluded.only_permissions,
+                 updated_at = excluded.updated_at",
+        hook.id,
+        hook.tenant_id,
+        hook.app_id,
+        hook.entity,
+        hook.operation,
+        hook.action_type,
+        hook.action_config,
+        hook.created_by,
+        hook.only_permissions.as_deref(),
+        hook.since,
+        hook.created_at,
+        by.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Removes the hooks that an app has declared, but for those that it still does. Returns whose records they were about.
+pub async fn delete_undeclared(
+    connection: &mut PgConnection,
+    (tenant, by): (&TenantId, &AppId),
+    about: Option<(&AppId, &str)>,
+    operations: &[Operation],
+) -> sqlx::Result<Vec<AppId>> {
+    let operations: Vec<String> = operations.iter().map(|operation| operation.as_str().to_owned()).collect();
+    let rows = sqlx::query_scalar!(
+        "with removed as (
+             delete from hooks where tenant_id = $1 and declared_by = $2
+               and (app_id = $3 and entity = $4 and operation = any($5)) is not true
+             returning app_id)
+         select distinct app_id as \"app_id!\" from removed",
+        tenant.as_str(),
+        by.as_str(),
+        about.map(|(app, _)| app.as_str()),
+        about.map(|(_, entity)| entity),
+        &operations,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().filter_map(|id| id.parse().ok()).collect())
+}

@@ -16,12 +16,12 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
-use weft_model::{ConfigurationId, ConnectionId, CronId, FileId, HookId, ObjectId};
+use weft_model::{ConfigurationId, ConnectionId, CronId, FileId, HookId, ObjectId, SyncId};
 
 use super::problem::{Code, Problem, ProblemBody};
 use crate::{
-    apps, audit, authority, connections, data, files, hooks, identity, integrations, jobs, namespaces, node::Node, runs, secrets,
-    tenants, webhooks,
+    apps, audit, authority, connections, data, files, hooks, identity, integrations, jobs, namespaces, node::Node, polls, runs,
+    secrets, tenants, webhooks,
 };
 
 /// Where the document is.
@@ -35,7 +35,7 @@ const DOCUMENT: &str = "/api/openapi.json";
     ),
     security(("bearer" = [])),
     // What is only part of paths has to be named here.
-    components(schemas(ProblemBody, ConfigurationId, ConnectionId, CronId, FileId, HookId, ObjectId)),
+    components(schemas(ProblemBody, ConfigurationId, ConnectionId, CronId, FileId, HookId, ObjectId, SyncId)),
     modifiers(&Bearer),
 )]
 struct Document;
@@ -66,6 +66,7 @@ pub fn routes() -> OpenApiRouter<Arc<Node>> {
         .merge(integrations::router())
         .merge(connections::router())
         .merge(jobs::router())
+        .merge(polls::router())
         .merge(runs::router())
         .merge(webhooks::router())
 }

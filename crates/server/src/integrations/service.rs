@@ -28,6 +28,7 @@ use crate::{
         notify::{self, Change},
     },
     http::trace,
+    polls,
     secrets::{self, Masks, Scope, Vault},
 };
 
@@ -253,6 +254,8 @@ impl Integrations {
         let event = Event::by(by, Action::ConfigurationSaved).on("integration", &app.id).with("fields", names);
         audit::record(&mut transaction, &event, self.clock.now()).await?;
         notify::announce(&mut transaction, &Change::Secrets).await?;
+        // After the word of the configuration, so that nobody asks with the one before.
+        polls::configured(&mut transaction, &app.tenant, &app.manifest.content, self.clock.now()).await?;
         transaction.commit().await?;
         self.forget();
         Ok(())

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     apps,
     node::Node,
+    polls,
     runs::{self, JobCall},
 };
 
@@ -20,7 +21,10 @@ use crate::{
 const PAUSE: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
 
 /// Works on a leased job and says what becomes of it.
-pub async fn make(node: &Node, leased: &Leased) -> Settlement {
+pub async fn make(node: &Arc<Node>, leased: &Leased) -> Settlement {
+    if polls::is_lane(&leased.stream.lane) {
+        return polls::turn(node, leased).await;
+    }
     let envelope: Envelope = match serde_json::from_str(&leased.body) {
         Ok(envelope) => envelope,
         Err(error) => return Settlement::Bury { note: note(&format!("unreadable: this is no job: {error}")) },

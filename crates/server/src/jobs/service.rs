@@ -22,6 +22,7 @@ use crate::{
         group::{Groups, NotWritten, Pace},
         notify::Change,
     },
+    polls,
 };
 
 pub const DEFAULT_PRIORITY: i16 = 5;
@@ -206,7 +207,9 @@ impl Jobs {
             Settlement::Release { .. } => "released",
             Settlement::Bury { .. } => "dead",
         };
-        metrics::counter!("weft_jobs_total", "outcome" => outcome).increment(1);
+        if !polls::is_lane(&lease.lane) {
+            metrics::counter!("weft_jobs_total", "outcome" => outcome).increment(1);
+        }
         let id = lease.id;
         match self.ends.write((lease.clone(), settlement.clone())).await {
             Ok(true) => {}

@@ -50,6 +50,7 @@ mod side_by_side;
 mod sign_on;
 mod slack;
 mod startup;
+mod syncs;
 mod system;
 mod tenants;
 mod users;

@@ -35,6 +35,7 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
     let entered = json!({ "type": "object", "properties": { "password": { "type": "string", "secret": true } } });
     let auth = json!({ "type": "credentials", "required": false, "schema": entered });
     let more = json!({ "name": format!("{mark} app"), "description": mark, "userAuth": auth, "webhooks": ["news"], "dataContract": things,
+        "triggers": [{ "name": "watched", "action": "echo", "every": "1 day", "perConnection": false, "autoStart": false }],
         "configSchema": { "properties": { "token": { "platformSecret": format!("{mark}_KEY").to_uppercase() } } } });
     let manifest = with(integration(app, &["echo", "fail"]), more);
     admin.post("/api/v1/apps", manifest.clone()).await.expect(200);
@@ -64,6 +65,7 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
     let named = admin.post(&format!("/api/v1/integrations/{app}/configs"), named).await;
     let hook = json!({ "entity": "things", "operation": "INSERT", "action_type": "job", "action_config": { "mark": mark } });
     let hook = admin.post(&format!("/api/v1/apps/{app}/hooks"), hook).await;
+    let sync = admin.get(&format!("/api/v1/integrations/{app}/syncs")).await.expect(200).text("/0/id");
     let file = Form::new().part("file", Part::bytes(mark.as_bytes().to_vec()).file_name(format!("{mark}.txt")));
     let file = admin.send(admin.request(Method::POST, &format!("/api/v1/apps/{app}/storage/upload")).multipart(file)).await;
     admin.post("/api/v1/storage/buckets", json!({ "name": mark })).await.expect(201);
@@ -88,6 +90,7 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
         ("connection_id", connection.text("/connectionId")),
         ("configuration_id", named.text("/id")),
         ("hook_id", hook.text("/id")),
+        ("sync_id", sync),
         ("file_id", file.text("/file_id")),
         ("bucket", mark.to_owned()),
         ("object_id", object.text("/id")),

@@ -35,6 +35,8 @@ struct Binding {
     enabled: bool,
     /// Absent: whatever connection the caller has.
     connection_id: Option<Uuid>,
+    /// The triggers of the integration that the app hears of.
+    triggers: Vec<String>,
     /// Whose binding it is; absent: everybody's who uses the app.
     user_id: Option<Uuid>,
     created_at: DateTime<Utc>,
@@ -42,8 +44,8 @@ struct Binding {
 
 impl From<store::Binding> for Binding {
     fn from(row: store::Binding) -> Self {
-        let store::Binding { integration_id, user_id, connection_id, created_at, .. } = row;
-        Self { integration_id, enabled: true, connection_id, user_id, created_at }
+        let store::Binding { integration_id, user_id, connection_id, triggers, created_at, .. } = row;
+        Self { integration_id, enabled: true, connection_id, triggers, user_id, created_at }
     }
 }
 
@@ -57,6 +59,10 @@ struct Bind {
     #[serde(default)]
     #[schema(default)]
     scope: Reach,
+    /// Triggers of the integration that the app's `onJob` is told of, for the connection that is named; without one, those that ask
+    /// with the configuration.
+    #[serde(default)]
+    triggers: Vec<String>,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -96,7 +102,7 @@ async fn bind(
     Path(app): Path<AppId>,
     Json(body): Json<Bind>,
 ) -> Result<Body<Message>, Problem> {
-    node.connections.bind(&caller, (&app, &body.integration_id), body.scope, body.connection_id).await?;
+    node.connections.bind(&caller, (&app, &body.integration_id), body.scope, (body.connection_id, body.triggers)).await?;
     Ok(Message::new("bound"))
 }
 

@@ -41,10 +41,14 @@ impl Connections {
         caller: &Principal,
         (app, integration): (&AppId, &AppId),
         reach: Reach,
-        bound: Option<ConnectionId>,
+        (bound, triggers): (Option<ConnectionId>, Vec<String>),
     ) -> Result<(), Error> {
         self.known_app(caller, app).await?;
-        self.integrations.get(&caller.tenant, integration).await?;
+        let known = self.integrations.get(&caller.tenant, integration).await?;
+        let is_known = |name: &String| known.manifest.content.triggers.iter().any(|trigger| trigger.poll.name == *name);
+        if let Some(name) = triggers.iter().find(|name| !is_known(name)) {
+            return Err(Error::InvalidRequest(format!("integration '{integration}' has no trigger '{name}'")));
+        }
         may_reach(caller, integration, reach)?;
         if reach == Reach::User && bound.is_none() {
             return Err(Error::InvalidRequest("a binding for yourself names a connectionId".to_owned()));
@@ -57,7 +61,8 @@ impl Connections {
             return Err(Error::InvalidRequest("connection not found or not owned by you".to_owned()));
         }
         let id = BindingId::generate(now);
-        store::upsert(&mut transaction, (&caller.tenant, app, integration), (owner, bound), (id, caller.id), now).await?;
+        store::upsert(&mut transaction, (&caller.tenant, app, integration), (owner, bound, &triggers), (id, caller.id), now)
+            .await?;
         let event = Event::by(caller, Action::AppBound).on("app", app).with("integration", integration.as_str());
         audit::record(&mut transaction, &event.with("forEverybody", owner.is_none()), now).await?;
         let own = notify::transaction_id(&mut transaction).await?;

@@ -10,6 +10,7 @@ pub struct Binding {
     pub integration_id: String,
     pub user_id: Option<Uuid>,
     pub connection_id: Option<Uuid>,
+    pub triggers: Vec<String>,
     pub created_at: DateTime<Utc>,
 }
 
@@ -22,7 +23,7 @@ pub async fn list(
 ) -> sqlx::Result<Vec<Binding>> {
     sqlx::query_as!(
         Binding,
-        "select id, integration_id, user_id, connection_id, created_at from app_bindings
+        "select id, integration_id, user_id, connection_id, triggers, created_at from app_bindings
          where tenant_id = $1 and app_id = $2 and (user_id = $3 or user_id is null) and ($4::uuid is null or id > $4)
          order by id limit $5",
         tenant.as_str(),
@@ -41,15 +42,15 @@ pub type Owner = Option<UserId>;
 pub async fn upsert(
     connection: &mut PgConnection,
     (tenant, app, integration): (&TenantId, &AppId, &AppId),
-    (owner, bound): (Owner, Option<ConnectionId>),
+    (owner, bound, triggers): (Owner, Option<ConnectionId>, &[String]),
     (id, by): (BindingId, UserId),
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into app_bindings (id, tenant_id, app_id, integration_id, user_id, connection_id, created_by, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
+        "insert into app_bindings (id, tenant_id, app_id, integration_id, user_id, connection_id, created_by, created_at, triggers)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          on conflict (tenant_id, app_id, integration_id, user_id) do update
-             set connection_id = excluded.connection_id, created_by = excluded.created_by",
+             set connection_id = excluded.connection_id, created_by = excluded.created_by, triggers = excluded.triggers",
         id.as_uuid(),
         tenant.as_str(),
         app.as_str(),
@@ -58,6 +59,7 @@ pub async fn upsert(
         bound.map(ConnectionId::as_uuid),
         by.as_uuid(),
         now,
+        triggers,
     )
     .execute(connection)
     .await?;

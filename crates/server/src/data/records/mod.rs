@@ -8,6 +8,7 @@ mod options;
 mod query;
 mod routes;
 mod stream;
+mod synchronise;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::node::Node;
 pub use collection::{Collection, Way};
 pub use connections::Records;
 pub use query::Found;
+pub use synchronise::{Keeper, Kept};
 
 pub fn router() -> OpenApiRouter<Arc<Node>> {
     OpenApiRouter::new()

@@ -159,7 +159,8 @@ async fn accounts_and_automation(api: &Api, log: &mut Witness) {
     let entered = json!({ "type": "object", "properties": { "password": { "type": "string", "secret": true } } });
     let config = json!({ "properties": { "apiKey": { "type": "string", "platformSecret": "MAIL_KEY" } } });
     let auth = json!({ "type": "credentials", "schema": entered });
-    let mail = with(integration("mail", &["go"]), json!({ "userAuth": auth, "configSchema": config }));
+    let watched = json!([{ "name": "watched", "action": "go", "every": "1 day", "perConnection": false, "autoStart": false }]);
+    let mail = with(integration("mail", &["go"]), json!({ "userAuth": auth, "configSchema": config, "triggers": watched }));
     post(api, "/api/v1/apps", mail).await;
     let things = json!([{ "entityName": "things", "fields": [{ "name": "name", "type": "text" }] }]);
     post(api, "/api/v1/apps", with(app("crm"), json!({ "dataContract": things }))).await;
@@ -188,6 +189,12 @@ async fn accounts_and_automation(api: &Api, log: &mut Witness) {
     log.sees(&["app.bound"]).await;
     delete(api, "/api/v1/apps/crm/integrations/mail").await;
     log.sees(&["app.unbound"]).await;
+    let syncs = "/api/v1/integrations/mail/syncs";
+    let sync = api.get(syncs).await.expect(200).text("/0/id");
+    for (wish, event) in [("run", "sync.run"), ("resume", "sync.resumed"), ("pause", "sync.paused"), ("reset", "sync.reset")] {
+        post(api, &format!("{syncs}/{sync}/{wish}"), json!({})).await;
+        log.sees(&[event]).await;
+    }
     delete(api, &connection).await;
     log.sees(&["connection.deleted"]).await;
 

@@ -34,6 +34,10 @@ pub const NAMES_NOTHING: &[&str] = &[
 /// Routes that show anybody what is their own, and with this key what is others'. The request is for what is others'.
 pub const BEYOND_ONES_OWN: &[(&str, &str)] = &[
     ("GET /api/v1/runs/{run_id}", "admin:runs.read"),
+    ("POST /api/v1/integrations/{integration_id}/syncs/{sync_id}/run", "integration:echo:manage"),
+    ("POST /api/v1/integrations/{integration_id}/syncs/{sync_id}/pause", "integration:echo:manage"),
+    ("POST /api/v1/integrations/{integration_id}/syncs/{sync_id}/resume", "integration:echo:manage"),
+    ("POST /api/v1/integrations/{integration_id}/syncs/{sync_id}/reset", "integration:echo:manage"),
     ("GET /api/v1/namespaces/{namespace_id}", "namespaces:manage"),
     ("GET /api/v1/namespaces/{namespace_id}/scope", "namespaces:manage"),
     ("GET /api/v1/namespaces/{namespace_id}/departments", "namespaces:manage"),
@@ -347,6 +351,11 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
         ("POST", "/integrations/{integration_id}/actions/{action_id}") => {
             world.administrator.post("/api/v1/apps/echo/worker/start", json!({})).await.expect(200);
             json_body("/api/v1/integrations/echo/actions/echo", json!({}))
+        }
+        ("GET", "/integrations/{integration_id}/syncs") => plain("/api/v1/integrations/echo/syncs"),
+        ("POST", path) if path.starts_with("/integrations/{integration_id}/syncs/{sync_id}/") => {
+            let what = path.rsplit('/').next().unwrap_or_default();
+            json_body(format!("/api/v1/integrations/echo/syncs/{}/{what}", world.sync().await), json!({}))
         }
         (_, path) if path.contains("/auth") || path.contains("/connect") || path.ends_with("/integrations") => {
             connections(world, method, path).await?

@@ -66,6 +66,7 @@ impl<'a> World<'a> {
         let auth = json!({
             "userAuth": { "type": "credentials", "required": false, "schema": schema },
             "configSchema": { "properties": { "client": { "type": "string" } } },
+            "triggers": [{ "name": "watched", "action": "echo", "every": "1 day", "perConnection": false, "autoStart": false }],
         });
         server.deploy(&administrator, &with(integration("echo", &["echo"]), auth), backend).await;
         administrator.call("echo", "echo", json!({})).await.expect(200);
@@ -158,6 +159,11 @@ impl<'a> World<'a> {
     pub async fn fresh_configuration(&self) -> String {
         let body = json!({ "label": self.name("client"), "credentials": { "client": "a client" } });
         self.administrator.post("/api/v1/integrations/echo/configs", body).await.expect(200).text("/id")
+    }
+
+    /// A trigger of the administrator.
+    pub async fn sync(&self) -> String {
+        self.administrator.get("/api/v1/integrations/echo/syncs").await.expect(200).text("/0/id")
     }
 
     /// A cron of the administrator.

@@ -1,0 +1,212 @@
+//! What a sync does with a page: the records, what was met, and how far was read, in one transaction.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde_json::{Map, Value, json};
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+use weft_data::Entity;
+use weft_model::{
+    UserId,
+    manifest::{Deletions, Sync},
+};
+
+use super::{ask::Answer, backoff::Failure, cursor::Progress, store, turn::Turn};
+use crate::{
+    apps::App,
+    data::{self, Keeper},
+    http::trace::TraceId,
+    node::Node,
+};
+
+/// Records that one statement deletes.
+const DELETED: u32 = 500;
+
+/// Stores a page and moves on. False when somebody else has changed the poll meanwhile: then nothing was stored.
+pub async fn page(turn: &mut Turn, sync: &Sync, answer: Answer, mut progress: Progress) -> Result<bool, Failure> {
+    let (page, now) = (answer.page, turn.node.clock.now());
+    let app = Arc::clone(&turn.app);
+    let entity = entity(&app, sync)?;
+    let keeper = keeper(turn, (&app, sync, entity), answer.trace).await?;
+    let ids: Vec<String> = page.records.iter().map(|(id, _)| id.clone()).collect();
+    let records = rows(entity, sync, turn.poll.connection_id.map(|id| id.to_string()).as_deref(), page.records);
+
+    let mut held = turn.node.records.acquire(&app.id).await?;
+    let mut transaction = held.begin().await?;
+    if !store::lock_version(&mut transaction, (turn.poll.id, turn.poll.version)).await? {
+        return Ok(false);
+    }
+    let kept = keep(turn, &keeper, &mut transaction, records).await?;
+    if sync.deletions == Deletions::Missing {
+        store::meet(&mut transaction, (turn.poll.id, turn.next.pass), &ids).await?;
+    }
+    let nameless = i64::try_from(page.nameless).unwrap_or(i64::MAX);
+    let next = &mut turn.next;
+    next.created += kept.created;
+    next.updated += kept.updated;
+    next.rejected += kept.rejected + nameless;
+    if next.rejection.is_none() {
+        let lacking = format!("{nameless} records have no identifier at '{}'", sync.poll.id);
+        next.rejection = kept.rejection.or_else(|| (nameless > 0).then_some(lacking));
+    }
+    progress.highest = page.highest;
+    progress.page = page.next;
+    if progress.page.is_some() {
+        turn.go_on(&progress);
+    } else if sync.deletions == Deletions::Missing {
+        progress.is_deleting = true;
+        turn.go_on(&progress);
+    } else {
+        turn.finish(&progress, now);
+    }
+    let saved = store::save(&mut transaction, &turn.next, now).await?;
+    transaction.commit().await?;
+    Ok(saved)
+}
+
+async fn keep(
+    turn: &Turn,
+    keeper: &Keeper<'_>,
+    connection: &mut PgConnection,
+    records: Vec<(String, Value)>,
+) -> Result<data::Kept, Failure> {
+    keeper.keep(connection, records).await.map_err(|error| {
+        if matches!(error, data::Error::Moved) {
+            // The notification of other tables may still be on its way.
+            turn.node.apps.forget();
+        }
+        error.into()
+    })
+}
+
+/// Deletes some of what a full run has not met. False as above.
+pub async fn delete_unmet(turn: &mut Turn, sync: &Sync, progress: &Progress) -> Result<bool, Failure> {
+    let (app, now) = (Arc::clone(&turn.app), turn.node.clock.now());
+    let entity = entity(&app, sync)?;
+    let keeper = keeper(turn, (&app, sync, entity), TraceId::generate()).await?;
+    let mut held = turn.node.records.acquire(&app.id).await?;
+    let mut transaction = held.begin().await?;
+    if !store::lock_version(&mut transaction, (turn.poll.id, turn.poll.version)).await? {
+        return Ok(false);
+    }
+    let unmet = store::list_unmet(&mut transaction, (turn.poll.id, turn.next.pass), i64::from(DELETED)).await?;
+    if unmet.is_empty() {
+        turn.finish(progress, now);
+    } else {
+        let mut condition = Map::new();
+        condition.insert(sync.id_field.clone(), json!({ "$in": unmet }));
+        condition.extend(of_connection(turn, sync));
+        turn.next.deleted += keeper.delete(&mut transaction, &Value::Object(condition), DELETED).await?;
+        store::forget(&mut transaction, turn.poll.id, &unmet).await?;
+        turn.go_on(progress);
+    }
+    let saved = store::save(&mut transaction, &turn.next, now).await?;
+    transaction.commit().await?;
+    Ok(saved)
+}
+
+fn entity<'a>(app: &'a App, sync: &Sync) -> Result<&'a Entity, Failure> {
+    let unknown = || data::Error::UnknownEntity { app: app.id.to_string(), entity: sync.entity.clone() };
+    app.entities.get(&sync.entity).ok_or_else(unknown).map_err(Failure::from)
+}
+
+fn of_connection(turn: &Turn, sync: &Sync) -> Option<(String, Value)> {
+    turn.poll.connection_id.map(|id| (sync.connection_field.clone(), Value::String(id.to_string())))
+}
+
+/// Records belong to whoever the connection belongs to, where they belong to somebody.
+async fn keeper<'a>(
+    turn: &Turn,
+    (app, sync, entity): (&'a App, &Sync, &'a Entity),
+    trace: TraceId,
+) -> Result<Keeper<'a>, Failure> {
+    let mut on = vec![sync.id_field.clone()];
+    on.extend(turn.poll.connection_id.map(|_| sync.connection_field.clone()));
+    let owner = if let Some(connection) = turn.poll.connection_id.filter(|_| entity.is_owned()) {
+        store::find_owner(&mut *turn.node.pool.acquire().await?, connection).await?
+    } else {
+        None
+    };
+    let (actor, owner) = (UserId::from(turn.poll.user_id), owner.map(UserId::from));
+    Ok(Keeper { tenant: &app.tenant, entity, on, actor, owner, trace, now: turn.node.clock.now() })
+}
+
+/// What each record is in the entity. All get the same fields: one that a record does not have is null.
+fn rows(entity: &Entity, sync: &Sync, connection: Option<&str>, records: Vec<(String, Value)>) -> Vec<(String, Value)> {
+    let own = |name: &str| name == sync.id_field || (connection.is_some() && name == sync.connection_field);
+    let pointers: Vec<(String, String)> = match &sync.fields {
+        Some(fields) => fields.iter().map(|(name, pointer)| (name.clone(), pointer.clone())).collect(),
+        None => {
+            let members = records.iter().filter_map(|(_, record)| record.as_object()).flat_map(Map::keys);
+            let named: BTreeSet<&String> = members.filter(|name| entity.is_writable(name) && !own(name)).collect();
+            named.into_iter().map(|name| (name.clone(), format!("/{}", name.replace('~', "~0").replace('/', "~1")))).collect()
+        }
+    };
+    let row = |(id, record): (String, Value)| {
+        let mut row: Map<String, Value> =
+            pointers.iter().map(|(name, pointer)| (name.clone(), record.pointer(pointer).cloned().unwrap_or_default())).collect();
+        row.insert(sync.id_field.clone(), Value::String(id.clone()));
+        row.extend(connection.map(|connection| (sync.connection_field.clone(), Value::String(connection.to_owned()))));
+        (id, Value::Object(row))
+    };
+    records.into_iter().map(row).collect()
+}
+
+/// Deletes some records of a connection that is gone, of a sync that says so. Whether there may be more.
+pub async fn delete_left(node: &Node, (app, sync): (&App, &Sync), connection: Uuid) -> Result<bool, Failure> {
+    let entity = entity(app, sync)?;
+    let keeper = Keeper {
+        tenant: &app.tenant,
+        entity,
+        on: Vec::new(),
+        actor: UserId::from(Uuid::nil()),
+        owner: None,
+        trace: TraceId::generate(),
+        now: node.clock.now(),
+    };
+    let mut condition = Map::new();
+    condition.insert(sync.connection_field.clone(), Value::String(connection.to_string()));
+    let mut held = node.records.acquire(&app.id).await?;
+    let mut transaction = held.begin().await?;
+    let deleted = keeper.delete(&mut transaction, &Value::Object(condition), DELETED).await?;
+    transaction.commit().await?;
+    Ok(deleted >= i64::from(DELETED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sync(more: &Value) -> Sync {
+        let mut sync = json!({ "name": "people", "action": "list", "every": "1 hour", "entity": "people" });
+        sync.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        serde_json::from_value(sync).expect("a sync")
+    }
+
+    fn entity() -> Entity {
+        let fields = ["external_id", "connection_id", "name", "mail"].map(|name| json!({ "name": name, "type": "text" }));
+        Entity::new("crm", serde_json::from_value(json!({ "entityName": "people", "fields": fields })).expect("an entity"))
+    }
+
+    fn records() -> Vec<(String, Value)> {
+        let first = json!({ "id": 1, "name": "Ann", "connection_id": "forged", "unknown": 1 });
+        vec![("1".to_owned(), first), ("2".to_owned(), json!({ "id": 2, "mail": "b@example.com", "deep": { "name": "Bea" } }))]
+    }
+
+    #[test]
+    fn members_go_to_the_fields_of_their_names_and_what_one_lacks_is_null() {
+        let rows = rows(&entity(), &sync(&json!({})), Some("c1"), records());
+        let whole = |id: &str, name: Value, mail: Value| {
+            (id.to_owned(), json!({ "external_id": id, "connection_id": "c1", "name": name, "mail": mail }))
+        };
+        let expected = vec![whole("1", json!("Ann"), Value::Null), whole("2", Value::Null, json!("b@example.com"))];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn with_a_mapping_only_what_it_names_is_taken() {
+        let rows = rows(&entity(), &sync(&json!({ "fields": { "name": "/deep/name" } })), None, records());
+        let names: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
+        assert_eq!(names, [json!({ "external_id": "1", "name": null }), json!({ "external_id": "2", "name": "Bea" })]);
+    }
+}
