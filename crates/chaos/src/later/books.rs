@@ -63,7 +63,7 @@ impl Change {
 pub struct Tick {
     pub cron: String,
     pub name: String,
-    pub tick: i64,
+    pub due: i64,
     pub fired: i64,
     pub outcome: String,
     pub job: Option<i64>,
@@ -179,7 +179,7 @@ async fn ticks(connection: &mut PgConnection, begun: i64) -> anyhow::Result<Vec<
         let (tick, fired): (i64, i64) = (row.try_get("tick")?, row.try_get("fired")?);
         let (cron, name, outcome, job) =
             (row.try_get("cron")?, row.try_get("name")?, row.try_get("outcome")?, row.try_get("message_id")?);
-        Ok(Tick { cron, name, tick: tick - begun, fired: fired - begun, outcome, job })
+        Ok(Tick { cron, name, due: tick - begun, fired: fired - begun, outcome, job })
     };
     rows.into_iter().map(tick).collect()
 }

@@ -182,9 +182,9 @@ fn ticks(books: &Books, outages: &[(u64, u64)]) -> Vec<String> {
         let fired: Vec<&Tick> = books.ticks.iter().filter(|tick| tick.name == name).collect();
         for pair in fired.windows(2) {
             let [before, after] = pair else { continue };
-            let apart = after.tick - before.fired;
-            if apart % every != 0 || apart < every || !(0..every).contains(&(after.fired - after.tick)) {
-                found.push(format!("{name} fired for {} at {} after {}", after.tick, after.fired, before.fired));
+            let apart = after.due - before.fired;
+            if apart % every != 0 || apart < every || !(0..every).contains(&(after.fired - after.due)) {
+                found.push(format!("{name} fired for {} at {} after {}", after.due, after.fired, before.fired));
             }
             let left_out = (1..apart / every).map(|number| before.fired + number * every);
             found.extend(
@@ -199,9 +199,9 @@ fn ticks(books: &Books, outages: &[(u64, u64)]) -> Vec<String> {
     let minutes: Vec<&Tick> = books.ticks.iter().filter(|tick| tick.name == MINUTELY).collect();
     for pair in minutes.windows(2) {
         if let [before, after] = pair
-            && after.tick - before.tick != MINUTE
+            && after.due - before.due != MINUTE
         {
-            found.push(format!("{MINUTELY} fired for {} and next for {}", before.tick, after.tick));
+            found.push(format!("{MINUTELY} fired for {} and next for {}", before.due, after.due));
         }
     }
     found
@@ -237,7 +237,7 @@ mod tests {
 
     fn tick(tick: i64, job: i64) -> Tick {
         let (tick, outcome) = (tick * SECOND, "enqueued".to_owned());
-        Tick { cron: "c".to_owned(), name: "every5".to_owned(), tick, fired: tick + SECOND / 10, outcome, job: Some(job) }
+        Tick { cron: "c".to_owned(), name: "every5".to_owned(), due: tick, fired: tick + SECOND / 10, outcome, job: Some(job) }
     }
 
     /// A job that was asked for, a record with two changes, and nothing of crons.
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn a_tick_may_be_left_out_while_nobody_can_fire_it_and_not_otherwise() {
         let after = |previous: Tick, number: i64| Tick {
-            tick: previous.fired + number * 5 * SECOND,
+            due: previous.fired + number * 5 * SECOND,
             fired: previous.fired + number * 5 * SECOND + 1,
             ..previous
         };

@@ -54,7 +54,7 @@ impl Later {
             while !noticed.is_closed() {
                 pause(PULSE).await;
                 let now = begun.elapsed();
-                if now - last > STILL {
+                if now.saturating_sub(last) > STILL {
                     let _ = noticed.send((micros(last), micros(now)));
                 }
                 last = now;

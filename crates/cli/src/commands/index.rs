@@ -46,7 +46,7 @@ pub struct Publish {
 /// Makes a key and shows its public half.
 pub fn key(context: &Context, arguments: &Key) -> Result<()> {
     let (key, file) = (SigningKey::generate(), &arguments.file);
-    let digits: String = key.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = hex::encode(key.to_bytes().as_slice());
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
     created.and_then(|mut file| writeln!(file, "{digits}")).map_err(|error| unwritable(file, &error))?;
     let public = key.public().to_string();
@@ -112,9 +112,7 @@ fn read_key(file: &Path) -> Result<SigningKey> {
         CliError::usage(format!("cannot read {}: {error}", file.display()))
             .with_hint(format!("make one: weft catalog key {}", file.display()))
     })?;
-    let digits = text.trim().as_bytes().chunks(2);
-    let bytes: Option<Vec<u8>> = digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
-    let key = bytes.and_then(|bytes| SigningKey::from_bytes(&bytes).ok());
+    let key = hex::decode(text.trim()).ok().and_then(|bytes| SigningKey::from_bytes(&bytes).ok());
     key.ok_or_else(|| CliError::usage(format!("{} is no key as `weft catalog key` makes it", file.display())))
 }
 

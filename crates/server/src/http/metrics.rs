@@ -20,8 +20,11 @@ pub struct Figures {
 /// The series of one method and status.
 type Series = (Counter, Histogram);
 
+/// The series of a route.
+type Known = HashMap<(&'static str, StatusCode), Series>;
+
 /// The series of every route that was asked for: looking one up by its labels costs a request more than counting it.
-static SERIES: LazyLock<DashMap<String, HashMap<(&'static str, StatusCode), Series>>> = LazyLock::new(DashMap::new);
+static SERIES: LazyLock<DashMap<String, Known>> = LazyLock::new(DashMap::new);
 
 impl Figures {
     pub fn begin(request: &Request) -> Self {

@@ -240,8 +240,10 @@ impl From<Error> for Problem {
         let message = error.to_string();
         match error {
             Error::Unknown(_) | Error::UnknownConfiguration(_) | Error::NotInCatalog(_) => Self::not_found(message),
-            Error::Unread { cause: Unread::Refused(_) | Unread::Address, .. } => Self::new(Code::InvalidArchive, message),
-            Error::Unread { .. } => Self::new(Code::VendorUnavailable, message),
+            Error::Unread { cause, .. } => match cause.cause {
+                Unread::Refused(_) | Unread::Address => Self::new(Code::InvalidArchive, message),
+                Unread::Outbound(_) | Unread::Status(_) => Self::new(Code::VendorUnavailable, message),
+            },
             Error::LabelTaken(_) => Self::new(Code::Conflict, message),
             Error::ConfigurationInUse(_) => Self::new(Code::InvalidRequest, message),
             Error::Invalid(faults) => {

@@ -10,7 +10,6 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use sqlx::{PgConnection, PgPool};
-use url::Url;
 use weft_model::{
     AppId, ConfigurationId, Fault, Manifest, Principal, RunId, Secret, TenantId,
     manifest::{AppKind, ConfigField, Content},
@@ -18,7 +17,7 @@ use weft_model::{
 };
 use weft_workers::CallError;
 
-use super::{catalog::Unread, store};
+use super::{catalog::UnreadIndex, store};
 use crate::{
     apps::{self, App, Apps, CallContext, CallRequest},
     audit::{self, Action, Event},
@@ -45,8 +44,8 @@ pub enum Error {
     Unknown(AppId),
     #[error("the catalog's integration '{0}'")]
     NotInCatalog(AppId),
-    #[error("the archive of integration '{integration}', or whether there is one, is not known: {index}: {cause}")]
-    Unread { integration: AppId, index: Url, cause: Unread },
+    #[error("the archive of integration '{integration}', or whether there is one, is not known: {cause}")]
+    Unread { integration: AppId, cause: Box<UnreadIndex> },
     #[error("the configuration has faults")]
     Invalid(Vec<Fault>),
     #[error("configuration '{0}'")]

@@ -134,13 +134,12 @@ async fn keeper<'a>(
 /// What each record is in the entity. All get the same fields: one that a record does not have is null.
 fn rows(entity: &Entity, sync: &Sync, connection: Option<&str>, records: Vec<(String, Value)>) -> Vec<(String, Value)> {
     let own = |name: &str| name == sync.id_field || (connection.is_some() && name == sync.connection_field);
-    let pointers: Vec<(String, String)> = match &sync.fields {
-        Some(fields) => fields.iter().map(|(name, pointer)| (name.clone(), pointer.clone())).collect(),
-        None => {
-            let members = records.iter().filter_map(|(_, record)| record.as_object()).flat_map(Map::keys);
-            let named: BTreeSet<&String> = members.filter(|name| entity.is_writable(name) && !own(name)).collect();
-            named.into_iter().map(|name| (name.clone(), format!("/{}", name.replace('~', "~0").replace('/', "~1")))).collect()
-        }
+    let pointers: Vec<(String, String)> = if let Some(fields) = &sync.fields {
+        fields.iter().map(|(name, pointer)| (name.clone(), pointer.clone())).collect()
+    } else {
+        let members = records.iter().filter_map(|(_, record)| record.as_object()).flat_map(Map::keys);
+        let named: BTreeSet<&String> = members.filter(|name| entity.is_writable(name) && !own(name)).collect();
+        named.into_iter().map(|name| (name.clone(), format!("/{}", name.replace('~', "~0").replace('/', "~1")))).collect()
     };
     let row = |(id, record): (String, Value)| {
         let mut row: Map<String, Value> =

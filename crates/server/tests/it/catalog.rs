@@ -98,7 +98,7 @@ async fn what_a_signed_index_lists_is_deployed_only_if_it_is_what_was_signed() {
         key.public()
     );
     let server = TestServer::start_with_file(&settings).await;
-    let (admin, now) = (server.user("admin").await, Utc::now());
+    let (admin, now) = (server.user("admin").await, server.clock.now());
     let deploy = "/api/v1/integrations/catalog/greeter/deploy";
     let greeter = async |api: &weft_testkit::Api| {
         let listed = api.get("/api/v1/integrations/catalog").await.expect(200).json;

@@ -31,7 +31,7 @@ impl World {
         let (server, vendor) = (server().await, FakeIssuer::start().await);
         vendor.setup_url(&format!("{}/api/v1/integrations/auth/callback", server.url()));
         let admin = server.user("admin").await;
-        let manifest = manifest(&vendor, auth(&vendor));
+        let manifest = manifest(&vendor, &auth(&vendor));
         server.deploy(&admin, &manifest, BACKEND).await;
         Self { server, vendor, admin }
     }
@@ -45,7 +45,7 @@ impl World {
     }
 }
 
-fn manifest(vendor: &FakeIssuer, auth: Value) -> Value {
+fn manifest(vendor: &FakeIssuer, auth: &Value) -> Value {
     let fields = json!({
         "appId": { "type": "string" }, "appSlug": { "type": "string" },
         "appKey": { "type": "string", "platformSecret": "FILES_APP_KEY" },
@@ -266,7 +266,7 @@ async fn what_the_server_signs_may_be_the_token_itself() {
 
     // What a manifest gets wrong is told when it is installed.
     let wrong = with(auth(&it.vendor), json!({ "jwt": { "key": "{keys}" } }));
-    let refused = it.admin.post("/api/v1/apps", manifest(&it.vendor, wrong)).await.expect(400);
+    let refused = it.admin.post("/api/v1/apps", manifest(&it.vendor, &wrong)).await.expect(400);
     assert_eq!(fault_paths(&refused), ["$.userAuth.jwt.key"]);
 }
 

@@ -45,6 +45,14 @@ pub enum Unread {
     Address,
 }
 
+/// An index that was not read, or whose archive was not.
+#[derive(Debug, thiserror::Error)]
+#[error("{index}: {cause}")]
+pub struct UnreadIndex {
+    pub index: Url,
+    pub cause: Unread,
+}
+
 impl From<Refused> for Unread {
     fn from(refused: Refused) -> Self {
         Self::Refused(Arc::new(refused))
@@ -60,7 +68,7 @@ pub struct Read {
 
 /// All indexes that the settings name.
 pub struct Indexes {
-    indexes: Vec<(Source, Mutex<Kept>)>,
+    known: Vec<(Source, Mutex<Kept>)>,
     outbound: Arc<Outbound>,
     clock: Clock,
 }
@@ -79,21 +87,21 @@ impl fmt::Debug for Read {
 
 impl Indexes {
     pub fn new(sources: Vec<Source>, outbound: Arc<Outbound>, clock: Clock) -> Self {
-        let indexes = sources.into_iter().map(|source| (source, Mutex::default())).collect();
-        Self { indexes, outbound, clock }
+        let known = sources.into_iter().map(|source| (source, Mutex::default())).collect();
+        Self { known, outbound, clock }
     }
 
     /// Every index that is known, in the order of the settings, and why the others are not.
-    pub async fn read(&self) -> (Vec<Read>, Vec<(Url, Unread)>) {
+    pub async fn read(&self) -> (Vec<Read>, Vec<UnreadIndex>) {
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        let read = self.indexes.iter().map(|(source, kept)| async move {
+        let read = self.known.iter().map(|(source, kept)| async move {
             let mut kept = kept.lock().await;
             (source, kept.refreshed(self, source).await)
         });
         for (source, result) in join_all(read).await {
             match result {
                 Ok(index) => known.push(Read { source: source.clone(), index }),
-                Err(error) => unknown.push((source.url.clone(), error)),
+                Err(cause) => unknown.push(UnreadIndex { index: source.url.clone(), cause }),
             }
         }
         (known, unknown)

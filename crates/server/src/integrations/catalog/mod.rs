@@ -6,5 +6,5 @@ mod indexes;
 mod routes;
 mod service;
 
-pub use indexes::{Indexes, Source, Unread};
+pub use indexes::{Indexes, Source, Unread, UnreadIndex};
 pub use routes::router;

@@ -12,7 +12,7 @@ use weft_model::{
     manifest::{AppKind, Content},
 };
 
-use super::indexes::{Read, Unread};
+use super::indexes::{Read, UnreadIndex};
 use crate::{
     apps,
     audit::{self, Action, Event},
@@ -70,7 +70,7 @@ async fn find(node: &Node, id: &AppId) -> Result<Deployment, Error> {
     let (known, unknown) = node.catalog.read().await;
     let listed = known.iter().find_map(|read| Some((read, read.index.find(id.as_str())?)));
     if let Some((Read { source, .. }, listed)) = listed {
-        let unread = |cause| Error::Unread { integration: id.clone(), index: source.url.clone(), cause };
+        let unread = |cause| absent(id, vec![UnreadIndex { index: source.url.clone(), cause }]);
         let package = node.catalog.open(source, listed).await.map_err(unread)?;
         let archive = package.archive().map_err(apps::Error::Files)?;
         return Ok((package.document, archive));
@@ -82,9 +82,9 @@ async fn find(node: &Node, id: &AppId) -> Result<Deployment, Error> {
 }
 
 /// Why there is no such integration: it may be in an index that could not be read.
-fn absent(id: &AppId, unknown: Vec<(Url, Unread)>) -> Error {
+fn absent(id: &AppId, unknown: Vec<UnreadIndex>) -> Error {
     match unknown.into_iter().next() {
-        Some((index, cause)) => Error::Unread { integration: id.clone(), index, cause },
+        Some(cause) => Error::Unread { integration: id.clone(), cause: Box::new(cause) },
         None => Error::NotInCatalog(id.clone()),
     }
 }
