@@ -56,16 +56,17 @@ pub struct TestDatabase {
 }
 
 impl Drop for TestDatabase {
-    /// Removes it in the background. What is not removed by the end of the process, the next one removes.
+    /// Waits until it is gone: what went on in the background might have the cluster last, and nobody would stop that.
     fn drop(&mut self) {
-        let (cluster, name) = (Arc::clone(&self.cluster), std::mem::take(&mut self.name));
-        RUNTIME.spawn(async move {
-            if let Ok(mut admin) = PgConnection::connect(&url(&cluster, "weft")).await {
-                let statement = format!("drop database if exists {name} with (force)");
-                // Somebody may be making another one of the same template.
-                let _ = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await;
-            }
+        let (address, name) = (url(&self.cluster, "weft"), std::mem::take(&mut self.name));
+        let removing = std::thread::spawn(move || {
+            RUNTIME.block_on(async move {
+                let mut admin = PgConnection::connect(&address).await?;
+                sqlx::raw_sql(AssertSqlSafe(format!("drop database {name} with (force)"))).execute(&mut admin).await
+            })
         });
+        // What stays is removed by the next run.
+        let _ = removing.join();
     }
 }
 

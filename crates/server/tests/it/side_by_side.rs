@@ -68,10 +68,11 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
     let sync = admin.get(&format!("/api/v1/integrations/{app}/syncs")).await.expect(200).text("/0/id");
     let file = Form::new().part("file", Part::bytes(mark.as_bytes().to_vec()).file_name(format!("{mark}.txt")));
     let file = admin.send(admin.request(Method::POST, &format!("/api/v1/apps/{app}/storage/upload")).multipart(file)).await;
-    admin.post("/api/v1/storage/buckets", json!({ "name": mark })).await.expect(201);
+    // A bucket is told by its name, which whoever asks for it has said.
+    admin.post("/api/v1/storage/buckets", json!({ "name": app })).await.expect(201);
     let object = Form::new().part("file", Part::bytes(mark.as_bytes().to_vec()).file_name(format!("{mark}.txt")));
     let object =
-        admin.send(admin.request(Method::POST, &format!("/api/v1/storage/objects/{mark}/upload")).multipart(object)).await;
+        admin.send(admin.request(Method::POST, &format!("/api/v1/storage/objects/{app}/upload")).multipart(object)).await;
     let webhook = admin.get(&format!("/api/v1/apps/{app}/webhooks")).await.expect(200).text("/0/token");
     BTreeMap::from([
         ("app_id", app.to_owned()),
@@ -92,7 +93,7 @@ async fn fill(server: &TestServer, admin: &Api, app: &'static str, mark: &str) -
         ("hook_id", hook.text("/id")),
         ("sync_id", sync),
         ("file_id", file.text("/file_id")),
-        ("bucket", mark.to_owned()),
+        ("bucket", app.to_owned()),
         ("object_id", object.text("/id")),
         ("msg_id", job),
     ])
