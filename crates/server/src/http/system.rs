@@ -9,6 +9,7 @@ use axum::{
     response::IntoResponse,
 };
 use serde::Serialize;
+use sqlx::Connection;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -53,7 +54,9 @@ async fn ready(State(node): State<Arc<Node>>) -> Result<Body<Health>, Problem> {
 }
 
 async fn database_answers(node: &Node) -> bool {
-    tokio::time::timeout(PING, node.pool.acquire()).await.is_ok_and(|connection| connection.is_ok())
+    // To have a connection is not enough: it may have broken since it was used.
+    let answer = async { node.pool.acquire().await?.ping().await };
+    tokio::time::timeout(PING, answer).await.is_ok_and(|answer| answer.is_ok())
 }
 
 /// The parts of the node and how they are.
