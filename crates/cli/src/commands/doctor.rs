@@ -50,7 +50,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
                 format!("run `weft connect {}`", integration.id),
             ));
         }
-        findings.extend(syncs::findings(&client, &integration.id).await?);
+        findings.extend(syncs::findings(&client, &integration.id).await);
         all.push(Examined { integration: integration.id.clone(), connection: None, findings });
         all.extend(accounts);
     }

@@ -125,15 +125,21 @@ async fn answers(client: &Client, integration: &str) -> Result<Vec<Value>> {
     client.list(client.api(&["integrations", integration, "syncs"])).await
 }
 
-/// What is wrong with the syncs of an integration, for `weft doctor`.
-pub async fn findings(client: &Client, integration: &str) -> Result<Vec<Finding>> {
-    let syncs: Vec<Sync> = answers(client, integration).await?.iter().map(decode).collect::<Result<_>>()?;
-    Ok(syncs.iter().filter_map(Sync::finding).collect())
+/// What is wrong with the syncs of an integration, for `weft doctor`; or that they cannot be looked at, because all else can.
+pub async fn findings(client: &Client, integration: &str) -> Vec<Finding> {
+    match listed(client, integration).await {
+        Ok(syncs) => syncs.iter().filter_map(Sync::finding).collect(),
+        Err(error) => vec![Finding::bad("syncs", error.to_string(), "see what the server's log says of it".to_owned())],
+    }
+}
+
+async fn listed(client: &Client, integration: &str) -> Result<Vec<Sync>> {
+    answers(client, integration).await?.iter().map(decode).collect()
 }
 
 impl One {
     async fn find(&self, client: &Client) -> Result<Sync> {
-        let syncs: Vec<Sync> = answers(client, &self.integration).await?.iter().map(decode).collect::<Result<_>>()?;
+        let syncs = listed(client, &self.integration).await?;
         let is_of = |sync: &Sync| {
             let named = |connection: &String| {
                 sync.connection_id.as_ref() == Some(connection) || sync.connection_label.as_ref() == Some(connection)

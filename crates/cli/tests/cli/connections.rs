@@ -109,17 +109,32 @@ async fn the_doctor_looks_at_every_integration_and_connection_and_says_what_to_d
     fake.ok(&check("c1"), &checked(finding(true, "ann@example.com", Value::Null)));
     fake.ok(&check("c2"), &checked(finding(false, "the grant was taken back", json!("connect again"))));
     fake.reply(&check("c3"), 503, &json!({ "error": "the database is away", "code": "unavailable" }));
+    let counts = json!({ "created": 3, "updated": 0, "deleted": 0, "rejected": 0, "rejection": null });
+    let sync = json!({
+        "id": "s1", "integrationId": "mail", "kind": "sync", "name": "letters", "connectionId": "c2", "connectionLabel": "home",
+        "status": "stopped", "running": false, "nextRunAt": null, "succeededAt": null, "counts": counts,
+        "error": { "message": "the grant was taken back" },
+    });
+    fake.ok("GET /api/v1/integrations/mail/syncs", &json!([sync]));
+    fake.reply(
+        "GET /api/v1/integrations/sms/syncs",
+        404,
+        &json!({ "error": "there is nothing at this path", "code": "not_found" }),
+    );
     let outcome = machine.weft(&["doctor"]).await;
     assert_eq!(outcome.code, 1, "{outcome}");
     assert_eq!(
         outcome.stdout,
-        "mail\n  ok configuration: complete\n  ok backend: there is something to call\nmail work\n  ok account: ann@example.com\n\
+        "mail\n  ok configuration: complete\n  ok backend: there is something to call\n  \
+         no syncs: the sync letters of home does not get on: the grant was taken back\n      \
+         see to what it says, then run `weft syncs resume mail letters`\nmail work\n  ok account: ann@example.com\n\
          mail home\n  no account: the grant was taken back\n      connect again\n\
          mail late\n  no check: the database is away\n      see what the server's log says of it\n\
          sms\n  no configuration: token not set\n      run `weft config sms token=…`\n  ok backend: there is something to call\n  \
-         no connection: you have none\n      run `weft connect sms`\n"
+         no connection: you have none\n      run `weft connect sms`\n  \
+         no syncs: there is nothing at this path\n      see what the server's log says of it\n"
     );
-    assert!(outcome.stderr.contains("4 things do not serve"), "{outcome}");
+    assert!(outcome.stderr.contains("6 things do not serve"), "{outcome}");
     let outcome = machine.weft(&["doctor", "sms"]).await;
     assert!(outcome.code == 1 && !outcome.stdout.contains("mail"), "{outcome}");
     let unknown = machine.weft(&["doctor", "none"]).await;
