@@ -85,7 +85,8 @@ fn schemas_in(text: &str) -> Vec<String> {
         }
         let name = ["struct ", "enum "].iter().find_map(|kind| line.split_once(kind)).map(|(_, rest)| rest);
         let name = name.map(|rest| rest.chars().take_while(|letter| letter.is_alphanumeric()).collect::<String>());
-        if let (true, Some(name)) = (described, name) {
+        // In a macro the name is not there yet.
+        if let (true, Some(name)) = (described, name.filter(|name| !name.is_empty())) {
             found.push(renamed.take().unwrap_or(name));
         }
         if !line.starts_with("//") {
