@@ -46,7 +46,7 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
 /// integration's credential in place of the caller's; so are status, headers and body of the answer. Only for integrations whose
 /// manifest has a block `http`. The header `x-weft-run-id` tells answers of the vendor from problems of this server.
 #[utoipa::path(method(get, post, put, patch, delete), path = "/api/v1/integrations/{integration_id}/proxy/{*path}", tag = "integrations",
-    params(("integration_id" = AppId, Path), ("*path" = String, Path, description = "Below the vendor's base address"),
+    params(("integration_id" = AppId, Path), ("path" = String, Path, description = "Below the vendor's base address"),
         ("x-app-id" = Option<AppId>, Header, description = "The app on whose behalf the request is made"),
         ("x-connection-id" = Option<ConnectionId>, Header, description = "Which of one's connections to use")),
     request_body(content = Vec<u8>, description = "Whatever the vendor takes", content_type = "*/*"),
