@@ -12,7 +12,7 @@ use flate2::read::GzDecoder;
 /// Folders that are no part of an integration.
 const SKIPPED: [&str; 2] = ["node_modules", ".git"];
 
-/// What an archive of an integration may have, and unpack into.
+/// Bytes that an archive of an integration may have, and unpack into.
 pub const LARGEST_ARCHIVE: usize = 50 * 1024 * 1024;
 const LARGEST_FOLDER: u64 = 128 * 1024 * 1024;
 const MOST_FILES: usize = 5_000;

@@ -10,10 +10,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 use weft_attest::{PublicKey, SigningKey};
 
-use crate::{
-    Folder, Package,
-    folder::{LARGEST_ARCHIVE, Unreadable},
-};
+use crate::{Folder, Package, Unreadable};
 
 /// What a signature of a list is for.
 const KIND: &str = "weft-catalog+jwt";
@@ -92,29 +89,16 @@ impl Listed {
 
     /// The integration in an archive, if that is the one that is listed.
     pub fn open(&self, archive: &[u8]) -> Result<Package, Refused> {
-        let package = open(archive, Some(&self.sha256))?;
+        check(archive, &self.sha256)?;
+        let package = Package::of(Folder::unpack(archive)?).ok_or(Refused::NoManifest)?;
         if package.document == self.manifest { Ok(package) } else { Err(Refused::OtherManifest) }
     }
 }
 
-/// The integration in an archive, which has to have the digest where one is given.
-pub fn open(archive: &[u8], sha256: Option<&str>) -> Result<Package, Refused> {
-    check(archive, sha256)?;
-    Package::of(Folder::unpack(archive)?).ok_or(Refused::NoManifest)
-}
-
 /// Whether an archive is the one that was meant.
-pub fn check(archive: &[u8], sha256: Option<&str>) -> Result<(), Refused> {
+pub fn check(archive: &[u8], sha256: &str) -> Result<(), Refused> {
     let found = digest(archive);
-    match sha256 {
-        Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => Err(Refused::Digest { found, wanted: wanted.to_owned() }),
-        _ => Ok(()),
-    }
-}
-
-/// The largest archive that is taken, in bytes.
-pub const fn largest_archive() -> usize {
-    LARGEST_ARCHIVE
+    if sha256.eq_ignore_ascii_case(&found) { Ok(()) } else { Err(Refused::Digest { found, wanted: sha256.to_owned() }) }
 }
 
 fn digest(archive: &[u8]) -> String {

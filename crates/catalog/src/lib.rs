@@ -11,7 +11,7 @@ mod index;
 mod package;
 
 pub use bundled::{all, find};
-pub use folder::{Folder, Unreadable};
+pub use folder::{Folder, LARGEST_ARCHIVE, Unreadable};
 pub use grade::{Finding, Report, Severity, grade};
-pub use index::{Index, Listed, Refused, check, largest_archive, open};
+pub use index::{Index, Listed, Refused, check};
 pub use package::Package;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use weft_catalog::{Folder, check, largest_archive};
+use weft_catalog::{Folder, LARGEST_ARCHIVE, check};
 
 use crate::download::{address, download};
 use crate::error::{CliError, Result};
@@ -25,13 +25,13 @@ impl Source {
                     CliError::usage("an archive from elsewhere needs its digest, so that it is the one that was meant")
                         .with_hint("weft deploy <address> --sha256 <64 hexadecimal digits>")
                 })?;
-                let (archive, _) = download(&url, largest_archive()).await?;
-                check(&archive, Some(wanted)).map_err(|refused| CliError::failed(format!("{given}: {refused}")))?;
+                let (archive, _) = download(&url, LARGEST_ARCHIVE).await?;
+                verify(given, &archive, wanted)?;
                 archive
             }
             None if Path::new(given).is_file() => {
                 let archive = fs::read(given).map_err(|error| CliError::usage(format!("cannot read {given}: {error}")))?;
-                check(&archive, sha256).map_err(|refused| CliError::failed(format!("{given}: {refused}")))?;
+                sha256.map(|wanted| verify(given, &archive, wanted)).transpose()?;
                 archive
             }
             None if sha256.is_some() => return Err(CliError::usage("--sha256 is for archives, and this is a folder")),
@@ -52,4 +52,8 @@ impl Source {
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+}
+
+fn verify(given: &str, archive: &[u8], sha256: &str) -> Result<()> {
+    check(archive, sha256).map_err(|refused| CliError::failed(format!("{given}: {refused}")))
 }

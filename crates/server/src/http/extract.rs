@@ -3,7 +3,7 @@
 //! A handler names the right it needs in its signature: [`Authorized<R>`] for a permission, [`Caller`] for any valid token.
 //! A handler with neither is public and has to say so in its OpenAPI annotation.
 
-use std::{marker::PhantomData, ops::Deref, sync::Arc};
+use std::{borrow::Cow, marker::PhantomData, ops::Deref, sync::Arc};
 
 use axum::{
     body::{HttpBody, to_bytes},
@@ -13,7 +13,10 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
-use weft_model::{Fault, Principal, TenantId};
+use weft_model::{
+    Fault, Principal, TenantId,
+    manifest::fields::{Piece, pieces},
+};
 
 use super::{
     BODY_LIMIT,
@@ -305,19 +308,13 @@ pub fn lacking(keys: Vec<String>) -> Problem {
     Problem::new(Code::Forbidden, message).requiring(keys)
 }
 
+/// In one go: what a parameter holds is never taken for the name of another.
 fn fill(key: &str, parameters: &RawPathParams) -> String {
-    let mut filled = String::with_capacity(key.len() + 32);
-    let mut rest = key;
-    while let Some((before, name, after)) = rest.split_once('{').and_then(|(before, named)| {
-        let (name, after) = named.split_once('}')?;
-        Some((before, name, after))
-    }) {
-        filled.push_str(before);
-        match parameters.iter().find(|(known, _)| *known == name) {
-            Some((_, value)) => filled.push_str(value),
-            None => filled.extend(["{", name, "}"]),
-        }
-        rest = after;
-    }
-    filled + rest
+    let value = |name: &str| parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+    let text = |piece| match piece {
+        Piece::Literal(text) => Cow::Borrowed(text),
+        // A parameter that the path does not have is a key that nobody holds.
+        Piece::Field(name) => value(name).map_or_else(|| format!("{{{name}}}").into(), Cow::Borrowed),
+    };
+    pieces(key).into_iter().map(text).collect()
 }

@@ -207,9 +207,14 @@ async fn go_on(
     of: Option<ConnectionId>,
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
-    for waiting in store::resume_stopped(connection, place, of, now).await? {
-        let message = renew(connection, place, &waiting, now).await?;
-        store::update_message(connection, waiting.id, message).await?;
+    let waiting = store::resume_stopped(connection, place, of, now).await?;
+    for some in waiting.chunks(BATCH) {
+        let message = |poll: &Waiting| message(place, poll.id, (&poll.kind, &poll.name, poll.connection_id), now);
+        let messages = some.iter().map(message).collect::<sqlx::Result<Vec<_>>>()?;
+        // The messages before stand for nothing from here on, and end when their time comes.
+        let sent = weft_queue::send(connection, now, &messages).await?;
+        let placed: Vec<_> = some.iter().map(|poll| poll.id).zip(sent.into_iter().map(Sent::id)).collect();
+        store::update_messages(connection, &placed).await?;
     }
     Ok(())
 }

@@ -355,9 +355,17 @@ pub async fn find_owner(connection: &mut PgConnection, id: Uuid) -> sqlx::Result
     Ok(owner.flatten())
 }
 
-/// Notes which message stands for a poll now.
-pub async fn update_message(connection: &mut PgConnection, id: Uuid, message: i64) -> sqlx::Result<()> {
-    sqlx::query!("update polls set message_id = $2 where id = $1", id, message).execute(connection).await?;
+/// Notes which message stands for each poll now.
+pub async fn update_messages(connection: &mut PgConnection, placed: &[(Uuid, i64)]) -> sqlx::Result<()> {
+    let (ids, messages): (Vec<Uuid>, Vec<i64>) = placed.iter().copied().unzip();
+    sqlx::query!(
+        "update polls set message_id = given.message_id from unnest($1::uuid[], $2::bigint[]) as given (id, message_id)
+         where polls.id = given.id",
+        &ids,
+        &messages,
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

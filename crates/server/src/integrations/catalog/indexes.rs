@@ -11,7 +11,7 @@ use futures::future::join_all;
 use tokio::sync::Mutex;
 use url::Url;
 use weft_attest::PublicKey;
-use weft_catalog::{Index, Listed, Package, Refused, largest_archive};
+use weft_catalog::{Index, LARGEST_ARCHIVE, Listed, Package, Refused};
 
 use crate::{
     clock::Clock,
@@ -23,7 +23,7 @@ const FRESH: TimeDelta = TimeDelta::minutes(10);
 const PAUSE: TimeDelta = TimeDelta::seconds(15);
 
 const OF_INDEX: Limits = Limits { timeout: Duration::from_secs(10), body: 16 * 1024 * 1024, redirects: 5 };
-const OF_ARCHIVE: Limits = Limits { timeout: Duration::from_mins(1), body: largest_archive(), redirects: 5 };
+const OF_ARCHIVE: Limits = Limits { timeout: Duration::from_mins(1), body: LARGEST_ARCHIVE, redirects: 5 };
 
 /// Where an index is, and whose it has to be.
 #[derive(Debug, Clone)]

@@ -103,9 +103,11 @@ pub async fn deploy(node: &Arc<Node>, by: Arc<Principal>, id: &AppId, consent: C
 
 /// Removes an integration with all that it was given: its configuration too, as far as no other integration uses it.
 pub async fn remove(node: &Arc<Node>, by: Arc<Principal>, id: &AppId) -> Result<(), Error> {
-    let (known, unknown) = node.catalog.read().await;
-    if weft_catalog::find(id.as_str()).is_none() && !known.iter().any(|read| read.index.find(id.as_str()).is_some()) {
-        return Err(absent(id, unknown));
+    if weft_catalog::find(id.as_str()).is_none() {
+        let (known, unknown) = node.catalog.read().await;
+        if !known.iter().any(|read| read.index.find(id.as_str()).is_some()) {
+            return Err(absent(id, unknown));
+        }
     }
     let (shared, id) = (Arc::clone(node), id.clone());
     outlive(&node.background, async move {
