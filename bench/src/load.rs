@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::Command,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval_at},
 };
 
 use crate::machine;
@@ -111,7 +111,8 @@ pub async fn main() -> anyhow::Result<()> {
 async fn measure(plan: &Plan, time: Duration) -> anyhow::Result<Measured> {
     let start = Instant::now();
     let limit = MAX_REQUESTS / plan.callers.max(1);
-    let callers: Vec<_> = (0..plan.callers).map(|_| tokio::spawn(caller(plan.clone(), start + time, limit))).collect();
+    let callers: Vec<_> =
+        (0..plan.callers).map(|number| tokio::spawn(caller(plan.clone(), number, start + time, limit))).collect();
     let (mut times, mut failures) = (Vec::new(), 0);
     for task in callers {
         let (own, failed) = task.await??;
@@ -121,11 +122,11 @@ async fn measure(plan: &Plan, time: Duration) -> anyhow::Result<Measured> {
     Ok(Measured::of(times, start.elapsed(), failures))
 }
 
-async fn caller(plan: Plan, until: Instant, limit: usize) -> anyhow::Result<(Vec<Duration>, usize)> {
+async fn caller(plan: Plan, number: usize, until: Instant, limit: usize) -> anyhow::Result<(Vec<Duration>, usize)> {
     let mut stream = TcpStream::connect(&plan.address).await.context("the server does not accept connections")?;
     stream.set_nodelay(true)?;
     let request = request(&plan);
-    let mut pace = plan.rate.map(|rate| pace(rate, plan.callers));
+    let mut pace = plan.rate.map(|rate| pace(rate, plan.callers, number));
     let (mut times, mut failures) = (Vec::new(), 0);
     let mut buffer = Vec::new();
     while Instant::now() < until && times.len() < limit {
@@ -142,9 +143,11 @@ async fn caller(plan: Plan, until: Instant, limit: usize) -> anyhow::Result<(Vec
     Ok((times, failures))
 }
 
-fn pace(rate: u32, callers: usize) -> tokio::time::Interval {
-    let callers = u32::try_from(callers).unwrap_or(u32::MAX);
-    let mut pace = interval(Duration::from_secs(1) * callers / rate.max(1));
+/// The beat of one caller of several that have a rate together: spread evenly, not all of them at once.
+fn pace(rate: u32, callers: usize, number: usize) -> tokio::time::Interval {
+    let whole = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    let gap = Duration::from_secs(1) / rate.max(1);
+    let mut pace = interval_at(tokio::time::Instant::now() + gap * whole(number), gap * whole(callers));
     // Who is late catches up: the rate is what was asked for as long as the server keeps up.
     pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
     pace
