@@ -1,6 +1,7 @@
-//! The database: running the embedded one, connecting, migrating, group commits and invalidation between nodes.
+//! The database: running the embedded one, connecting, migrating, group commits, rows by COPY and invalidation between nodes.
 
 pub mod cache;
+pub mod copy;
 pub mod embedded;
 pub mod group;
 pub mod notify;

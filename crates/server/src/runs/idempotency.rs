@@ -92,7 +92,7 @@ pub async fn claim(pool: PgPool, node: Uuid, claims: Vec<Claim>) -> sqlx::Result
     let won = insert(&mut transaction, &claims).await?;
     let records: Vec<Record> =
         claims.iter().filter(|claim| won.contains(&claim.record.id)).map(|claim| claim.record.clone()).collect();
-    store::upsert(&mut transaction, node, &records).await?;
+    store::write(&mut transaction, node, &records).await?;
     let mut answers = Vec::with_capacity(claims.len());
     for claim in &claims {
         answers.push(if won.contains(&claim.record.id) {

@@ -106,6 +106,7 @@ async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome,
     };
     record.connection = with.connection();
     let call = Prepared::new((invocation, asked), with, &record);
+    record.announced = action.destructive || call.invocation.idempotency_key.is_some();
     if call.invocation.idempotency_key.is_some() {
         // Boxed, like all that is rare: the future of every call would have room for it.
         return Box::pin(run_once(node, (&app, action), record, call)).await;

@@ -86,7 +86,8 @@ async fn pass_on(node: &Arc<Node>, call: ProxyCall) -> Result<Forwarded, Error> 
         Err(cause) => return fail(node, record, cause).await,
     };
     record.connection = with.connection();
-    if call.method == Method::DELETE
+    record.announced = call.method == Method::DELETE;
+    if record.announced
         && let Err(not_written) = node.runs.record_start(record.clone()).await
     {
         return fail(node, record, not_written.into()).await;

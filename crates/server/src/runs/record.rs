@@ -34,6 +34,8 @@ pub struct Record {
     pub contacts: Contacts,
     /// The account at the vendor that it was made with.
     pub connection: Option<ConnectionId>,
+    /// Whether its start was sent to the database: then its end changes a row instead of adding one.
+    pub announced: bool,
     pub end: Option<End>,
 }
 
@@ -53,9 +55,8 @@ impl Contacts {
         }
     }
 
-    /// All of them in one text, separated by spaces, which no host has.
-    pub fn joined(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).join(" ")
+    pub fn list(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -99,6 +100,7 @@ impl Record {
             attempts: 1,
             contacts: Contacts::default(),
             connection: None,
+            announced: false,
             end: None,
         }
     }

@@ -66,7 +66,7 @@ impl Runs {
         let (records, recording) = Groups::start(pace, move |group: Vec<Record>| {
             let pool = source.clone();
             async move {
-                store::upsert(&mut *pool.acquire().await?, node, &group).await?;
+                store::write(&mut *pool.acquire().await?, node, &group).await?;
                 Ok(vec![(); group.len()])
             }
         });
@@ -192,5 +192,5 @@ impl Runs {
 
 /// Puts the starts of runs on disk together with what they belong to.
 pub async fn insert_starts(connection: &mut PgConnection, node: Uuid, starts: &[Record]) -> sqlx::Result<()> {
-    store::upsert(connection, node, starts).await
+    store::write(connection, node, starts).await
 }

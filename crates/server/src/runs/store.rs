@@ -8,6 +8,7 @@ use uuid::Uuid;
 use weft_model::{AppId, ConnectionId, RunId, TenantId, UserId};
 
 use super::record::{End, Record};
+use crate::db::copy::Rows;
 
 /// The longest names and messages that are stored, in characters.
 const NAME_LIMIT: usize = 200;
@@ -57,8 +58,8 @@ pub struct Filter {
     pub limit: i64,
 }
 
-/// Writes a group of runs in one statement. A run that is there already gets its end.
-pub async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[Record]) -> sqlx::Result<()> {
+/// Writes a group of runs. A run that is there already gets its end.
+pub async fn write(connection: &mut PgConnection, node: Uuid, records: &[Record]) -> sqlx::Result<()> {
     // The last word on a run wins, because one statement may touch a row only once. In their order rows go to the end of each index.
     let mut latest: BTreeMap<RunId, &Record> = BTreeMap::new();
     for record in records {
@@ -66,8 +67,78 @@ pub async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[Record
             latest.insert(record.id, record);
         }
     }
+    let (known, new): (Vec<_>, Vec<_>) = latest.into_values().partition(|record| record.announced);
+    match copy(connection, node, &new).await {
+        // A group of which only the word was lost that it is written.
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => upsert(connection, node, &new).await?,
+        result => result?,
+    }
+    upsert(connection, node, &known).await
+}
+
+/// Adds runs that are not there yet.
+async fn copy(connection: &mut PgConnection, node: Uuid, records: &[&Record]) -> sqlx::Result<()> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Rows::of(24);
+    for record in records {
+        push(&mut rows, node, record)?;
+    }
+    let mut copy = connection
+        .copy_in_raw(
+            "copy runs (id, tenant_id, node_id, kind, provider, action, app_id, principal_id, principal_kind, principal_email,
+                 connection_id, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes, output_bytes,
+                 error_code, error_category, error_message, trace_id, hosts) from stdin (format binary)",
+        )
+        .await?;
+    copy.send(rows.finish()).await?;
+    copy.finish().await?;
+    Ok(())
+}
+
+/// One row, in the order of the columns that `copy` names.
+fn push(rows: &mut Rows, node: Uuid, record: &Record) -> sqlx::Result<()> {
+    let (principal, end) = (record.principal.as_ref(), record.end.as_ref());
+    let failed = end.and_then(|end| end.result.as_ref().err());
+    rows.begin();
+    rows.push(record.id.as_uuid())?;
+    rows.push(record.tenant.as_str())?;
+    rows.push(node)?;
+    rows.push(record.kind.as_str())?;
+    rows.push(record.provider.as_str())?;
+    rows.push(storable(&record.action, NAME_LIMIT))?;
+    rows.push(record.app.as_ref().map(AppId::as_str))?;
+    rows.push(principal.map(|principal| principal.id.as_uuid()))?;
+    rows.push(principal.map(|principal| principal.kind.as_str()))?;
+    rows.push(principal.map(|principal| principal.email.as_str()))?;
+    rows.push(record.connection.map(ConnectionId::as_uuid))?;
+    rows.push(record.parent.map(RunId::as_uuid))?;
+    rows.push(record.status().as_str())?;
+    rows.push(record.attempts)?;
+    rows.push(record.started_at)?;
+    rows.push(end.map(|end| end.at))?;
+    rows.push(end.map(microseconds))?;
+    rows.push(bytes(record.input_bytes))?;
+    rows.push(end.and_then(|end| end.result.as_ref().ok()).map(|size| bytes(*size)))?;
+    rows.push(failed.map(|failed| storable(&failed.code, NAME_LIMIT)))?;
+    rows.push(failed.map(|failed| failed.category.as_str()))?;
+    rows.push(failed.map(|failed| storable(&failed.message, MESSAGE_LIMIT)))?;
+    rows.push(record.trace.to_string())?;
+    rows.push(record.contacts.list())
+}
+
+fn microseconds(end: &End) -> i64 {
+    i64::try_from(end.took.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Adds runs or their ends in one statement; each run is given once.
+async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[&Record]) -> sqlx::Result<()> {
+    if records.is_empty() {
+        return Ok(());
+    }
     let mut columns = Columns::default();
-    for record in latest.into_values() {
+    for record in records {
         columns.push(record);
     }
     let Columns { id, tenant, kind, provider, action, app, principal, principal_kind, principal_email, parent, .. } = &columns;
@@ -181,7 +252,8 @@ impl<'a> Columns<'a> {
         self.started.push(record.started_at);
         self.input.push(bytes(record.input_bytes));
         self.trace.push(record.trace.to_string());
-        self.hosts.push(record.contacts.joined());
+        // No host has a space.
+        self.hosts.push(record.contacts.list().join(" "));
         self.connection.push(record.connection.map(ConnectionId::as_uuid));
         self.push_end(record.end.as_ref());
     }
@@ -189,7 +261,7 @@ impl<'a> Columns<'a> {
     fn push_end(&mut self, end: Option<&'a End>) {
         let failed = end.and_then(|end| end.result.as_ref().err());
         self.completed.push(end.map(|end| end.at));
-        self.duration.push(end.map(|end| i64::try_from(end.took.as_micros()).unwrap_or(i64::MAX)));
+        self.duration.push(end.map(microseconds));
         self.output.push(end.and_then(|end| end.result.as_ref().ok()).map(|size| bytes(*size)));
         self.code.push(failed.map(|failed| storable(&failed.code, NAME_LIMIT)));
         self.category.push(failed.map(|failed| failed.category.as_str()));

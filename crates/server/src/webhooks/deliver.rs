@@ -63,7 +63,7 @@ pub async fn receive(node: &Arc<Node>, token: String, incoming: Incoming) -> Res
 
 fn begin(node: &Node, (tenant, app): (&TenantId, &AppId), name: &str, (incoming, trace): (&Incoming, TraceId)) -> Record {
     let begun = Record::begin((RunKind::Webhook, name), (tenant, app), trace, node.clock.now());
-    Record { input_bytes: incoming.body.len(), ..begun }
+    Record { input_bytes: incoming.body.len(), announced: true, ..begun }
 }
 
 async fn hand_over(node: &Node, record: Record, method: &str, incoming: &Incoming) -> Result<Outcome, runs::Error> {
