@@ -3,10 +3,10 @@
 //! A row committed alone costs a disk flush; hundreds in one statement cost one too. Writers hand their item over and may wait
 //! until it is on disk. A group is written as soon as the previous one is done, so a lone writer waits for nobody.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
 };
 
@@ -23,11 +23,13 @@ type Waiter<R> = Option<oneshot::Sender<Result<R, NotWritten>>>;
 /// A handle to write items of type `T` in groups; each answers with an `R`.
 pub struct Groups<T, R> {
     sender: mpsc::Sender<(T, Waiter<R>)>,
+    /// Tells the writer that somebody waits.
+    hurry: Arc<Notify>,
 }
 
 impl<T, R> Clone for Groups<T, R> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone() }
+        Self { sender: self.sender.clone(), hurry: Arc::clone(&self.hurry) }
     }
 }
 
@@ -49,13 +51,15 @@ impl<T: Send + Clone + 'static, R: Send + 'static> Groups<T, R> {
         F: Future<Output = Result<Vec<R>, sqlx::Error>> + Send + 'static,
     {
         let (sender, receiver) = mpsc::channel(pace.capacity);
-        (Self { sender }, tokio::spawn(run(receiver, pace, write)))
+        let hurry = Arc::new(Notify::new());
+        (Self { sender, hurry: Arc::clone(&hurry) }, tokio::spawn(run(receiver, hurry, pace, write)))
     }
 
     /// Stores an item and waits until it is on disk.
     pub async fn write(&self, item: T) -> Result<R, NotWritten> {
         let (waiter, answer) = oneshot::channel();
         self.sender.send((item, Some(waiter))).await.map_err(|_| NotWritten)?;
+        self.hurry.notify_one();
         answer.await.map_err(|_| NotWritten)?
     }
 
@@ -67,7 +71,7 @@ impl<T: Send + Clone + 'static, R: Send + 'static> Groups<T, R> {
     }
 }
 
-async fn run<T, R, W, F>(mut receiver: mpsc::Receiver<(T, Waiter<R>)>, pace: Pace, write: W)
+async fn run<T, R, W, F>(mut receiver: mpsc::Receiver<(T, Waiter<R>)>, hurry: Arc<Notify>, pace: Pace, write: W)
 where
     T: Clone,
     W: Fn(Vec<T>) -> F,
@@ -75,19 +79,25 @@ where
 {
     let mut group: Vec<(T, Waiter<R>)> = Vec::with_capacity(GROUP_SIZE);
     while receiver.recv_many(&mut group, GROUP_SIZE).await > 0 {
-        gather(&mut receiver, &mut group, pace.gather).await;
+        gather(&mut receiver, &mut group, &hurry, pace.gather).await;
         store(&mut receiver, &mut group, pace.capacity, &write).await;
     }
 }
 
-/// Waits for company as long as nobody waits for the group.
-async fn gather<T, R>(receiver: &mut mpsc::Receiver<(T, Waiter<R>)>, group: &mut Vec<(T, Waiter<R>)>, time: Duration) {
-    let deadline = tokio::time::Instant::now() + time;
-    while group.len() < GROUP_SIZE && group.iter().all(|(_, waiter)| waiter.is_none()) {
-        match tokio::time::timeout_at(deadline, receiver.recv()).await {
-            Ok(Some(item)) => group.push(item),
-            Ok(None) | Err(_) => return,
-        }
+/// Waits for company as long as nobody waits for the group. What comes meanwhile wakes nobody.
+async fn gather<T, R>(
+    receiver: &mut mpsc::Receiver<(T, Waiter<R>)>,
+    group: &mut Vec<(T, Waiter<R>)>,
+    hurry: &Notify,
+    time: Duration,
+) {
+    if group.len() < GROUP_SIZE && group.iter().all(|(_, waiter)| waiter.is_none()) {
+        let _ = tokio::time::timeout(time, hurry.notified()).await;
+    }
+    while group.len() < GROUP_SIZE
+        && let Ok(item) = receiver.try_recv()
+    {
+        group.push(item);
     }
 }
 
