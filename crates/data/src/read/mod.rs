@@ -73,6 +73,16 @@ pub fn get(entity: &Entity, id: Uuid, owner: Option<Uuid>, view: &View<'_>) -> S
     sql
 }
 
+/// Records by their ids, each in a row: its id, and all of it as JSON text.
+pub fn get_all(entity: &Entity, ids: &[Uuid], owner: Option<Uuid>) -> Sql {
+    let mut sql = Sql::new("select id, row_to_json(_row)::text from (select ");
+    sql.push(&entity.all).push(" from ").push(&entity.table).push(" t where t.id = any(");
+    sql.bind(Cell::TextList(ids.iter().map(Uuid::to_string).collect()), Kind::TextList).push("::uuid[])");
+    owned(&mut sql, "t", owner);
+    sql.push(") _row");
+    sql
+}
+
 /// The select list of a view over `t`.
 fn columns(sql: &mut Sql, entity: &Entity, view: &View<'_>) {
     if view.select.is_empty() {

@@ -22,9 +22,17 @@ type Bound<'q> = Query<'q, Postgres, PgArguments>;
 
 /// The only row of a statement's answer, if it has one.
 pub async fn row(connection: &mut PgConnection, sql: Sql) -> sqlx::Result<Option<PgRow>> {
+    bound(sql).fetch_optional(connection).await
+}
+
+pub async fn rows(connection: &mut PgConnection, sql: Sql) -> sqlx::Result<Vec<PgRow>> {
+    bound(sql).fetch_all(connection).await
+}
+
+fn bound(sql: Sql) -> Bound<'static> {
     let remembered = sql.text.len() < REMEMBERED;
     let query = sqlx::query(AssertSqlSafe(sql.text)).persistent(remembered);
-    sql.binds.into_iter().fold(query, bind).fetch_optional(connection).await
+    sql.binds.into_iter().fold(query, bind)
 }
 
 fn bind(query: Bound<'_>, (cell, kind): (Cell, Kind)) -> Bound<'_> {

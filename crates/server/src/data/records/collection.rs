@@ -12,6 +12,7 @@ use weft_data::{
 };
 use weft_model::{AppId, Principal, RunId, UserId, contract::CORE_USERS};
 
+use super::together::Together;
 use crate::{
     apps::{self, App},
     data::{Error, backend::actor, store},
@@ -173,8 +174,13 @@ impl Collection {
     }
 
     pub async fn get(&self, id: &str, shapes: &Shapes) -> Result<String, Error> {
-        let sql = read::get(self.entity()?, record_id(id)?, self.owner()?, &self.shaped(shapes)?);
-        self.text(sql).await?.ok_or_else(|| Error::UnknownRecord(id.to_owned()))
+        let (entity, record, owner) = (self.entity()?, record_id(id)?, self.owner()?);
+        let found = if shapes.are_plain() {
+            Together::get(&self.node, (&self.app, &self.name), (record, owner)).await?
+        } else {
+            self.text(read::get(entity, record, owner, &self.shaped(shapes)?)).await?
+        };
+        found.ok_or_else(|| Error::UnknownRecord(id.to_owned()))
     }
 
     pub async fn create(&self, values: Values) -> Result<String, Error> {
@@ -280,12 +286,20 @@ pub async fn of_kind(node: &Arc<Node>, caller: &Principal, kind: &str) -> Result
 
 /// The only row of a statement's answer, if it has one. Where the tables are not as this server remembers them, it forgets.
 pub async fn row(node: &Node, connection: &mut PgConnection, sql: Sql) -> Result<Option<PgRow>, Error> {
-    let row = store::row(connection, sql).await.map_err(Error::from);
-    if matches!(row, Err(Error::Moved)) {
+    noticed(node, store::row(connection, sql).await.map_err(Error::from))
+}
+
+/// All rows of a statement's answer.
+pub async fn rows(node: &Node, connection: &mut PgConnection, sql: Sql) -> Result<Vec<PgRow>, Error> {
+    noticed(node, store::rows(connection, sql).await.map_err(Error::from))
+}
+
+fn noticed<T>(node: &Node, result: Result<T, Error>) -> Result<T, Error> {
+    if matches!(result, Err(Error::Moved)) {
         // The notification may still be on its way.
         node.apps.forget();
     }
-    row
+    result
 }
 
 /// Whose records alone a caller sees of an entity, where that is restricted.

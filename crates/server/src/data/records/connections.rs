@@ -12,6 +12,7 @@ use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection, postgres::PgCon
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use weft_model::AppId;
 
+use super::together::Together;
 use crate::{data::Error, db};
 
 /// How long a request waits for those of its own app.
@@ -23,6 +24,8 @@ pub struct Records {
     share: usize,
     /// By app; none for requests that are about several.
     rooms: DashMap<Option<AppId>, Arc<Semaphore>>,
+    /// Records that are read together.
+    pub(super) together: Together,
 }
 
 /// A connection that one request has to itself.
@@ -36,7 +39,7 @@ impl Records {
     pub fn open(options: PgConnectOptions, most: u32) -> Self {
         let most = most.max(2);
         let share = usize::try_from(most - (most / 4).max(1)).unwrap_or(1);
-        Self { pool: db::records(options, most), share, rooms: DashMap::new() }
+        Self { pool: db::records(options, most), share, rooms: DashMap::new(), together: Together::default() }
     }
 
     /// One for statements on the tables of an app.

@@ -9,6 +9,7 @@ mod query;
 mod routes;
 mod stream;
 mod synchronise;
+mod together;
 
 use std::sync::Arc;
 

@@ -235,3 +235,38 @@ async fn fields_may_have_any_name_that_the_rule_allows() {
     assert_eq!(api.post(&format!("{}/query", at("order")), query).await.expect(200).value("/total"), json!(3));
     api.delete(&path).await.expect(200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_many_ask_for_at_once_come_to_whoever_asked_and_as_they_are() {
+    let (server, api) = start().await;
+    let mut entities = contract();
+    entities[0]["access"] = json!("owner");
+    api.post("/api/v1/apps", crm(entities)).await.expect(200);
+    let rights = ["read", "create", "update"].map(|word| format!("app:crm:companies.{word}"));
+    let rights: Vec<_> = rights.iter().map(String::as_str).collect();
+    let alice = holding(&server, &api, "alice", &rights).await;
+    let bob = holding(&server, &api, "bob", &rights).await;
+    let some = async |person: &Api| {
+        let names: Vec<_> = (0..20).map(|number| json!({ "name": number.to_string() })).collect();
+        let made = person.post(&format!("{}/bulk", at("companies")), json!(names)).await.expect(201).json;
+        made.as_array().cloned().expect("a list")
+    };
+    let (hers, his) = (some(&alice).await, some(&bob).await);
+    let path = |record: &Value| format!("{}/{}", at("companies"), record["id"].as_str().unwrap_or_default());
+    let readers = hers.iter().zip(&his).map(async |(of_alice, of_bob)| {
+        for _ in 0..5 {
+            assert_eq!(alice.get(&path(of_alice)).await.expect(200).json, *of_alice);
+            bob.get(&path(of_alice)).await.expect(404);
+            assert_eq!(bob.get(&path(of_bob)).await.expect(200).json, *of_bob);
+            alice.get(&path(&json!({ "id": "00000000-0000-4000-8000-000000000000" }))).await.expect(404);
+        }
+    });
+    let changing = api.post(&at("companies"), json!({ "name": "0" })).await.expect(201).json;
+    let writer = async {
+        for number in 1..50 {
+            api.patch(&path(&changing), json!({ "name": number.to_string() })).await.expect(200);
+            assert_eq!(api.get(&path(&changing)).await.expect(200).text("/name"), number.to_string());
+        }
+    };
+    futures::future::join(futures::future::join_all(readers), writer).await;
+}
