@@ -168,6 +168,8 @@ interface IntegrationCall<Config = Json, Credentials = Json> {
   /** The owner of the credentials, who may differ from the caller. */
   userId: string;
   connectionId: string | null;
+  /** By which of the manifest's ways the connection was made: its name, `default` where the first has none. */
+  connectionWay: string | null;
 }
 
 /** Parameters of `__webhook`. */
@@ -189,6 +191,8 @@ interface WebhookCall<Config = Json> {
 /** Parameters of `__auth_start`. */
 interface AuthStartCall<Config = Json> {
   config: Config;
+  /** The name of the way that somebody chose. */
+  way: string;
   callbackUrl: string;
   /** Must come back from the provider unchanged. */
   state: string;
@@ -203,6 +207,8 @@ type AuthStartResult =
 /** Parameters of `__auth_callback`. */
 interface AuthCallbackCall<Config = Json> {
   config: Config;
+  /** The name of the way that somebody chose. */
+  way: string;
   query: Record<string, string>;
   callbackUrl: string;
   userId: string;
@@ -228,6 +234,8 @@ interface IntegrationContext<Config = Json, Credentials = Json> extends Context 
   readonly userCredentials: Credentials | null;
   readonly userId: string | null;
   readonly connectionId: string | null;
+  /** By which of the manifest's ways the connection was made: its name, `default` where the first has none. */
+  readonly connectionWay: string | null;
   /** What the connection holds now: in a long call the token may have been renewed. */
   currentCredentials(): Promise<Credentials>;
   /** Keeps other values in the connection, for example a token that the backend renewed. Those not given stay. */
@@ -307,6 +315,8 @@ interface TestOptions {
   config?: Json;
   /** What is stored for the user's connection; kept out of recordings. */
   userCredentials?: Json;
+  /** By which way that connection was made. */
+  connectionWay?: string;
   /** The app's secrets; kept out of recordings. */
   credentials?: Record<string, string>;
   /** Who calls; a user of the test's own unless given. */

@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use weft_model::{Manifest, manifest::Action, schema::Schema};
+use weft_model::{
+    Manifest,
+    manifest::{Action, Content},
+    schema::Schema,
+};
 use weft_recipe::{
     Category,
     offline::{Case, play},
@@ -73,7 +77,8 @@ pub fn grade(name: &str, folder: &Folder) -> Report {
         texts(&manifest, folder, &mut findings);
         content.actions.iter().for_each(|action| action_texts(action, &mut findings));
         hygiene::settings(content.config_schema.as_ref(), &mut findings);
-        hygiene::placements(content.http.as_ref(), &mut findings);
+        hygiene::placements(content, &mut findings);
+        ways(content, &mut findings);
         report.cases = cases(&manifest, folder, &mut findings);
         let needs_tests = content.actions.iter().any(|action| action.recipe.is_none());
         if needs_tests && folder.below("test", ".test.ts").next().is_none() {
@@ -152,6 +157,14 @@ fn action_texts(action: &Action, findings: &mut Findings) {
     }
 }
 
+/// Whoever has to choose a way needs to know what it is.
+fn ways(content: &Content, findings: &mut Findings) {
+    let Some(auth) = content.user_auth.as_ref().filter(|auth| !auth.alternatives.is_empty()) else { return };
+    for way in auth.ways().filter(|way| way.title.is_none()) {
+        findings.error(format!("userAuth.{}", way.name()), "has no title, and there are several ways to choose from");
+    }
+}
+
 /// Plays every recorded call.
 fn cases(manifest: &Manifest, folder: &Folder, findings: &mut Findings) -> usize {
     let mut played = 0;
@@ -198,6 +211,11 @@ fn one(manifest: &Manifest, case: &Case, place: &str, findings: &mut Findings) {
         findings.error(place, "the manifest has no recipes");
         return;
     };
+    if let Some(way) = &case.way
+        && !manifest.content.user_auth.iter().flat_map(|auth| auth.ways()).any(|known| known.name() == way)
+    {
+        findings.error(place, format!("there is no way '{way}' to connect"));
+    }
     let action = manifest.content.actions.iter().find(|action| action.id == case.action);
     let expects_refusal =
         case.error.as_ref().is_some_and(|error| error.category == Category::Validation && case.exchanges.is_empty());

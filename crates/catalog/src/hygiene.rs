@@ -1,6 +1,7 @@
 //! Secrets that stand where they should not: in files, and in settings that are not kept in the vault.
 
 use serde_json::Value;
+use weft_model::manifest::Content;
 
 use crate::{Folder, grade::Findings};
 
@@ -71,8 +72,14 @@ pub fn settings(schema: Option<&Value>, findings: &mut Findings) {
 }
 
 /// Credentials that are written into the recipe instead of coming from the configuration.
-pub fn placements(http: Option<&Value>, findings: &mut Findings) {
-    let Some(auth) = http.and_then(|http| http.get("auth")) else { return };
+pub fn placements(content: &Content, findings: &mut Findings) {
+    let common = content.http.as_ref().and_then(|http| http.get("auth")).map(|auth| ("http.auth".to_owned(), auth));
+    let ways = content.user_auth.iter().flat_map(|auth| auth.ways());
+    let ways = ways.filter_map(|way| Some((format!("userAuth.{}.auth", way.name()), way.auth.as_ref()?)));
+    common.into_iter().chain(ways).for_each(|(place, auth)| placement(&place, auth, findings));
+}
+
+fn placement(place: &str, auth: &Value, findings: &mut Findings) {
     let placements = auth.as_array().map_or_else(|| vec![auth], |list| list.iter().collect());
     for placement in placements {
         let fixed = |member: &str| placement[member].as_str().is_some_and(|text| !text.contains("{{"));
@@ -81,7 +88,7 @@ pub fn placements(http: Option<&Value>, findings: &mut Findings) {
             || (fixed("value") && !is_header)
             || (fixed("password") && placement["password"] != "" && fixed("username"))
         {
-            findings.error("http.auth", "holds a fixed credential: take it from config or credentials");
+            findings.error(place, "holds a fixed credential: take it from config or credentials");
         }
     }
 }

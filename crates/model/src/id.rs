@@ -164,6 +164,8 @@ names! {
     AppId,
     /// A part of a tenant with departments and plugins of its own. It is a part of permission keys.
     NamespaceId,
+    /// One of the ways in which an integration is connected.
+    WayName,
 }
 
 impl TenantId {

@@ -19,7 +19,7 @@ pub mod secret;
 pub use fault::Fault;
 pub use id::{
     AppId, BindingId, ConfigurationId, ConnectionId, CredentialId, CronId, DeliveryId, DepartmentId, DeploymentId, EndpointId,
-    FileId, HookId, InvalidName, NamespaceId, ObjectId, RunId, SessionId, SyncId, TenantId, UserId,
+    FileId, HookId, InvalidName, NamespaceId, ObjectId, RunId, SessionId, SyncId, TenantId, UserId, WayName,
 };
 pub use manifest::Manifest;
 pub use permission::{PermissionKey, PermissionSet};

@@ -1,7 +1,7 @@
 //! From the written recipes of an integration to something that can be carried out, or to everything that is wrong with them.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -15,7 +15,7 @@ use crate::{
     answer::Mapping,
     auth::Auth,
     body::Body,
-    document::{self, Arrays, Members, OneOrMany},
+    document::{self, Arrays, Members, OneOrMany, Placement},
     page::Pagination,
     request::{self, is_reserved},
     retry::{RateLimit, Retry},
@@ -25,8 +25,8 @@ use crate::{
 
 mod names;
 
-pub use names::Context;
 use names::{ABOUT_ANSWERS, ABOUT_ITEMS, ABOUT_PAGES, ABOUT_REQUESTS, Names, WITHOUT_INPUT, secret_fields};
+pub use names::{Context, Elsewhere};
 
 /// MiB of one answer that are read when the recipe says nothing, and at most.
 const RESPONSE_MIB: u32 = 10;
@@ -57,7 +57,9 @@ pub(crate) struct Common {
     pub base: BaseTemplate,
     pub headers: Vec<Header>,
     pub query: Vec<Parameter>,
-    pub auth: Vec<Auth>,
+    auth: Vec<Auth>,
+    /// The same for connections by ways that put it elsewhere.
+    ways: BTreeMap<String, Vec<Auth>>,
     pub idempotency_header: Option<HeaderName>,
     pub rate_limit: RateLimit,
     pub error_body: ErrorBody,
@@ -65,6 +67,18 @@ pub(crate) struct Common {
     pub response_limit: usize,
     /// Names of what is secret in the configuration: `config.token`.
     pub secret_fields: BTreeSet<String>,
+}
+
+impl Common {
+    /// Where the credential of a connection by this way goes.
+    pub fn auth(&self, way: Option<&str>) -> &[Auth] {
+        way.and_then(|way| self.ways.get(way)).unwrap_or(&self.auth)
+    }
+
+    /// Whether some way's credential goes into this header.
+    pub fn holds_credential(&self, header: &HeaderName) -> bool {
+        self.ways.values().flatten().chain(&self.auth).any(|auth| auth.header() == Some(header))
+    }
 }
 
 /// A recipe that can be carried out.
@@ -117,7 +131,9 @@ impl Provider {
         let document: Option<document::Http> = read(http, "$.http", &mut faults);
         let names = Names::new(context);
         let Some(document) = document else { return Err(faults) };
-        let common = Arc::new(Common { secret_fields: secret_fields(context), ..common(&document, &names, &mut faults) });
+        let ways = ways(context, &mut faults);
+        let common = common(&document, &names, &mut faults);
+        let common = Arc::new(Common { secret_fields: secret_fields(context), ways, ..common });
         let mut actions = HashMap::new();
         for source in sources {
             let own = Names::new(context).with_input(source.input_schema);
@@ -157,15 +173,7 @@ fn common(document: &document::Http, names: &Names, faults: &mut Vec<Fault>) -> 
     let headers = headers(&document.headers, "$.http.headers", names, &mut report);
     let query = parameters(&document.query, "$.http.query", names, &mut report);
     let placements = document.auth.clone().map(OneOrMany::into_vec).unwrap_or_default();
-    let auth = placements.iter().filter_map(|placement| {
-        let compiled = Auth::compile(placement, |member, message| report(format!("$.http.auth.{member}"), message))?;
-        names.check("$.http.auth", &compiled.uses(), WITHOUT_INPUT, &mut report);
-        if compiled.header().is_some_and(is_reserved) {
-            report("$.http.auth.name".to_owned(), "this header belongs to the connection".to_owned());
-        }
-        Some(compiled)
-    });
-    let auth = auth.collect();
+    let auth = auth(&placements, "$.http.auth", names, &mut report);
     let idempotency_header = document.idempotency_header.as_ref().and_then(|name| {
         let parsed = HeaderName::try_from(name).ok();
         if parsed.is_none() {
@@ -185,6 +193,7 @@ fn common(document: &document::Http, names: &Names, faults: &mut Vec<Fault>) -> 
         headers,
         query,
         auth,
+        ways: BTreeMap::new(),
         idempotency_header,
         rate_limit: RateLimit { remaining: rate.remaining.clone(), reset: rate.reset.clone(), unit: rate.reset_unit },
         error_body,
@@ -192,6 +201,32 @@ fn common(document: &document::Http, names: &Names, faults: &mut Vec<Fault>) -> 
         response_limit: usize::try_from(limit).unwrap_or(1) * 1024 * 1024,
         secret_fields: BTreeSet::new(),
     }
+}
+
+fn auth(placements: &[Placement], path: &str, names: &Names, report: &mut impl FnMut(String, String)) -> Vec<Auth> {
+    let mut all = Vec::new();
+    for placement in placements {
+        let compiled = Auth::compile(placement, |member, message| report(format!("{path}.{member}"), message));
+        let Some(compiled) = compiled else { continue };
+        names.check(path, &compiled.uses(), WITHOUT_INPUT, report);
+        if compiled.header().is_some_and(is_reserved) {
+            report(format!("{path}.name"), "this header belongs to the connection".to_owned());
+        }
+        all.push(compiled);
+    }
+    all
+}
+
+/// The placements of ways that do not put their credential where the others do.
+fn ways(context: &Context<'_>, faults: &mut Vec<Fault>) -> BTreeMap<String, Vec<Auth>> {
+    let mut all = BTreeMap::new();
+    for way in context.ways {
+        let Some(placements) = read::<OneOrMany<Placement>>(way.auth, way.path, faults) else { continue };
+        let mut report = |path: String, message: String| faults.push(Fault::new(path, message));
+        let compiled = auth(&placements.into_vec(), way.path, &Names::of_way(context, way), &mut report);
+        all.insert(way.way.to_owned(), compiled);
+    }
+    all
 }
 
 fn action(
@@ -229,7 +264,7 @@ fn action(
         Members::Named(all) => Given::Named(headers(all, &format!("{path}.headers"), names, &mut report)),
         Members::Given(source) => Given::Object(object(source, &format!("{path}.headers"), names, &mut report)),
     };
-    for header in headers.named().iter().filter(|header| common.auth.iter().any(|auth| auth.header() == Some(&header.name))) {
+    for header in headers.named().iter().filter(|header| common.holds_credential(&header.name)) {
         report(format!("{path}.headers"), format!("'{}' is where the credential goes", header.name));
     }
     let mapping = mapping(&recipe.response, path, (names, pagination.is_some()), &mut report);

@@ -31,6 +31,8 @@ pub struct Call<'a> {
     pub input: &'a Value,
     pub config: &'a Value,
     pub credentials: Option<&'a Value>,
+    /// By which way the connection was made that they are from.
+    pub way: Option<&'a str>,
     /// Names this call for vendors that recognise a repeated one.
     pub key: Option<&'a str>,
 }
@@ -55,7 +57,7 @@ struct Carrier<'a, T> {
 /// Carries a recipe out. Whatever fails is told without the credential.
 pub async fn execute<T: Transport>(action: &Action, call: &Call<'_>, transport: &T) -> Result<Value, Failure> {
     let scope = call.scope();
-    let prepared = Prepared::of(action, &scope, call.key)?;
+    let prepared = Prepared::of(action, &scope, (call.way, call.key))?;
     let carrier = Carrier { action, call, scope, prepared, transport };
     let result = match &action.pagination {
         Some(pagination) => carrier.pages(pagination).await,

@@ -31,7 +31,7 @@ mod template;
 mod transport;
 
 pub use address::Base;
-pub use compile::{Action, Context, Provider, Source};
+pub use compile::{Action, Context, Elsewhere, Provider, Source};
 pub use execute::{Call, execute};
 pub use failure::{Category, Failure};
 pub use proxy::{Forward, forward, passable};

@@ -33,6 +33,8 @@ pub struct Case {
     #[serde(default = "empty")]
     pub config: Value,
     pub credentials: Option<Value>,
+    /// By which way the connection was made that they are from; the first when absent.
+    pub way: Option<String>,
     /// Requests in their order, each with its answer.
     pub exchanges: Vec<Exchange>,
     /// What the action gives back; nothing is compared when neither this nor `error` is there.
@@ -128,8 +130,13 @@ pub fn play(
     };
     let state = State { left: case.exchanges.iter().cloned().collect(), pauses: Vec::new(), complaints: Vec::new() };
     let vendor = Vendor { case, permits, state: Mutex::new(state) };
-    let call =
-        Call { input: &case.input, config: &case.config, credentials: case.credentials.as_ref(), key: Some("key-of-this-call") };
+    let call = Call {
+        input: &case.input,
+        config: &case.config,
+        credentials: case.credentials.as_ref(),
+        way: case.way.as_deref(),
+        key: Some("key-of-this-call"),
+    };
     // Nothing in it waits for anything, so it is ready at once.
     let Poll::Ready(outcome) = pin!(execute(action, &call, &vendor)).poll(&mut Context::from_waker(Waker::noop())) else {
         return Err(vec!["the recipe waits for something that does not come".to_owned()]);

@@ -79,7 +79,7 @@ pub fn forward(
             kept.insert(header.name.clone(), value);
         }
     }
-    let mut placed = Placed::of(&common.auth, &scope)?;
+    let mut placed = Placed::of(common.auth(call.way), &scope)?;
     placed.apply(&mut url, &mut kept)?;
     let signer = placed.signer.take();
     let secrets = [placed.secrets, request::base_secrets(&common.base, common, &scope)].concat();

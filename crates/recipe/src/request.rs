@@ -26,12 +26,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub fn of(action: &Action, scope: &Scope, key: Option<&str>) -> Result<Self, Failure> {
+    pub fn of(action: &Action, scope: &Scope, (way, key): (Option<&str>, Option<&str>)) -> Result<Self, Failure> {
         let common = &action.common;
         let base = action.base.as_ref().unwrap_or(&common.base).render(scope)?;
         let mut url = base.join(&action.path.render(scope)?).map_err(Failure::input)?;
         parameters::append(&mut url, &pairs(action, scope)?);
-        let placed = if action.anonymous { Placed::default() } else { Placed::of(&common.auth, scope)? };
+        let placed = if action.anonymous { Placed::default() } else { Placed::of(common.auth(way), scope)? };
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
         write_headers(&mut headers, common.headers.iter().chain(action.headers.named()), scope)?;
@@ -116,7 +116,7 @@ fn write_given(headers: &mut HeaderMap, given: Map<String, Value>, common: &Comm
         let told = |what: &str| Failure::input(format!("headers.{name}: {what}"));
         let header = HeaderName::try_from(&name).map_err(|_| told("is no name of a header"))?;
         let credential = [header::AUTHORIZATION, header::COOKIE].contains(&header);
-        if credential || is_reserved(&header) || common.auth.iter().any(|auth| auth.header() == Some(&header)) {
+        if credential || is_reserved(&header) || common.holds_credential(&header) {
             return Err(told("this header is not the caller's to set"));
         }
         let text = as_text(&value).map_err(|error| told(&error))?;

@@ -35,6 +35,8 @@ struct Office {
     counter: u32,
     /// Where people are sent back after an installation.
     setup_url: String,
+    /// What assertions have to ask for.
+    scope: String,
     installations: BTreeSet<String>,
     /// Identifiers of assertions that were taken.
     taken: BTreeSet<String>,
@@ -59,6 +61,7 @@ impl FakeIssuer {
         let shared = Shared::default();
         lock(&shared).installations.insert(Self::INSTALLATION.to_owned());
         "correct horse".clone_into(&mut lock(&shared).password);
+        "files".clone_into(&mut lock(&shared).scope);
         let routes = Router::new()
             .route("/oauth/token", post(assertion))
             .route("/apps/weft/installations/new", get(install))
@@ -77,6 +80,11 @@ impl FakeIssuer {
     /// Where people are sent back after they have installed the app.
     pub fn setup_url(&self, url: &str) {
         url.clone_into(&mut lock(&self.shared).setup_url);
+    }
+
+    /// What assertions have to ask for from now on.
+    pub fn scope(&self, scope: &str) {
+        scope.clone_into(&mut lock(&self.shared).scope);
     }
 
     /// Does not take the tokens that are out any more.
@@ -173,11 +181,12 @@ async fn assertion(State(shared): State<Shared>, headers: HeaderMap, Form(form):
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let audience = format!("http://{host}/oauth/token");
     let claims = verified(field("assertion"), (Algorithm::RS256, &rsa()), Some(&audience), 3600);
-    let Some(claims) = claims.filter(|claims| claims["iss"] == FakeIssuer::ROBOT && claims["scope"] == "files") else {
+    let scope = lock(&shared).scope.clone();
+    let Some(claims) = claims.filter(|claims| claims["iss"] == FakeIssuer::ROBOT && claims["scope"] == scope) else {
         return refused("invalid_grant", format!("Invalid JWT Signature: {}", field("assertion")));
     };
     let mut office = lock(&shared);
-    if !office.taken.insert(claims["jti"].as_str().unwrap_or_default().to_owned()) {
+    if claims["jti"].as_str().is_some_and(|id| !office.taken.insert(id.to_owned())) {
         return refused("invalid_grant", "the assertion was used before".to_owned());
     }
     let account = claims["sub"].as_str().unwrap_or(FakeIssuer::ROBOT).to_owned();

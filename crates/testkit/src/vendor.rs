@@ -16,6 +16,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 
@@ -85,6 +86,11 @@ impl FakeVendor {
             "revokeUrl": self.url("/revoke"),
             "scopes": ["mail.read", "mail.send"],
         })
+    }
+
+    /// Lets an account in by its name and this key, as a user name and a password.
+    pub fn key(&self, account: &str, key: &str) {
+        lock(&self.shared).access.insert(format!("{account}:{key}"), account.to_owned());
     }
 
     /// How long tokens last from now on, in seconds; `None`: it does not say.
@@ -232,11 +238,12 @@ async fn revoke(State(shared): State<Shared>, Form(form): Form<BTreeMap<String, 
     StatusCode::OK
 }
 
-/// Whose token it is; 401 for one that is not good.
+/// Whose token or key it is; 401 for one that is not good.
 async fn me(State(shared): State<Shared>, headers: HeaderMap) -> Response {
-    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    match lock(&shared).access.get(token) {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let pair = given.strip_prefix("Basic ").and_then(|pair| String::from_utf8(STANDARD.decode(pair).ok()?).ok());
+    let token = pair.unwrap_or_else(|| given.strip_prefix("Bearer ").unwrap_or_default().to_owned());
+    match lock(&shared).access.get(&token) {
         Some(account) => Json(json!({ "account": account })).into_response(),
         None => (StatusCode::UNAUTHORIZED, Json(json!({ "error": "invalid_token" }))).into_response(),
     }

@@ -5,8 +5,12 @@ interface IntegrationManifest {
     config: {
       /** Only to be changed for tests or a proxy. */
       apiUrl: string;
-      /** Starts with xoxb-. Slack app settings, OAuth & Permissions. Needs the scope chat:write, and those that the actions name which you use. */
-      botToken: string;
+      /** For everybody who has not connected a workspace; starts with xoxb-. Slack app settings, OAuth & Permissions. Needs the scope chat:write, and those that the actions name which you use. */
+      botToken?: string;
+      /** For connecting workspaces. Slack app settings, Basic Information, App Credentials. The callback address of this server has to be among the redirect URLs (OAuth & Permissions). */
+      clientId?: string;
+      /** On the same page. */
+      clientSecret?: string;
       /** Slack app settings, Basic Information. Needed to receive webhooks. */
       signingSecret?: string;
     };

@@ -31,6 +31,14 @@ async function sendMessage(input: Json, changed: Json = {}): Promise<Json> {
   return backend.call("__integration", { action: "send_message", input, config: { ...config, ...changed } });
 }
 
+test("a connected workspace goes before the bot of everybody", async () => {
+  const backend = await startedIn(FOLDER, "backend/index.ts");
+  const input = { channel: "#general", text: "Hello!" };
+  const userCredentials = { accessToken: "xoxb-other" };
+  await backend.call("__integration", { action: "send_message", input, config, userCredentials });
+  expect(requests.map(({ token }) => token)).toEqual(["Bearer xoxb-other"]);
+});
+
 async function receive(body: Json, headers?: Json, changed: Json = {}): Promise<{ answer: Json; events: Json[] }> {
   const backend = await startedIn(FOLDER, "backend/index.ts");
   const raw = JSON.stringify(body);

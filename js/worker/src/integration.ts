@@ -52,6 +52,7 @@ function extend(ctx: Context, caller: Caller | null, call: Fields): IntegrationC
     userCredentials: call.userCredentials ?? null,
     userId: call.userId ?? null,
     connectionId: call.connectionId ?? null,
+    connectionWay: call.connectionWay ?? null,
     currentCredentials: () => ctx.selfAction("user_credentials"),
     updateCredentials: (credentials: Json) => ctx.selfAction("update_credentials", { credentials }),
   };

@@ -122,7 +122,8 @@ async function testIntegration(folder = "."): Promise<TestIntegration> {
   function fields(options: TestOptions): Json {
     const userCredentials = options.userCredentials ?? null;
     const config = { ...defaults(manifest), ...options.config };
-    return { config, userCredentials, userId: caller(options)?.userId ?? null, connectionId: null };
+    const connectionWay = options.connectionWay ?? null;
+    return { config, userCredentials, userId: caller(options)?.userId ?? null, connectionId: null, connectionWay };
   }
 
   return {

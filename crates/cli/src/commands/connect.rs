@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::connections::Connection;
+use super::ways;
 use crate::client::{Client, decode, with_query};
 use crate::error::{CliError, Result};
 use crate::input::{self, Question};
@@ -36,6 +37,9 @@ pub struct Arguments {
     /// Connect for everybody in the tenant
     #[arg(long)]
     shared: bool,
+    /// In which of the integration's ways to connect; a terminal is asked when there are several
+    #[arg(long, value_name = "NAME", value_parser = input::identifier)]
+    way: Option<String>,
     /// Put fresh credentials into this connection
     #[arg(long, value_name = "ID", value_parser = input::identifier)]
     again: Option<String>,
@@ -56,14 +60,21 @@ struct Started {
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     let client = context.authorized()?;
     let integration = arguments.integration.as_str();
+    let way = match &arguments.way {
+        Some(way) => Some(way.clone()),
+        // A connection that is there keeps its way.
+        None if arguments.again.is_some() || !std::io::stdin().is_terminal() => None,
+        None => ways::choose(context, &client, integration).await?,
+    };
     let start =
         with_query(client.api(&["integrations", integration, "auth", "start"]), [("connection_id", arguments.again.as_deref())]);
-    let body = json!({ "label": arguments.label, "shared": arguments.shared });
+    let mut body = json!({ "label": arguments.label, "shared": arguments.shared });
+    name_way(&mut body, way.as_deref());
     let answer = client.send(Method::POST, start, &body).await?;
     let started: Started = decode(&answer)?;
     match (started.url, started.schema) {
         (Some(url), _) => go(context, &client, arguments, &url).await,
-        (None, Some(schema)) => enter(context, &client, arguments, &schema).await,
+        (None, Some(schema)) => enter(context, &client, arguments, (way.as_deref(), &schema)).await,
         (None, None) if started.kind == "connected" => context.output.show(&answer, || format!("Connected to {integration}")),
         (None, None) => Err(CliError::failed("the server says neither where to go nor what to enter")),
     }
@@ -103,7 +114,7 @@ fn fresh<'a>(before: &[Connection], now: &'a [Connection]) -> Option<&'a Connect
 }
 
 /// Asks for what the schema names and is not given.
-async fn enter(context: &Context, client: &Client, arguments: &Arguments, schema: &Value) -> Result<()> {
+async fn enter(context: &Context, client: &Client, arguments: &Arguments, (way, schema): (Option<&str>, &Value)) -> Result<()> {
     let integration = arguments.integration.as_str();
     let properties = schema["properties"].as_object().cloned().unwrap_or_default();
     let mut credentials = given(&arguments.values, &properties)?;
@@ -120,9 +131,16 @@ async fn enter(context: &Context, client: &Client, arguments: &Arguments, schema
         client.api(&["integrations", integration, "auth", "credentials"]),
         [("connection_id", arguments.again.as_deref())],
     );
-    let body = json!({ "credentials": credentials, "label": arguments.label, "shared": arguments.shared });
+    let mut body = json!({ "credentials": credentials, "label": arguments.label, "shared": arguments.shared });
+    name_way(&mut body, way);
     let answer = client.send(Method::POST, url, &body).await?;
     context.output.show(&answer, || format!("Connected to {integration}"))
+}
+
+fn name_way(body: &mut Value, way: Option<&str>) {
+    if let Some(way) = way {
+        body["way"] = way.into();
+    }
 }
 
 fn given(values: &[String], properties: &Map<String, Value>) -> Result<Map<String, Value>> {

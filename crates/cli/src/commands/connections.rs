@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::connect::connections;
+use super::ways;
 use crate::client::{Client, decode};
 use crate::error::{CliError, Result};
 use crate::input;
@@ -23,6 +24,11 @@ enum Command {
     /// List your connections to an integration, and those of the tenant
     #[command(alias = "ls")]
     List {
+        #[arg(value_parser = input::identifier)]
+        integration: String,
+    },
+    /// List the ways to connect an integration, and what each still lacks
+    Ways {
         #[arg(value_parser = input::identifier)]
         integration: String,
     },
@@ -60,6 +66,9 @@ pub struct Connection {
     pub label: Option<String>,
     pub kind: String,
     pub shared: bool,
+    /// The name of the way that it was made by, where it is known.
+    #[serde(default)]
+    pub way: Option<String>,
     pub status: String,
     pub status_message: Option<String>,
     pub created_at: String,
@@ -95,6 +104,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     let client = context.authorized()?;
     match &arguments.command {
         Command::List { integration } => list(context, &client, integration).await,
+        Command::Ways { integration } => ways::list(context, &client, integration).await,
         Command::Rename { which, label } => {
             let url = find(&client, which).await?;
             let answer = client.send(Method::PATCH, url, &json!({ "label": label })).await?;
@@ -129,12 +139,13 @@ async fn list(context: &Context, client: &Client, integration: &str) -> Result<(
 
 fn row(connection: &Connection) -> [String; 5] {
     let kind = if connection.shared { "shared" } else { connection.kind.as_str() };
+    let kind = connection.way.as_ref().map_or_else(|| kind.to_owned(), |way| format!("{kind}, {}", printable(way)));
     let status = match &connection.status_message {
         Some(message) => format!("{}: {message}", connection.status),
         None => connection.status.clone(),
     };
     let label = connection.label.clone().unwrap_or_else(|| "-".to_owned());
-    [printable(&label), kind.to_owned(), printable(&status), moment(Some(&connection.created_at)), connection.id.clone()]
+    [printable(&label), kind, printable(&status), moment(Some(&connection.created_at)), connection.id.clone()]
 }
 
 /// The address of the connection with this id or label.

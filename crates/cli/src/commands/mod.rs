@@ -40,6 +40,7 @@ pub mod types;
 mod users;
 mod vault;
 mod versions;
+mod ways;
 mod why;
 mod worker;
 

@@ -61,6 +61,25 @@ async fn what_the_schema_asks_for_is_taken_from_stdin_and_has_its_type() {
 }
 
 #[tokio::test]
+async fn a_way_is_named_in_both_steps_and_all_are_listed_with_what_they_lack() {
+    let (fake, machine) = logged_in().await;
+    let schema = json!({ "properties": { "token": { "type": "string", "secret": true } }, "required": ["token"] });
+    let way = |name: &str, title: Value, missing: Value| json!({ "name": name, "title": title, "description": null, "type": "token", "configured": missing == json!([]), "missing": missing });
+    let ways = json!([way("account", json!("GitHub account"), json!(["clientId"])), way("token", Value::Null, json!([]))]);
+    fake.ok("GET /api/v1/integrations/mail/auth", &json!({ "type": "oauth2", "connected": false, "ways": ways }));
+    fake.ok("POST /api/v1/integrations/mail/auth/start", &json!({ "type": "credentials", "schema": schema }));
+    fake.ok("POST /api/v1/integrations/mail/auth/credentials", &json!({ "message": "credentials stored", "connectionId": "c1" }));
+    let list = machine.weft(&["connections", "ways", "mail"]).await.stdout;
+    assert!(list.contains("GitHub account") && list.contains("not configured: clientId") && list.contains("ready"), "{list}");
+    let outcome = machine.run(&["connect", "mail", "--way", "token", "token=-"], &[], "made-up\n").await;
+    assert_eq!(outcome.stdout, "Connected to mail\n");
+    for step in ["start", "credentials"] {
+        let sent = fake.request(&format!("POST /api/v1/integrations/mail/auth/{step}")).json();
+        assert_eq!(sent["way"], "token", "{step}");
+    }
+}
+
+#[tokio::test]
 async fn connections_are_listed_and_found_by_their_label() {
     let (fake, machine) = logged_in().await;
     fake.ok(LIST, &json!([connection("c1", "work", "active"), connection("c2", "home", "expired")]));

@@ -11,6 +11,7 @@ mod recipes;
 mod rules;
 pub mod token_auth;
 pub mod user_auth;
+mod ways;
 
 use std::sync::{Arc, LazyLock};
 
@@ -22,6 +23,7 @@ use crate::{AppId, Fault, PermissionKey, contract::Entity, schema::Schema};
 pub use egress::HostPattern;
 pub use polls::{Cursor, Deletions, EntityTrigger, Interval, OnDisconnect, Page, Poll, Sync, SyncMode, Trigger};
 pub use user_auth::UserAuth;
+pub use ways::NamedWay;
 
 /// The JSON Schema of a manifest, as text.
 pub const SCHEMA: &str = include_str!("manifest.schema.json");

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
-use weft_recipe::{Context, Provider, Source};
+use weft_recipe::{Context, Elsewhere, Provider, Source};
 
-use super::{Action, AppKind, Content, Effect, user_auth::Way};
+use super::{Action, AppKind, Content, Effect, NamedWay, user_auth::Way, ways::place};
 use crate::Fault;
 
 /// The recipes, or what is wrong with them. An integration without the block `http` has none.
@@ -15,7 +15,10 @@ pub fn compile(content: &Content) -> Result<Option<Provider>, Vec<Fault>> {
         let lacking = |(index, _): (usize, &Action)| {
             Fault::new(format!("$.actions[{index}].recipe"), "needs the block http, which says where the vendor is")
         };
-        let faults: Vec<_> = with_recipe().map(lacking).collect();
+        let homeless = |(index, _): (usize, &NamedWay)| {
+            Fault::new(format!("{}.auth", place(index)), "needs the block http: a backend places credentials by itself")
+        };
+        let faults: Vec<_> = with_recipe().map(lacking).chain(elsewhere(content).map(homeless)).collect();
         return if faults.is_empty() { Ok(None) } else { Err(faults) };
     };
     if content.kind != AppKind::Integration {
@@ -23,8 +26,18 @@ pub fn compile(content: &Content) -> Result<Option<Provider>, Vec<Fault>> {
     }
     let paths: Vec<_> = with_recipe().map(|(index, _)| format!("$.actions[{index}].recipe")).collect();
     let sources: Vec<_> = with_recipe().zip(&paths).filter_map(|((_, action), path)| source(action, path)).collect();
-    let credentials = credentials(content);
-    let known = Context { config: content.config_schema.as_ref(), credentials: credentials.as_deref() };
+    let schemas: Option<Vec<_>> =
+        content.user_auth.as_ref().and_then(|auth| auth.ways().map(|way| credentials(&way.way)).collect());
+    let schemas: Option<Vec<&Value>> = schemas.as_ref().map(|all| all.iter().map(AsRef::as_ref).collect());
+    let own: Vec<_> =
+        elsewhere(content).map(|(index, way)| (format!("{}.auth", place(index)), way, credentials(&way.way))).collect();
+    let mut ways = Vec::new();
+    for (path, way, schema) in &own {
+        if let Some(auth) = &way.auth {
+            ways.push(Elsewhere { path, way: way.name(), auth, credentials: schema.as_deref() });
+        }
+    }
+    let known = Context { config: content.config_schema.as_ref(), credentials: schemas.as_deref(), ways: &ways };
     let faults =
         |faults: Vec<weft_recipe::Fault>| faults.into_iter().map(|fault| Fault::new(fault.path, fault.message)).collect();
     Provider::compile(http, &sources, &known).map(Some).map_err(faults)
@@ -40,9 +53,15 @@ fn source<'a>(action: &'a Action, path: &'a str) -> Option<Source<'a>> {
     })
 }
 
-/// The schema of what a connection gives to recipes, where it is known.
-fn credentials(content: &Content) -> Option<Cow<'_, Value>> {
-    match &content.user_auth.as_ref()?.way {
+/// The further ways whose credential goes elsewhere.
+fn elsewhere(content: &Content) -> impl Iterator<Item = (usize, &NamedWay)> {
+    let alternatives = content.user_auth.iter().flat_map(|auth| &auth.alternatives);
+    alternatives.enumerate().filter(|(_, way)| way.auth.is_some())
+}
+
+/// The schema of what a connection by this way gives to recipes, where it is known.
+fn credentials(way: &Way) -> Option<Cow<'_, Value>> {
+    match way {
         Way::Credentials { schema } => Some(Cow::Borrowed(schema)),
         Way::Token(token) => Some(Cow::Owned(token.shown())),
         Way::Oauth1(_) => {

@@ -163,6 +163,18 @@ impl TokenAuth {
         enters && (self.signs_with_own_key() || (sends_own() && !enters_secret()))
     }
 
+    /// The fields of the configuration that getting a token takes.
+    pub fn configured(&self) -> Vec<&str> {
+        let mut used = self.request.iter().flat_map(TokenRequest::names).collect::<Vec<_>>();
+        if let Some(jwt) = &self.jwt {
+            used.extend(names(&jwt.key));
+            used.extend(jwt.key_id.as_deref().map(names).unwrap_or_default());
+            used.extend(jwt.claims.values().flat_map(names_in));
+        }
+        used.retain(|name| ![JWT, UUID].contains(name) && !self.enters(name));
+        used
+    }
+
     /// Whether the key that signs is of the configuration.
     fn signs_with_own_key(&self) -> bool {
         self.jwt.as_ref().is_some_and(|jwt| !names(&jwt.key).iter().any(|name| self.enters(name)))
@@ -357,7 +369,7 @@ mod tests {
     fn parsed(user_auth: &Value) -> (TokenAuth, Vec<ConfigField>) {
         let content = manifest(user_auth, None).expect("no faults").content;
         let config = content.config_fields();
-        match content.user_auth.map(|auth| auth.way) {
+        match content.user_auth.map(|auth| auth.first.way) {
             Some(Way::Token(auth)) => (*auth, config),
             other => panic!("another way: {other:?}"),
         }

@@ -1,12 +1,12 @@
-//! `userAuth`: how people connect an integration with their own accounts at the vendor.
+//! `userAuth`: how people connect an integration with their own accounts at the vendor, in one way or in several.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ConfigField, fields::address_fault, oauth1::OAuth1, token_auth::TokenAuth};
-use crate::{Fault, schema::Schema};
+use super::{ConfigField, fields::address_fault, oauth1::OAuth1, token_auth::TokenAuth, ways::NamedWay};
+use crate::{Fault, WayName, schema::Schema};
 
 /// How people connect an integration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,8 +14,12 @@ pub struct UserAuth {
     /// Whether calls need a connection.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub required: bool,
+    /// The way of whoever names none.
     #[serde(flatten)]
-    pub way: Way,
+    pub first: NamedWay,
+    /// Further ways.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<NamedWay>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -180,21 +184,50 @@ fn matches(pattern: &str, value: &Value) -> bool {
 }
 
 impl UserAuth {
+    /// All ways, the first one first.
+    pub fn ways(&self) -> impl Iterator<Item = &NamedWay> {
+        std::iter::once(&self.first).chain(&self.alternatives)
+    }
+
+    /// The way that a connection was made by; without a name, the first.
+    pub fn find(&self, name: Option<&WayName>) -> Option<&NamedWay> {
+        match name {
+            None => Some(&self.first),
+            Some(name) => self.ways().find(|way| way.name() == name.as_str()),
+        }
+    }
+
     /// What is wrong with it beyond its shape.
     pub(super) fn faults(&self, config: &[ConfigField]) -> Vec<Fault> {
+        super::ways::faults(self, config)
+    }
+}
+
+impl Way {
+    /// What is wrong with it beyond its shape, were it the only one.
+    pub(super) fn faults(&self, config: &[ConfigField]) -> Vec<Fault> {
         let mut faults = Vec::new();
-        match &self.way {
-            Way::Redirect => {}
-            Way::Credentials { schema } => {
+        match self {
+            Self::Redirect => {}
+            Self::Credentials { schema } => {
                 if let Err(error) = Schema::compile(schema) {
                     faults.push(Fault::new("$.userAuth.schema", error.to_string()));
                 }
             }
-            Way::Oauth2(oauth) => oauth.check(config, &mut faults),
-            Way::Oauth1(oauth) => oauth.check(config, &mut faults),
-            Way::Token(token) => token.check(config, &mut faults),
+            Self::Oauth2(oauth) => oauth.check(config, &mut faults),
+            Self::Oauth1(oauth) => oauth.check(config, &mut faults),
+            Self::Token(token) => token.check(config, &mut faults),
         }
         faults
+    }
+
+    /// What people enter, where they enter something.
+    pub const fn form(&self) -> Option<&Value> {
+        match self {
+            Self::Credentials { schema } => Some(schema),
+            Self::Token(token) => token.schema.as_ref(),
+            Self::Redirect | Self::Oauth2(_) | Self::Oauth1(_) => None,
+        }
     }
 }
 
@@ -270,12 +303,13 @@ mod tests {
     fn little_is_enough_and_it_survives_being_written_down() {
         let given = json!({ "type": "oauth2", "authorizeUrl": "https://a.example/authorize", "tokenUrl": "https://{region}.example/token" });
         let auth = manifest(&given).expect("no faults").content.user_auth.expect("an authentication");
-        let Way::Oauth2(oauth) = &auth.way else { panic!("another way") };
+        let Way::Oauth2(oauth) = &auth.first.way else { panic!("another way") };
         assert!(auth.required && oauth.pkce && oauth.token_request_auth == TokenRequestAuth::Body);
         let again: UserAuth = serde_json::from_value(serde_json::to_value(&auth).expect("JSON")).expect("the same");
         assert_eq!(again, auth);
         let plain = manifest(&json!({ "type": "redirect", "required": false })).expect("no faults").content.user_auth;
-        assert_eq!(plain, Some(UserAuth { required: false, way: Way::Redirect }));
+        let first = NamedWay { name: None, title: None, description: None, auth: None, way: Way::Redirect };
+        assert_eq!(plain, Some(UserAuth { required: false, first, alternatives: Vec::new() }));
     }
 
     #[test]

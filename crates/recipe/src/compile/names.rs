@@ -16,7 +16,21 @@ pub const ABOUT_ITEMS: &[&str] = &["item", "input"];
 pub struct Context<'a> {
     /// JSON Schema of the configuration.
     pub config: Option<&'a Value>,
-    /// JSON Schema of what users enter, where they enter something.
+    /// JSON Schemas of what connections hold, one for each way to connect. Absent where that is not known.
+    pub credentials: Option<&'a [&'a Value]>,
+    /// Ways to connect whose credential does not go where `http.auth` says.
+    pub ways: &'a [Elsewhere<'a>],
+}
+
+/// Where the credential of connections by one way goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Elsewhere<'a> {
+    /// Its place in the manifest, for faults.
+    pub path: &'a str,
+    pub way: &'a str,
+    /// One placement, or a list of them.
+    pub auth: &'a Value,
+    /// JSON Schema of what such a connection holds, where it is known.
     pub credentials: Option<&'a Value>,
 }
 
@@ -37,7 +51,15 @@ pub fn secret_fields(context: &Context<'_>) -> BTreeSet<String> {
 impl Names {
     pub fn new(context: &Context<'_>) -> Self {
         let config = Some(context.config.map_or_else(|| Some(BTreeSet::new()), members));
-        Self { config: config.flatten(), credentials: context.credentials.and_then(members), input: None }
+        let credentials =
+            context.credentials.and_then(|all| all.iter().map(|schema| members(schema)).collect::<Option<Vec<_>>>());
+        let credentials = credentials.map(|all| all.into_iter().flatten().collect());
+        Self { config: config.flatten(), credentials, input: None }
+    }
+
+    /// The same for connections by one way.
+    pub fn of_way(context: &Context<'_>, way: &Elsewhere<'_>) -> Self {
+        Self { credentials: way.credentials.and_then(members), ..Self::new(context) }
     }
 
     pub fn with_input(self, schema: Option<&Value>) -> Self {

@@ -15,7 +15,7 @@ fn compile(http: &Value, recipe: &Value) -> Result<Provider, Vec<Fault>> {
     } });
     let config = json!({ "properties": { "token": { "platformSecret": "TOKEN" }, "url": {}, "region": {} } });
     let source = Source { path: "$.actions[0].recipe", action: "a", recipe, input_schema: Some(&schema), only_reads: false };
-    Provider::compile(http, &[source], &Context { config: Some(&config), credentials: None })
+    Provider::compile(http, &[source], &Context { config: Some(&config), ..Context::default() })
 }
 
 /// Plays one call: the block `http`, the recipe and the case, without its name and action.

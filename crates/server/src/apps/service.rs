@@ -28,6 +28,7 @@ use super::{
 use crate::{
     audit::{self, Event},
     clock::Clock,
+    connections,
     data::{self, BackendSql, Consent},
     db::{
         cache::Cache,
@@ -238,6 +239,7 @@ impl Apps {
         webhooks::declare(connection, &self.vault, (&by.tenant, &content.app_id), &content.webhooks, now).await?;
         data::apply(connection, &content.app_id, &content.data_contract, loss).await?;
         self.declare_trigger(connection, by, content).await?;
+        connections::declare_ways(connection, (&by.tenant, &content.app_id), content, now).await?;
         Ok(polls::declare(connection, by, content, now).await?)
     }
 

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use weft_model::{AppId, ConnectionId, Principal, connection::ConnectionStatus};
-
-use super::{
-    connect::{oauth, renews, token_auth},
-    credential::Connection,
-    error::Error,
-    service::Connections,
+use weft_model::{
+    AppId, ConnectionId, Principal,
+    connection::ConnectionStatus,
+    manifest::user_auth::{Grant, Way},
 };
+
+use super::{credential::Connection, error::Error, service::Connections, ways};
 use crate::apps::App;
 
 /// What was found.
@@ -52,16 +51,31 @@ impl Connections {
         let app = self.integrations.get(&caller.tenant, integration).await?;
         let found = self.for_change(&mut *self.pool.acquire().await?, caller, integration, id).await?;
         let source = found.source_id.map_or(id, ConnectionId::from);
-        let connection = self.reopen(&caller.tenant, source).await?;
+        let mut connection = self.reopen(&caller.tenant, source).await?;
+        let way = match self.way_of(&app, &connection).await {
+            Ok(way) => Some(way),
+            // Its status says so by now.
+            Err(Error::Dead { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        if way.is_none() {
+            connection = self.reopen(&caller.tenant, source).await?;
+        }
         let mut findings = vec![self.configuration(&app, &connection).await?, status(&app, &connection)];
-        if connection.status == ConnectionStatus::Active {
-            findings.extend(self.token(&app, &connection).await?);
+        if let Some(way) = way.filter(|_| connection.status == ConnectionStatus::Active) {
+            findings.extend(self.token((&app, way), &connection).await?);
         }
         Ok(Checked { ok: findings.iter().all(|finding| finding.ok), findings })
     }
 
     async fn configuration(&self, app: &App, connection: &Connection) -> Result<Finding, Error> {
-        let missing = self.integrations.config_by(app, connection.credential.configuration).await?.missing.clone();
+        let origin = &connection.credential.origin;
+        let config = self.integrations.config_by(app, origin.configuration).await?;
+        let mut missing = config.missing.clone();
+        let lacks = ways::kept(app, origin.way.as_ref()).map(|named| config.lacks(&app.manifest.content, named));
+        missing.extend(lacks.unwrap_or_default());
+        missing.sort();
+        missing.dedup();
         Ok(if missing.is_empty() {
             Finding::good("configuration", "every required field has a value")
         } else {
@@ -70,18 +84,19 @@ impl Connections {
         })
     }
 
-    async fn token(self: &Arc<Self>, app: &App, connection: &Arc<Connection>) -> Result<Option<Finding>, Error> {
-        if !renews(app) {
+    async fn token(self: &Arc<Self>, (app, way): (&App, &Way), connection: &Arc<Connection>) -> Result<Option<Finding>, Error> {
+        if !way.renews() {
             return Ok(None);
         }
-        let (times, token) = (connection.times, token_auth(app));
+        let times = connection.times;
+        let token = if let Way::Token(auth) = way { Some(auth) } else { None };
         if token.is_some_and(|auth| auth.request.is_none()) {
             let detail = "the server signs it by itself; the next call shows whether the vendor takes it";
             return Ok(Some(Finding::good("token", detail)));
         }
         let asks = token.is_none();
         if asks && (times.refresh_at.is_none() || (times.refreshed_at.is_none() && connection.refresh_token.is_none())) {
-            return Ok(Some(lifetime(app, connection)));
+            return Ok(Some(lifetime(way, connection)));
         }
         Ok(Some(match self.renewed(app, &connection.credential).await {
             Ok(Some(_)) => Finding::good("token", "the vendor has just renewed it"),
@@ -107,10 +122,10 @@ fn status(app: &App, connection: &Connection) -> Finding {
 }
 
 /// What is to be said of a token that the server does not renew.
-fn lifetime(app: &App, connection: &Connection) -> Finding {
+fn lifetime(way: &Way, connection: &Connection) -> Finding {
     match connection.times.expires_at {
         None => Finding::good("token", "the vendor does not say that it ends"),
-        Some(_) if oauth(app).is_some_and(|oauth| oauth.grant == weft_model::manifest::user_auth::Grant::ClientCredentials) => {
+        Some(_) if matches!(way, Way::Oauth2(oauth) if oauth.grant == Grant::ClientCredentials) => {
             Finding::good("token", "the client gets another one when it is over")
         }
         Some(at) => Finding::bad(

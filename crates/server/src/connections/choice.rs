@@ -260,7 +260,8 @@ impl Connections {
         if connection.status != ConnectionStatus::Active {
             return Err(self.dead(&connection));
         }
-        self.fresh(app, connection).await
+        let way = self.way_of(app, &connection).await?;
+        self.fresh(app, way, connection).await
     }
 }
 

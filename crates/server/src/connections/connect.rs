@@ -6,18 +6,18 @@ use serde_json::{Map, Value};
 use weft_model::{
     ConfigurationId, ConnectionId, Fault, Principal, UserId,
     manifest::{
-        oauth1::OAuth1,
-        token_auth::TokenAuth,
-        user_auth::{OAuth2, Way, secret_fields},
+        NamedWay,
+        user_auth::{Way, secret_fields},
     },
     schema::Schema,
 };
 
 use super::{
-    credential::{Content, Credential, Times},
+    credential::{Content, Credential, Origin, Times},
     error::Error,
     service::{Connections, decode, label, manage_keys, manages, taken},
     store::{self, Owner},
+    ways,
 };
 use crate::{
     apps::App,
@@ -34,7 +34,7 @@ pub struct Made {
     pub again: Option<ConnectionId>,
     pub content: Content,
     pub times: Times,
-    pub configuration: Option<ConfigurationId>,
+    pub origin: Origin,
 }
 
 /// What came of it.
@@ -51,14 +51,37 @@ pub struct Wanted {
     /// For the whole tenant, not for whoever connects.
     pub shared: bool,
     pub again: Option<ConnectionId>,
+    /// The name of the way to connect. Absent: that of the connection, or the first.
+    pub way: Option<String>,
     /// The named configuration to connect with.
     pub configuration: Option<ConfigurationId>,
 }
 
+/// What somebody asked for who connects, once it is checked.
+pub struct Settled {
+    pub owner: Owner,
+    pub label: Option<String>,
+    pub again: Option<ConnectionId>,
+    pub origin: Origin,
+}
+
+impl Settled {
+    /// The connection that comes of it.
+    pub fn made(self, label: Option<String>, (content, times): (Content, Times)) -> Made {
+        Made { owner: self.owner, label: self.label.or(label), again: self.again, content, times, origin: self.origin }
+    }
+}
+
 impl Connections {
-    /// Checks what is asked for, and says whose the connection is to be. One that is there stays whose it is.
-    pub(super) async fn whose(&self, by: &Principal, app: &App, wanted: &mut Wanted) -> Result<Owner, Error> {
-        wanted.label = wanted.label.as_deref().map(label).transpose()?;
+    /// Checks what is asked for, and says whose the connection is to be and which way leads to it. One that is there stays whose it is.
+    pub(super) async fn settle<'a>(
+        &self,
+        by: &Principal,
+        app: &'a App,
+        mut wanted: Wanted,
+    ) -> Result<(&'a NamedWay, Settled), Error> {
+        let mut way = ways::asked(app, wanted.way.as_deref())?;
+        let label = wanted.label.as_deref().map(label).transpose()?;
         if let Some(id) = wanted.again {
             let known = self.open(&by.tenant, id).await?;
             if known.integration != app.id {
@@ -68,7 +91,12 @@ impl Connections {
                 return Err(Error::NotYours);
             }
             wanted.shared = known.owner.is_none();
-            wanted.configuration = wanted.configuration.or(known.credential.configuration);
+            let origin = &known.credential.origin;
+            wanted.configuration = wanted.configuration.or(origin.configuration);
+            if wanted.way.is_none() {
+                // Where its own is gone, the first one leads on.
+                way = ways::kept(app, origin.way.as_ref()).unwrap_or(way);
+            }
         }
         // One that is not there is named as such before anybody goes anywhere.
         self.integrations.config_by(app, wanted.configuration).await?;
@@ -76,28 +104,23 @@ impl Connections {
             let [_, key] = manage_keys(&app.id);
             return Err(Error::Denied(key));
         }
-        Ok(if wanted.shared { None } else { Some(by.id) })
+        let owner = owner_of(wanted.shared, by.id);
+        let origin = Origin { way: way.name.clone(), configuration: wanted.configuration };
+        Ok((way, Settled { owner, label, again: wanted.again, origin }))
     }
 
     /// Keeps what somebody entered, if it is what the integration asks for.
-    pub async fn enter(&self, by: &Principal, app: &App, given: Map<String, Value>, mut wanted: Wanted) -> Result<Kept, Error> {
-        let way = way(app)?;
-        let schema = match way {
-            Way::Credentials { schema } => Some(schema),
-            Way::Token(auth) => auth.schema.as_ref(),
-            Way::Redirect | Way::Oauth2(_) | Way::Oauth1(_) => None,
-        };
-        let schema = schema.ok_or_else(|| other_way(app, way))?;
+    pub async fn enter(&self, by: &Principal, app: &App, given: Map<String, Value>, wanted: Wanted) -> Result<Kept, Error> {
+        let (named, settled) = self.settle(by, app, wanted).await?;
+        let schema = named.way.form().ok_or_else(|| other_way(app, named))?;
         let values = fitting(schema, given)?;
-        let owner = self.whose(by, app, &mut wanted).await?;
-        if let Way::Token(auth) = way {
-            let made = self.first_token((by, app), auth, (owner, wanted), values).await?;
+        if let Way::Token(auth) = &named.way {
+            let made = self.first_token((by, app), auth, settled, values).await?;
             return self.keep(by, app, made).await;
         }
         let secret_fields = Some(secret_fields(schema));
         let content = Content { values, refresh_token: None, secret_fields, entered: None, obtained_at: None };
-        let Wanted { label, again, configuration, .. } = wanted;
-        self.keep(by, app, Made { owner, label, again, content, times: Times::default(), configuration }).await
+        self.keep(by, app, settled.made(None, (content, Times::default()))).await
     }
 
     /// Stores credentials. The same label, or the connection they are for, means the same connection.
@@ -122,7 +145,7 @@ impl Connections {
             (None, None) => None,
         };
         let (id, version) = known.map_or_else(|| (ConnectionId::generate(now), 1), |(id, version)| (id, version + 1));
-        let sealing = self.seal(&app.tenant, (id, version), (&made.content, made.times, made.configuration))?;
+        let sealing = self.seal(&app.tenant, (id, version), (&made.content, made.times, &made.origin))?;
         let done = if known.is_some() {
             store::update_credentials(&mut transaction, id, label, &sealing, now).await
         } else {
@@ -144,14 +167,14 @@ impl Connections {
     /// Replaces values of the connection that a call was made with, and returns what it holds then. The backend knows better than
     /// whoever stored them.
     pub async fn update(&self, app: &App, id: ConnectionId, values: Map<String, Value>) -> Result<Arc<Credential>, Error> {
-        if renews(app) {
-            let message = "the server itself renews the tokens of this integration, so nobody else changes them";
-            return Err(Error::InvalidRequest(message.to_owned()));
-        }
         let mut transaction = self.pool.begin().await?;
         let version = store::lock(&mut transaction, &app.tenant, id).await?.ok_or(Error::Unknown(id))?;
         let stored = store::find(&mut transaction, &app.tenant, id).await?.ok_or(Error::Unknown(id))?;
         let known = self.unseal(&app.tenant, stored)?;
+        if ways::of(app, &known.credential)?.renews() {
+            let message = "the server itself renews the tokens of this connection, so nobody else changes them";
+            return Err(Error::InvalidRequest(message.to_owned()));
+        }
         let mut merged = known.content.values.clone();
         merged.extend(values);
         let content = Content {
@@ -161,9 +184,9 @@ impl Connections {
             entered: known.content.entered.clone(),
             obtained_at: known.content.obtained_at,
         };
-        let configuration = known.credential.configuration;
-        let sealing = self.seal(&app.tenant, (id, version + 1), (&content, known.times, configuration))?;
-        let credential = Credential::new(id, known.owner, (configuration, version + 1), &content).map_err(decode)?;
+        let origin = &known.credential.origin;
+        let sealing = self.seal(&app.tenant, (id, version + 1), (&content, known.times, origin))?;
+        let credential = Credential::new(id, known.owner, (origin.clone(), version + 1), &content).map_err(decode)?;
         store::update_credentials(&mut transaction, id, None, &sealing, self.clock.now()).await?;
         transaction.commit().await?;
         self.forget(id);
@@ -171,51 +194,19 @@ impl Connections {
     }
 }
 
-/// How an integration is connected.
-pub(super) fn way(app: &App) -> Result<&Way, Error> {
-    let auth = app.manifest.content.user_auth.as_ref();
-    auth.map(|auth| &auth.way).ok_or_else(|| Error::NothingToConnect(app.id.clone()))
-}
-
-pub(super) fn other_way(app: &App, way: &Way) -> Error {
-    let (way, route) = match way {
-        Way::Redirect => ("going to the vendor", "start"),
-        Way::Oauth2(_) => ("OAuth 2", "start"),
-        Way::Oauth1(_) => ("OAuth 1.0a", "start"),
-        Way::Credentials { .. } => ("entering credentials", "credentials"),
-        Way::Token(auth) if auth.schema.is_some() => ("entering credentials", "credentials"),
-        Way::Token(_) => ("its configuration alone", "start"),
+/// What to do in place of entering something.
+fn other_way(app: &App, named: &NamedWay) -> Error {
+    let way = match &named.way {
+        Way::Redirect => "going to the vendor",
+        Way::Oauth2(_) => "OAuth 2",
+        Way::Oauth1(_) => "OAuth 1.0a",
+        Way::Credentials { .. } | Way::Token(_) => "its configuration alone",
     };
-    Error::OtherWay { integration: app.id.clone(), way, route }
-}
-
-/// Whether the server itself gets and renews the tokens of an integration.
-pub fn renews(app: &App) -> bool {
-    app.manifest.content.user_auth.as_ref().is_some_and(|auth| auth.way.renews())
-}
-
-/// The OAuth 2 of an integration that has it.
-pub(super) fn oauth(app: &App) -> Option<&OAuth2> {
-    match app.manifest.content.user_auth.as_ref().map(|auth| &auth.way) {
-        Some(Way::Oauth2(oauth)) => Some(oauth),
-        _ => None,
-    }
-}
-
-/// The OAuth 1.0a of an integration that has it.
-pub(super) fn oauth1(app: &App) -> Option<&OAuth1> {
-    match app.manifest.content.user_auth.as_ref().map(|auth| &auth.way) {
-        Some(Way::Oauth1(oauth)) => Some(oauth),
-        _ => None,
-    }
-}
-
-/// How tokens are got where people enter something for them.
-pub(super) fn token_auth(app: &App) -> Option<&TokenAuth> {
-    match app.manifest.content.user_auth.as_ref().map(|auth| &auth.way) {
-        Some(Way::Token(auth)) => Some(auth),
-        _ => None,
-    }
+    let ways = app.manifest.content.user_auth.iter().flat_map(|auth| auth.ways());
+    let others: Vec<_> = ways.filter(|other| other.way.form().is_some()).map(NamedWay::name).collect();
+    let instead =
+        if others.is_empty() { String::new() } else { format!(", or name a way that asks for something: {}", others.join(", ")) };
+    Error::OtherWay { integration: app.id.clone(), way, instead }
 }
 
 /// What was given and what it leaves to the schema, if that fits.

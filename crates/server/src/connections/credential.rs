@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
-use weft_model::{AppId, ConfigurationId, ConnectionId, Secret, UserId, connection::ConnectionStatus};
+use weft_model::{AppId, ConfigurationId, ConnectionId, Secret, UserId, WayName, connection::ConnectionStatus};
 
 use crate::secrets::Masks;
 
@@ -65,13 +65,20 @@ fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     }
 }
 
+/// By which of its integration's ways a connection is made, and with which of its configurations. Absent: the first, and its own.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    pub way: Option<WayName>,
+    pub configuration: Option<ConfigurationId>,
+}
+
 /// What a call acts with at the vendor, for any executor.
 pub struct Credential {
     pub connection: ConnectionId,
     /// Whose it is; `None`: the tenant's.
     pub owner: Option<UserId>,
-    /// The named configuration that it was made with.
-    pub configuration: Option<ConfigurationId>,
+    /// How it was made.
+    pub origin: Origin,
     /// Goes up with each renewal.
     pub version: i64,
     /// What must not show in anything that the executor says.
@@ -136,11 +143,11 @@ impl Credential {
     pub(super) fn new(
         connection: ConnectionId,
         owner: Option<UserId>,
-        (configuration, version): (Option<ConfigurationId>, i64),
+        (origin, version): (Origin, i64),
         content: &Content,
     ) -> serde_json::Result<Self> {
         let json = serde_json::value::to_raw_value(&content.values)?;
-        Ok(Self { connection, owner, configuration, version, masks: content.masks(), json })
+        Ok(Self { connection, owner, origin, version, masks: content.masks(), json })
     }
 }
 
@@ -174,8 +181,8 @@ mod tests {
     #[test]
     fn a_credential_shows_nothing_of_itself() {
         let id = ConnectionId::from_uuid(uuid::Uuid::nil());
-        let credential =
-            Credential::new(id, None, (None, 1), &content(&json!({ "accessToken": "token-1" }), None)).expect("JSON");
+        let credential = Credential::new(id, None, (Origin::default(), 1), &content(&json!({ "accessToken": "token-1" }), None))
+            .expect("JSON");
         assert_eq!(credential.json().get(), r#"{"accessToken":"token-1"}"#);
         assert!(!format!("{credential:?}").contains("token-1"));
     }

@@ -12,8 +12,12 @@ pub enum Error {
     NotYours,
     #[error("integration '{0}' works without accounts of its users: there is nothing to connect")]
     NothingToConnect(AppId),
-    #[error("integration '{integration}' is connected by {way}: use POST /api/v1/integrations/{integration}/auth/{route}")]
-    OtherWay { integration: AppId, way: &'static str, route: &'static str },
+    #[error("integration '{integration}' is connected by {way}: use POST /api/v1/integrations/{integration}/auth/start{instead}")]
+    OtherWay { integration: AppId, way: &'static str, instead: String },
+    #[error("integration '{integration}' has no way '{way}' to connect; it has: {known}")]
+    UnknownWay { integration: AppId, way: String, known: String },
+    #[error("the integration does not offer the way '{way}' any more; it offers: {known}")]
+    WayRemoved { way: String, known: String },
     #[error("the credentials have faults")]
     Invalid(Vec<Fault>),
     #[error("{0}")]
@@ -75,7 +79,7 @@ impl Error {
     pub const fn in_runs(&self) -> (&'static str, ErrorCategory) {
         match self {
             Self::NotConnected { .. } => ("not_connected", ErrorCategory::Auth),
-            Self::Dead { .. } => ("reconnect_required", ErrorCategory::Auth),
+            Self::Dead { .. } | Self::WayRemoved { .. } => ("reconnect_required", ErrorCategory::Auth),
             Self::NoClient(_) | Self::InsecureAddress(_) | Self::ClientRefused(_) => ("not_configured", ErrorCategory::Auth),
             Self::NoToken(_) | Self::Refused { .. } | Self::NoCode | Self::NotSent(_) => ("connect_failed", ErrorCategory::Auth),
             Self::Unknown(_) => ("unknown_connection", ErrorCategory::Validation),

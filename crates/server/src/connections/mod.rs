@@ -5,6 +5,8 @@
 //! binding, else a delegation, else the oldest of the caller's own. Choices and opened credentials are remembered by the node; the
 //! database itself tells when they may not be any more. What is stored here is sealed and leaves only towards an executor.
 //!
+//! An integration may offer several ways to connect; `ways` knows by which one a connection was made, and all else goes by that.
+//!
 //! `oauth` leads people through OAuth 2, gets tokens with what they enter and keeps them fresh, `bindings` says which connection an app uses.
 
 mod bindings;
@@ -19,11 +21,12 @@ mod oauth;
 mod routes;
 mod service;
 mod store;
+mod ways;
 
 pub use choice::{Account, Chosen, Wish};
-pub use connect::renews;
 pub use credential::{Credential, Told};
 pub use error::Error;
 pub use oauth::{answers_expired, says_expired, status_expired};
 pub use routes::router;
 pub use service::{Connections, manages};
+pub use ways::{declare as declare_ways, name_of as way_name, renews};

@@ -14,7 +14,7 @@ use weft_vault::Sealed;
 
 use super::{
     choice::Choices,
-    credential::{Connection, Content, Credential, Times},
+    credential::{Connection, Content, Credential, Origin, Times},
     error::{self, Error},
     oauth::Revocation,
     store::{self, Holders, Listed, Sealing},
@@ -163,7 +163,8 @@ impl Connections {
         let content: Content = serde_json::from_slice(&bytes).map_err(decode)?;
         let owner = stored.user_id.map(UserId::from);
         let configuration = stored.configuration_id.map(ConfigurationId::from);
-        let credential = Credential::new(id, owner, (configuration, stored.version), &content).map_err(decode)?;
+        let origin = Origin { way: stored.way.as_deref().map(str::parse).transpose().map_err(decode)?, configuration };
+        let credential = Credential::new(id, owner, (origin, stored.version), &content).map_err(decode)?;
         let status = stored.status.parse().map_err(|error: String| sqlx::Error::Decode(error.into()))?;
         Ok(Connection {
             id,
@@ -183,11 +184,11 @@ impl Connections {
         &self,
         tenant: &TenantId,
         (id, version): (ConnectionId, i64),
-        (content, times, configuration): (&Content, Times, Option<ConfigurationId>),
+        (content, times, origin): (&Content, Times, &Origin),
     ) -> Result<Sealing, Error> {
         let bytes = serde_json::to_vec(content).map_err(decode)?;
         let (key_version, sealed) = self.vault.seal(tenant, &as_place(&place(id, version)), &bytes)?;
-        Ok(Sealing { version, key_version, sealed, times, configuration })
+        Ok(Sealing { version, key_version, sealed, times, origin: origin.clone() })
     }
 
     /// Notes that a connection does not serve any more, and why.

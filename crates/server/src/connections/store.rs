@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
-use weft_model::{AppId, ConfigurationId, ConnectionId, TenantId, UserId};
+use weft_model::{AppId, ConfigurationId, ConnectionId, TenantId, UserId, WayName};
 use weft_vault::Sealed;
 
-use super::credential::Times;
+use super::credential::{Origin, Times};
 pub use super::delegations::store::{Delegate, Terms, find_delegable, replace_delegation, take_call};
 
 /// A connection as it is shown.
@@ -17,6 +17,7 @@ pub struct Listed {
     pub agent_app_id: Option<String>,
     pub source_id: Option<Uuid>,
     pub label: Option<String>,
+    pub way: Option<String>,
     pub status: String,
     pub status_cause: Option<String>,
     pub status_message: Option<String>,
@@ -47,6 +48,7 @@ pub struct Stored {
     pub status: String,
     pub status_message: Option<String>,
     pub configuration_id: Option<Uuid>,
+    pub way: Option<String>,
     pub version: i64,
     pub key_version: i32,
     pub sealed: Vec<u8>,
@@ -71,8 +73,7 @@ pub struct Sealing {
     pub key_version: i32,
     pub sealed: Sealed,
     pub times: Times,
-    /// The named configuration that they were made with.
-    pub configuration: Option<ConfigurationId>,
+    pub origin: Origin,
 }
 
 /// Whose direct connections are meant: a person's, or with `None` the tenant's.
@@ -88,7 +89,8 @@ pub async fn list(
     sqlx::query_as!(
         Listed,
         "select connections.id, connections.kind, connections.user_id, connections.agent_app_id, connections.source_id,
-             connections.label, coalesce(source.status, connections.status) as \"status!\",
+             connections.label, coalesce(source.way, connections.way) as way,
+             coalesce(source.status, connections.status) as \"status!\",
              coalesce(source.status_cause, connections.status_cause) as status_cause,
              coalesce(source.status_message, connections.status_message) as status_message,
              coalesce(source.status_since, connections.status_since) as \"status_since!\",
@@ -133,8 +135,8 @@ pub async fn find_holders(
 pub async fn find(connection: &mut PgConnection, tenant: &TenantId, id: ConnectionId) -> sqlx::Result<Option<Stored>> {
     sqlx::query_as!(
         Stored,
-        "select id, integration_id, user_id, status, status_message, configuration_id, version, key_version as \"key_version!\",
-             sealed as \"sealed!\", expires_at, refresh_at, refreshed_at
+        "select id, integration_id, user_id, status, status_message, configuration_id, way, version,
+             key_version as \"key_version!\", sealed as \"sealed!\", expires_at, refresh_at, refreshed_at
          from connections where tenant_id = $1 and id = $2 and kind = 'direct'",
         tenant.as_str(),
         id.as_uuid(),
@@ -200,8 +202,8 @@ pub async fn insert(
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into connections (id, tenant_id, integration_id, kind, user_id, label, status_since, version, key_version, sealed,
-             expires_at, refresh_at, refreshed_at, created_by, created_at, updated_at, configuration_id)
-         values ($1, $2, $3, 'direct', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $6, $6, $14)",
+             expires_at, refresh_at, refreshed_at, created_by, created_at, updated_at, configuration_id, way)
+         values ($1, $2, $3, 'direct', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $6, $6, $14, $15)",
         id.as_uuid(),
         tenant.as_str(),
         integration.as_str(),
@@ -215,7 +217,8 @@ pub async fn insert(
         sealing.times.refresh_at,
         sealing.times.refreshed_at,
         by.as_uuid(),
-        sealing.configuration.map(ConfigurationId::as_uuid),
+        sealing.origin.configuration.map(ConfigurationId::as_uuid),
+        sealing.origin.way.as_ref().map(WayName::as_str),
     )
     .execute(connection)
     .await?;
@@ -234,7 +237,7 @@ pub async fn update_credentials(
         "update connections set label = coalesce($2, label), status = 'active', status_cause = null, status_message = null,
              status_since = case status when 'active' then status_since else $3 end, version = $4, key_version = $5, sealed = $6,
              expires_at = $7, refresh_at = $8, refreshed_at = $9, refresh_holder = null, refresh_started_at = null,
-             refresh_until = null, updated_at = $3, configuration_id = $10
+             refresh_until = null, updated_at = $3, configuration_id = $10, way = $11
          where id = $1",
         id.as_uuid(),
         label,
@@ -245,7 +248,8 @@ pub async fn update_credentials(
         sealing.times.expires_at,
         sealing.times.refresh_at,
         sealing.times.refreshed_at,
-        sealing.configuration.map(ConfigurationId::as_uuid),
+        sealing.origin.configuration.map(ConfigurationId::as_uuid),
+        sealing.origin.way.as_ref().map(WayName::as_str),
     )
     .execute(connection)
     .await?;
@@ -293,6 +297,56 @@ pub async fn update_status(
     .execute(connection)
     .await?;
     Ok(result.rows_affected() > 0)
+}
+
+/// What stands for a connection's way in the message of [`end_ways`].
+pub const WAY: &str = "{way}";
+
+/// Notes of connections by other ways than these that they do not serve any more.
+pub async fn end_ways(
+    connection: &mut PgConnection,
+    (tenant, integration): (&TenantId, &AppId),
+    known: &[String],
+    (cause, message): (&str, &str),
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update connections set status = 'error', status_cause = $4, status_message = replace($5, $6, way), status_since = $7,
+             refresh_holder = null, refresh_started_at = null, refresh_until = null, updated_at = $7
+         where tenant_id = $1 and integration_id = $2 and kind = 'direct' and status = 'active' and way <> all($3)",
+        tenant.as_str(),
+        integration.as_str(),
+        known,
+        cause,
+        message,
+        WAY,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Lets those serve again that did not for this cause, and whose way is one of these.
+pub async fn wake_ways(
+    connection: &mut PgConnection,
+    (tenant, integration): (&TenantId, &AppId),
+    known: &[String],
+    cause: &str,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update connections set status = 'active', status_cause = null, status_message = null, status_since = $5, updated_at = $5
+         where tenant_id = $1 and integration_id = $2 and kind = 'direct' and status_cause = $4 and way = any($3)",
+        tenant.as_str(),
+        integration.as_str(),
+        known,
+        cause,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 pub async fn delete(connection: &mut PgConnection, tenant: &TenantId, id: ConnectionId) -> sqlx::Result<bool> {

@@ -9,7 +9,9 @@ mod proxy;
 mod routes;
 mod service;
 mod store;
+mod ways;
 
 pub use catalog::{Indexes, Source};
 pub use routes::router;
 pub use service::{Config, Error, Integrations};
+pub use ways::{OfferedWay, offered as offered_ways};

@@ -15,6 +15,7 @@ use super::{
     catalog::Unread,
     service::{Error, Listed},
     store::Named,
+    ways::OfferedWay,
 };
 use crate::{
     apps,
@@ -54,6 +55,8 @@ struct Integration {
     config_schema: Option<Value>,
     #[schema(value_type = Option<Object>)]
     user_auth: Option<Value>,
+    /// The ways to connect it, the first one first.
+    ways: Vec<OfferedWay>,
     /// Names of its inbound webhooks.
     webhooks: Vec<String>,
     instructions: Option<String>,
@@ -66,7 +69,7 @@ struct Integration {
 }
 
 impl From<Listed> for Integration {
-    fn from(Listed { content, deployed, missing }: Listed) -> Self {
+    fn from(Listed { content, deployed, missing, ways }: Listed) -> Self {
         Self {
             id: content.app_id,
             name: content.name,
@@ -75,6 +78,7 @@ impl From<Listed> for Integration {
             actions: content.actions,
             config_schema: content.config_schema,
             user_auth: content.user_auth.and_then(|auth| serde_json::to_value(auth).ok()),
+            ways,
             webhooks: content.webhooks.into_iter().map(|webhook| webhook.name).collect(),
             instructions: content.instructions,
             configured: missing.is_empty(),

@@ -12,12 +12,16 @@ use serde_json::{Map, Value, value::RawValue};
 use sqlx::{PgConnection, PgPool};
 use weft_model::{
     AppId, ConfigurationId, Fault, Manifest, Principal, RunId, Secret, TenantId,
-    manifest::{AppKind, ConfigField, Content},
+    manifest::{AppKind, ConfigField, Content, NamedWay},
     schema::Schema,
 };
 use weft_workers::CallError;
 
-use super::{catalog::UnreadIndex, store};
+use super::{
+    catalog::UnreadIndex,
+    store,
+    ways::{self, OfferedWay},
+};
 use crate::{
     apps::{self, App, Apps, CallContext, CallRequest},
     audit::{self, Action, Event},
@@ -79,6 +83,12 @@ impl Config {
         &self.json
     }
 
+    /// The fields without a value that a way to connect needs.
+    pub fn lacks(&self, content: &Content, way: &NamedWay) -> Vec<String> {
+        let values: Map<String, Value> = serde_json::from_str(self.json.get()).unwrap_or_default();
+        lacking(content, way, &values)
+    }
+
     /// What has to be kept out of everything that a backend says that was given it.
     pub const fn masks(&self) -> &Masks {
         &self.masks
@@ -109,6 +119,8 @@ pub struct Listed {
     pub deployed: bool,
     /// Required fields of the configuration without a value.
     pub missing: Vec<String>,
+    /// The ways to connect it.
+    pub ways: Vec<OfferedWay>,
 }
 
 /// Tenant, integration, the fingerprint of its manifest, named configuration. By the manifest, so that a call that began before it was
@@ -169,9 +181,10 @@ impl Integrations {
             let added = added.get(&format!("{INTEGRATION_SCOPES}{}", app.id)).into_iter().flatten();
             let added = added.map(|name| (name.clone(), Value::Null));
             let secret = |key: &str| platform.contains(key).then_some(Value::Null);
-            let missing = missing(&content, &values(&content, added, secret, settings.get(&app.id)));
+            let values = values(&content, added, secret, settings.get(&app.id));
+            let (missing, ways) = (missing(&content, &values), ways::offered(&content, |way| lacking(&content, way, &values)));
             let ready = app.deployed || !content.needs_backend();
-            Ok(show(Listed { content, deployed: ready, missing }))
+            Ok(show(Listed { content, deployed: ready, missing, ways }))
         };
         self.apps.list(tenant, Some(AppKind::Integration), listed).await?.into_iter().collect()
     }
@@ -388,6 +401,12 @@ fn missing(content: &Content, values: &Map<String, Value>) -> Vec<String> {
     let alternatives = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
     let fewest = alternatives.map(lacking).min_by_key(Vec::len).unwrap_or_default();
     lacking(schema).into_iter().chain(fewest).collect()
+}
+
+/// The fields without a value that a way to connect needs.
+fn lacking(content: &Content, way: &NamedWay, values: &Map<String, Value>) -> Vec<String> {
+    let needs = way.needs(content.config_schema.as_ref());
+    needs.into_iter().filter(|field| !values.contains_key(field)).collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     apps::{Action, App, CallContext, CallRequest, Pinned},
-    connections::{Account, Credential, Wish, answers_expired, says_expired},
+    connections::{Account, Credential, Wish, answers_expired, says_expired, way_name},
     integrations::Config,
     node::Node,
 };
@@ -39,7 +39,7 @@ impl With {
     /// A configuration that lacks nothing, and the account that the caller may use.
     pub async fn wished(node: &Node, wish: &Wish<'_>) -> Result<Self, Cause> {
         let account = node.connections.for_call(wish).await;
-        let named = account.as_ref().ok().and_then(|found| found.as_ref()?.credential.configuration);
+        let named = account.as_ref().ok().and_then(|found| found.as_ref()?.credential.origin.configuration);
         let config = node.integrations.config_by(wish.app, named).await?;
         if !config.missing.is_empty() {
             return Err(Cause::NotConfigured(config.missing.clone()));
@@ -90,6 +90,7 @@ struct ActionParams<'a> {
     user_credentials: Option<&'a RawValue>,
     user_id: UserId,
     connection_id: Option<ConnectionId>,
+    connection_way: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -130,7 +131,7 @@ impl Prepared {
         Self { invocation, asked, with, context }
     }
 
-    fn request(&self, action: &Action, credential: Option<&Credential>) -> Result<CallRequest, Cause> {
+    fn request(&self, app: &App, action: &Action, credential: Option<&Credential>) -> Result<CallRequest, Cause> {
         let invocation = &self.invocation;
         let owner = credential.and_then(|credential| credential.owner).unwrap_or(invocation.principal.id);
         let connection_id = credential.map(|credential| credential.connection);
@@ -141,6 +142,7 @@ impl Prepared {
             user_credentials: credential.map(Credential::json),
             user_id: owner,
             connection_id,
+            connection_way: credential.and_then(|credential| way_name(app, credential)),
         })?;
         Ok(CallRequest {
             method: "__integration".to_owned(),
@@ -165,7 +167,7 @@ impl Prepared {
         node.admission.heard(&place, &result);
         if let (Some((question, lasts)), Ok(output)) = (question, &result)
             && refusal(output).is_none()
-            && !answers_expired(app, output)
+            && !answers_expired(app, self.with.credential().map(AsRef::as_ref), output)
         {
             answers.keep((question, self.asked), output, lasts);
         }
@@ -185,11 +187,11 @@ impl Prepared {
     /// A token that the vendor refuses is renewed, and the call made once more: a refusal has had no effect.
     async fn attempt(&self, node: &Node, app: &Arc<App>, action: &Action) -> Result<Box<RawValue>, Cause> {
         let Some(credential) = self.with.credential() else {
-            return execute(node, app, Some(action), self.request(action, None)?).await;
+            return execute(node, app, Some(action), self.request(app, action, None)?).await;
         };
         let refused = match self.execute_with(node, app, action, credential).await {
-            Err(Cause::Failed(failure)) if says_expired(app, &failure) => Err(Cause::Failed(failure)),
-            Ok(output) if answers_expired(app, &output) => Ok(output),
+            Err(Cause::Failed(failure)) if says_expired(app, credential, &failure) => Err(Cause::Failed(failure)),
+            Ok(output) if answers_expired(app, Some(credential), &output) => Ok(output),
             other => return other,
         };
         match Box::pin(node.connections.renewed(app, credential)).await? {
@@ -205,7 +207,7 @@ impl Prepared {
         action: &Action,
         credential: &Credential,
     ) -> Result<Box<RawValue>, Cause> {
-        let request = self.request(action, Some(credential))?;
+        let request = self.request(app, action, Some(credential))?;
         let result = execute(node, app, Some(action), request).await.map_err(|cause| {
             let cause = self.with.masked(cause).masked(&credential.masks);
             self.context.told.seen().iter().fold(cause, |cause, told| cause.masked(&told.masks))

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     apps::App,
     background::outlive,
-    connections::{Chosen, Credential, Wish, renews, status_expired},
+    connections::{Chosen, Credential, Wish, renews, status_expired, way_name},
     http::trace::TraceId,
     node::Node,
 };
@@ -170,7 +170,7 @@ async fn exchange(
     (with, mut forward): (&With, Forward),
 ) -> Result<reqwest::Response, Cause> {
     let body = std::mem::take(&mut call.body);
-    let credential = with.credential().filter(|_| renews(app));
+    let credential = with.credential().filter(|credential| renews(app, credential));
     let may_go_again = credential.is_some() && body.size_hint().exact().is_some_and(|length| length <= KEPT);
     let (body, again) = if may_go_again || forward.signs_body() {
         let kept = whole(body).await?;
@@ -180,7 +180,8 @@ async fn exchange(
     };
     sign(node, &mut forward, again.as_deref())?;
     let answer = stream(node, forward, body).await?;
-    let Some(credential) = credential.filter(|_| status_expired(app, answer.status().as_u16())) else { return Ok(answer) };
+    let refused = |credential: &&Arc<Credential>| status_expired(app, credential, answer.status().as_u16());
+    let Some(credential) = credential.filter(refused) else { return Ok(answer) };
     // What cannot be sent again gets its refusal, and whoever comes next a token that is good.
     match (node.connections.renewed(app, credential).await?, again) {
         (Some(newer), Some(kept)) => {
@@ -224,7 +225,8 @@ fn forward(app: &App, call: &ProxyCall, (with, credential): (&With, Option<&Arc<
     let parsed = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| Cause::Internal(error.to_string()));
     let config = parsed(with.config.json().get())?;
     let credentials = credential.map(|credential| parsed(credential.json().get())).transpose()?;
-    let values = Call { input: &Value::Null, config: &config, credentials: credentials.as_ref(), key: None };
+    let way = credential.and_then(|credential| way_name(app, credential));
+    let values = Call { input: &Value::Null, config: &config, credentials: credentials.as_ref(), way, key: None };
     let wanted = (call.method.clone(), call.path.as_str(), call.query.as_deref());
     weft_recipe::forward(recipes, wanted, &call.headers, &values).map_err(told)
 }

@@ -28,6 +28,7 @@ struct Message {
     input: Value,
     config: Value,
     user_credentials: Option<Value>,
+    connection_way: Option<String>,
 }
 
 /// The world of one call.
@@ -47,8 +48,13 @@ pub async fn carry_out(
 ) -> Result<Box<RawValue>, Cause> {
     let message: Message = serde_json::from_str(request.params.get()).map_err(|error| Cause::Internal(error.to_string()))?;
     let key = request.context.run.to_string();
-    let call =
-        Call { input: &message.input, config: &message.config, credentials: message.user_credentials.as_ref(), key: Some(&key) };
+    let call = Call {
+        input: &message.input,
+        config: &message.config,
+        credentials: message.user_credentials.as_ref(),
+        way: message.connection_way.as_deref(),
+        key: Some(&key),
+    };
     let world = World { node, app, contacts: &request.context.contacts, deadline: Instant::now() + request.timeout };
     let carried = tokio::time::timeout(request.timeout, weft_recipe::execute(recipe, &call, &world)).await;
     let value = carried.unwrap_or_else(|_| Err(late(request.timeout))).map_err(told)?;

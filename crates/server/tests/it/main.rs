@@ -15,6 +15,7 @@ mod connections;
 mod connections_oauth;
 mod connections_oauth1;
 mod connections_token;
+mod connections_ways;
 mod crons;
 mod crons_on_nodes;
 mod data;

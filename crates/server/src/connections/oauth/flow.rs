@@ -19,10 +19,11 @@ use super::{
 use crate::{
     apps::{self, App, CallContext, CallRequest},
     connections::{
-        connect::{Kept, Made, Wanted, oauth1, owner_of, token_auth, way},
+        connect::{Kept, Made, Settled, Wanted, owner_of},
         credential::{Content, Times},
         error::{Error, plain},
         service::{Connections, label},
+        ways,
     },
     http::trace,
     identity::{
@@ -75,6 +76,7 @@ pub struct Connected {
 #[serde(rename_all = "camelCase")]
 struct StartParams<'a> {
     config: &'a RawValue,
+    way: &'a str,
     callback_url: &'a str,
     state: &'a str,
     user_id: String,
@@ -84,6 +86,7 @@ struct StartParams<'a> {
 #[serde(rename_all = "camelCase")]
 struct CallbackParams<'a> {
     config: &'a RawValue,
+    way: &'a str,
     query: &'a BTreeMap<String, String>,
     callback_url: &'a str,
     user_id: String,
@@ -114,53 +117,56 @@ struct CallbackAnswer {
 
 impl Connections {
     /// Begins to connect somebody.
-    pub async fn start(&self, by: &Principal, app: &Arc<App>, mut wanted: Wanted) -> Result<Started, Error> {
-        let owner = self.whose(by, app, &mut wanted).await?;
-        match way(app)? {
+    pub async fn start(&self, by: &Principal, app: &Arc<App>, wanted: Wanted) -> Result<Started, Error> {
+        let (named, settled) = self.settle(by, app, wanted).await?;
+        match &named.way {
             Way::Credentials { schema } => Ok(Started::Credentials { schema: schema.clone() }),
             Way::Oauth2(oauth) if oauth.grant == Grant::ClientCredentials => {
-                let Some(vendor) = self.vendor(app, self.callback_url(), wanted.configuration).await? else {
-                    return Err(Error::NoCode);
-                };
+                let vendor = self.vendor(app, oauth, self.callback_url(), settled.origin.configuration).await?;
                 let tokens = vendor.renew(None).await??;
-                let label = wanted.label.or_else(|| tokens.label.clone());
-                let (content, times) = content(tokens, None, self.clock.now());
-                let made = Made { owner, label, again: wanted.again, content, times, configuration: wanted.configuration };
+                let label = tokens.label.clone();
+                let made = settled.made(label, content(tokens, None, self.clock.now()));
                 Ok(Started::Connected(self.keep(by, app, made).await?))
             }
-            Way::Token(auth) => self.start_token((by, app), auth, (owner, wanted)).await,
-            Way::Oauth2(_) | Way::Oauth1(_) | Way::Redirect => self.send_away(by, app, wanted).await,
+            Way::Token(auth) => self.start_token((by, app), auth, (&named.way, settled)).await,
+            Way::Oauth2(_) | Way::Oauth1(_) | Way::Redirect => self.send_away((by, app), &named.way, settled).await,
         }
     }
 
-    pub(super) async fn send_away(&self, by: &Principal, app: &Arc<App>, wanted: Wanted) -> Result<Started, Error> {
+    pub(super) async fn send_away(
+        &self,
+        (by, app): (&Principal, &Arc<App>),
+        way: &Way,
+        settled: Settled,
+    ) -> Result<Started, Error> {
         let (mut state, verifier) = (ticket::generate(), ticket::generate());
         let mut flow = Flow {
             tenant: by.tenant.clone(),
             integration: app.id.clone(),
             user: by.id,
-            shared: wanted.shared,
-            connection: wanted.again,
-            configuration: wanted.configuration,
-            label: wanted.label,
+            shared: settled.owner.is_none(),
+            connection: settled.again,
+            origin: settled.origin,
+            label: settled.label,
             callback_url: self.callback_url(),
             pkce_verifier: verifier.clone(),
             expires_at: self.clock.now() + PENDING,
         };
-        let url = match way(app)? {
+        let url = match way {
             Way::Oauth1(oauth) => {
-                let vendor = self.vendor1(app, oauth, flow.configuration).await?;
+                let vendor = self.vendor1(app, oauth, flow.origin.configuration).await?;
                 let (url, token, secret) = vendor.begin(&flow.callback_url).await?;
                 (state, flow.pkce_verifier) = (token, secret);
                 url.into()
             }
-            Way::Token(_) => self.where_to_install(app, &flow, &state).await?,
-            _ => match self.vendor(app, flow.callback_url.clone(), flow.configuration).await? {
-                Some(vendor) => vendor.authorize(state.clone(), verifier)?.into(),
-                None => match self.ask_where(app, &flow, &state).await? {
-                    Where::Address(url) => url,
-                    Where::Form(schema) => return Ok(Started::Credentials { schema }),
-                },
+            Way::Token(auth) => self.where_to_install(app, auth, &flow, &state).await?,
+            Way::Oauth2(oauth) => {
+                let vendor = self.vendor(app, oauth, flow.callback_url.clone(), flow.origin.configuration).await?;
+                vendor.authorize(state.clone(), verifier)?.into()
+            }
+            Way::Redirect | Way::Credentials { .. } => match self.ask_where(app, &flow, &state).await? {
+                Where::Address(url) => url,
+                Where::Form(schema) => return Ok(Started::Credentials { schema }),
             },
         };
         store::insert_flow(&mut *self.pool.acquire().await?, &ticket::digest(&state), &flow).await?;
@@ -170,9 +176,9 @@ impl Connections {
     /// Lets the backend say where to go.
     async fn ask_where(&self, app: &Arc<App>, flow: &Flow, state: &str) -> Result<Where, Error> {
         const METHOD: &str = "__auth_start";
-        let config = self.integrations.config_by(app, flow.configuration).await?;
-        let user_id = flow.user.to_string();
-        let params = StartParams { config: config.json(), callback_url: &flow.callback_url, state, user_id };
+        let config = self.integrations.config_by(app, flow.origin.configuration).await?;
+        let (user_id, way) = (flow.user.to_string(), ways::kept(app, flow.origin.way.as_ref())?.name());
+        let params = StartParams { config: config.json(), way, callback_url: &flow.callback_url, state, user_id };
         let answer: StartAnswer = self.ask_backend((app, &config), METHOD, &params).await?;
         let problem = |problem: &str| Error::Backend { method: METHOD, problem: problem.to_owned() };
         if let Some(schema) = answer.schema {
@@ -226,25 +232,26 @@ impl Connections {
             let description = returned.query.get("error_description").map(|text| plain(text));
             return Err(Error::Refused { code, description });
         }
-        if let Some(auth) = token_auth(&app) {
-            let kept = self.installed((principal.as_ref(), app.as_ref()), auth, &flow, &returned.query).await?;
-            return Ok(Connected { principal, app, kept, shared: flow.shared });
-        }
-        let (label, content, times) = match self.vendor(&app, flow.callback_url.clone(), flow.configuration).await? {
-            Some(vendor) => {
+        // A way that a new version has dropped meanwhile is said to be gone.
+        let configuration = flow.origin.configuration;
+        let (label, content, times) = match &ways::kept(&app, flow.origin.way.as_ref())?.way {
+            Way::Token(auth) => {
+                let kept = self.installed((principal.as_ref(), app.as_ref()), auth, &flow, &returned.query).await?;
+                return Ok(Connected { principal, app, kept, shared: flow.shared });
+            }
+            Way::Oauth2(oauth) => {
                 let code = returned.query.get("code").filter(|code| !code.is_empty()).ok_or(Error::NoCode)?;
+                let vendor = self.vendor(&app, oauth, flow.callback_url.clone(), configuration).await?;
                 let tokens = vendor.exchange(code.clone(), flow.pkce_verifier.clone()).await?;
                 let label = tokens.label.clone();
                 let (content, times) = content(tokens, None, self.clock.now());
                 (label, content, times)
             }
-            None => match oauth1(&app) {
-                Some(oauth) => {
-                    let vendor = self.vendor1(&app, oauth, flow.configuration).await?;
-                    vendor.exchange(returned.state, flow.pkce_verifier.clone(), &returned.query).await?
-                }
-                None => self.ask_for_credentials(&app, &flow, &returned.query).await?,
-            },
+            Way::Oauth1(oauth) => {
+                let vendor = self.vendor1(&app, oauth, configuration).await?;
+                vendor.exchange(returned.state, flow.pkce_verifier.clone(), &returned.query).await?
+            }
+            Way::Redirect | Way::Credentials { .. } => self.ask_for_credentials(&app, &flow, &returned.query).await?,
         };
         let named = flow.label.or(label).and_then(|text| self::label(&text).ok());
         let made = Made {
@@ -253,7 +260,7 @@ impl Connections {
             again: flow.connection,
             content,
             times,
-            configuration: flow.configuration,
+            origin: flow.origin,
         };
         let kept = self.keep(&principal, &app, made).await?;
         Ok(Connected { principal, app, kept, shared: flow.shared })
@@ -267,9 +274,10 @@ impl Connections {
         query: &BTreeMap<String, String>,
     ) -> Result<(Option<String>, Content, Times), Error> {
         const METHOD: &str = "__auth_callback";
-        let config = self.integrations.config_by(app, flow.configuration).await?;
+        let config = self.integrations.config_by(app, flow.origin.configuration).await?;
+        let way = ways::kept(app, flow.origin.way.as_ref())?.name();
         let (callback_url, user_id) = (flow.callback_url.as_str(), flow.user.to_string());
-        let params = CallbackParams { config: config.json(), query, callback_url, user_id };
+        let params = CallbackParams { config: config.json(), way, query, callback_url, user_id };
         let answer: CallbackAnswer = self.ask_backend((app, &config), METHOD, &params).await?;
         let none = || Error::Backend { method: METHOD, problem: "returned no credentials".to_owned() };
         let values = answer.credentials.filter(|values| !values.is_empty()).ok_or_else(none)?;

@@ -14,7 +14,10 @@ use uuid::Uuid;
 use weft_model::{
     AppId, ConfigurationId, ConnectionId, TenantId,
     connection::ConnectionStatus,
-    manifest::{token_auth::TokenAuth, user_auth::ExpiredWhen},
+    manifest::{
+        token_auth::TokenAuth,
+        user_auth::{ExpiredWhen, OAuth2, Way},
+    },
 };
 use weft_workers::{Category, Failure};
 
@@ -28,10 +31,10 @@ use crate::{
     apps::App,
     background::outlive,
     connections::{
-        connect::{oauth, renews, token_auth},
         credential::{Connection, Content, Credential, Times},
         error::Error,
         service::Connections,
+        ways::{self, renews},
     },
 };
 
@@ -59,12 +62,13 @@ impl Connections {
     pub(in crate::connections) async fn fresh(
         self: &Arc<Self>,
         app: &App,
+        way: &Way,
         connection: Arc<Connection>,
     ) -> Result<Arc<Connection>, Error> {
         let (now, times) = (self.clock.now(), connection.times);
         let due = times.refresh_at.is_some_and(|at| at <= now);
         let over = times.expires_at.is_some_and(|at| at <= now);
-        if !renews(app) || !(due || over) {
+        if !way.renews() || !(due || over) {
             return Ok(connection);
         }
         match self.renew(app, &connection).await {
@@ -79,7 +83,7 @@ impl Connections {
 
     /// A newer credential than one that the vendor refused. `None`: there is none, and cannot be. For every executor.
     pub async fn renewed(self: &Arc<Self>, app: &App, refused: &Credential) -> Result<Option<Arc<Credential>>, Error> {
-        if !renews(app) {
+        if !renews(app, refused) {
             return Ok(None);
         }
         let connection = self.open(&app.tenant, refused.connection).await?;
@@ -134,7 +138,8 @@ impl Connections {
         let (connections, app) = (Arc::clone(self), self.integrations.get(&app.tenant, &app.id).await?);
         let work = async move {
             let connection = connections.reopen(&app.tenant, id).await?;
-            let attempt = Attempt { connections: &connections, app: &app, connection: &connection, holder, interrupted };
+            let way = connections.way_of(&app, &connection).await?;
+            let attempt = Attempt { connections: &connections, app: &app, way, connection: &connection, holder, interrupted };
             attempt.run().await?;
             let current = connections.reopen(&app.tenant, id).await?;
             if current.status == ConnectionStatus::Active { Ok(current) } else { Err(connections.dead(&current)) }
@@ -145,14 +150,14 @@ impl Connections {
     /// This server's client at the vendor of an integration.
     pub(super) async fn vendor<'a>(
         &'a self,
-        app: &'a App,
+        app: &App,
+        oauth: &'a OAuth2,
         callback: String,
         named: Option<ConfigurationId>,
-    ) -> Result<Option<Vendor<'a>>, Error> {
-        let Some(oauth) = oauth(app) else { return Ok(None) };
+    ) -> Result<Vendor<'a>, Error> {
         let config = self.integrations.config_by(app, named).await?;
         let config: Map<String, Value> = serde_json::from_str(config.json().get()).unwrap_or_default();
-        Ok(Some(Vendor::new(oauth, &self.outbound, config, callback)))
+        Ok(Vendor::new(oauth, &self.outbound, config, callback))
     }
 
     /// What a token is got with, of what was entered.
@@ -221,6 +226,8 @@ impl Connections {
 struct Attempt<'a> {
     connections: &'a Connections,
     app: &'a App,
+    /// The way that the connection was made by, as the manifest has it now.
+    way: &'a Way,
     connection: &'a Connection,
     holder: Uuid,
     /// Whether an earlier one broke off.
@@ -230,7 +237,7 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn run(&self) -> Result<(), Error> {
         match self.ask().await {
-            Ok(None) if token_auth(self.app).is_some() => {
+            Ok(None) if matches!(self.way, Way::Token(_)) => {
                 self.end(ConnectionStatus::Expired, "entered_incomplete", INCOMPLETE).await
             }
             Ok(None) => self.end(ConnectionStatus::Expired, "no_refresh_token", NO_REFRESH_TOKEN).await,
@@ -245,8 +252,8 @@ impl Attempt<'_> {
 
     /// Gets a new token from the vendor. `None`: there is no way to.
     async fn ask(&self) -> Result<Option<Result<Tokens, NoToken>>, Error> {
-        let (connections, configuration) = (self.connections, self.connection.credential.configuration);
-        if let Some(auth) = token_auth(self.app) {
+        let (connections, configuration) = (self.connections, self.connection.credential.origin.configuration);
+        if let Way::Token(auth) = self.way {
             let entered = self.connection.content.entered.clone().unwrap_or_default();
             let mint = connections.mint(self.app, auth, (&entered, configuration)).await?;
             return match mint.token().await {
@@ -255,9 +262,8 @@ impl Attempt<'_> {
                 asked => asked.map(Some),
             };
         }
-        let Some(vendor) = connections.vendor(self.app, connections.callback_url(), configuration).await? else {
-            return Err(Error::NothingToConnect(self.app.id.clone()));
-        };
+        let Way::Oauth2(oauth) = self.way else { return Err(Error::NothingToConnect(self.app.id.clone())) };
+        let vendor = connections.vendor(self.app, oauth, connections.callback_url(), configuration).await?;
         if self.connection.refresh_token.is_none() && !vendor.mints() {
             return Ok(None);
         }
@@ -269,13 +275,12 @@ impl Attempt<'_> {
         let connections = self.connections;
         let now = connections.clock.now();
         let before = &self.connection.content;
-        let (content, times) = match token_auth(self.app) {
-            Some(auth) => minted(auth, tokens, before.entered.clone().unwrap_or_default(), now),
-            None => content(tokens, before.refresh_token.clone(), now),
+        let (content, times) = match self.way {
+            Way::Token(auth) => minted(auth, tokens, before.entered.clone().unwrap_or_default(), now),
+            _ => content(tokens, before.refresh_token.clone(), now),
         };
         let id = (self.connection.id, self.connection.credential.version + 1);
-        let configuration = self.connection.credential.configuration;
-        let sealing = connections.seal(&self.app.tenant, id, (&content, times, configuration))?;
+        let sealing = connections.seal(&self.app.tenant, id, (&content, times, &self.connection.credential.origin))?;
         for _ in 0..SAVES {
             let saved = async {
                 let mut connection = connections.pool.acquire().await?;
@@ -381,23 +386,23 @@ pub(super) fn minted(
 }
 
 /// Whether a result that counts as one means the same, by the rule of the manifest: some vendors answer 200 all the same.
-pub fn answers_expired(app: &App, output: &RawValue) -> bool {
-    let rule = expired_when(app);
+pub fn answers_expired(app: &App, credential: Option<&Credential>, output: &RawValue) -> bool {
+    let rule = expired_when(app, credential);
     // A rule about a status is for errors, which have one.
     let Some(rule) = rule.filter(|rule| rule.status.is_none()) else { return false };
     serde_json::from_str(output.get()).is_ok_and(|output: Value| rule.holds(None, &output))
 }
 
 /// Whether what a backend reports means that the vendor does not take the token any more.
-pub fn says_expired(app: &App, failure: &Failure) -> bool {
-    if !renews(app) {
+pub fn says_expired(app: &App, credential: &Credential, failure: &Failure) -> bool {
+    if !renews(app, credential) {
         return false;
     }
     let details = failure.details.clone().unwrap_or_default();
     let status = details.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok());
     let code = failure.code.as_deref().unwrap_or_default();
     let status = status.or_else(|| code.strip_prefix("http_")?.parse().ok());
-    if let Some(rule) = expired_when(app) {
+    if let Some(rule) = expired_when(app, Some(credential)) {
         let told = serde_json::json!({ "message": failure.message, "code": failure.code, "details": details });
         if rule.holds(status, &told) || rule.holds(status, &details) {
             return true;
@@ -407,13 +412,16 @@ pub fn says_expired(app: &App, failure: &Failure) -> bool {
 }
 
 /// The same of an answer that is passed on as it comes: only its status can say so.
-pub fn status_expired(app: &App, status: u16) -> bool {
-    let told = || expired_when(app).is_some_and(|rule| rule.pointer.is_none() && rule.holds(Some(status), &Value::Null));
-    renews(app) && (status == 401 || told())
+pub fn status_expired(app: &App, credential: &Credential, status: u16) -> bool {
+    let rule = || expired_when(app, Some(credential));
+    let told = || rule().is_some_and(|rule| rule.pointer.is_none() && rule.holds(Some(status), &Value::Null));
+    renews(app, credential) && (status == 401 || told())
 }
 
-fn expired_when(app: &App) -> Option<&ExpiredWhen> {
-    app.manifest.content.user_auth.as_ref()?.way.expired_when()
+/// The rule of the way that the connection was made by; without a connection, of the first one.
+fn expired_when<'a>(app: &'a App, credential: Option<&Credential>) -> Option<&'a ExpiredWhen> {
+    let way = credential.and_then(|credential| credential.origin.way.as_ref());
+    ways::kept(app, way).ok()?.way.expired_when()
 }
 
 fn uuid_time(now: chrono::DateTime<chrono::Utc>) -> uuid::Timestamp {

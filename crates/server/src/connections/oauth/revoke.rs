@@ -5,14 +5,13 @@ use std::fmt;
 use axum::http::{Method, Request, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use url::form_urlencoded::Serializer;
-use weft_model::{AppId, ConnectionId, TenantId, manifest::user_auth::TokenRequestAuth};
+use weft_model::{
+    AppId, ConnectionId, TenantId,
+    manifest::user_auth::{TokenRequestAuth, Way},
+};
 
 use super::client::{LIMITS, Vendor};
-use crate::connections::{
-    connect::{oauth, oauth1, renews},
-    error::Error,
-    service::Connections,
-};
+use crate::connections::{error::Error, service::Connections, ways};
 
 /// What became of the tokens at the vendor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,14 +70,17 @@ impl Connections {
 
     async fn try_revoke(&self, tenant: &TenantId, integration: &AppId, id: ConnectionId) -> Result<Revocation, Error> {
         let app = self.integrations.get(tenant, integration).await?;
-        let Some(oauth) = oauth(&app) else {
-            let kept_there = renews(&app) || oauth1(&app).is_some();
-            return Ok(if kept_there { Revocation::NotOffered } else { Revocation::NothingToRevoke });
+        if app.manifest.content.user_auth.is_none() {
+            return Ok(Revocation::NothingToRevoke);
+        }
+        let connection = self.open(tenant, id).await?;
+        let oauth = match ways::of(&app, &connection.credential)? {
+            Way::Oauth2(oauth) => oauth,
+            Way::Token(_) | Way::Oauth1(_) => return Ok(Revocation::NotOffered),
+            Way::Redirect | Way::Credentials { .. } => return Ok(Revocation::NothingToRevoke),
         };
         let Some(template) = &oauth.revoke_url else { return Ok(Revocation::NotOffered) };
-        let connection = self.open(tenant, id).await?;
-        let named = connection.credential.configuration;
-        let Some(vendor) = self.vendor(&app, self.callback_url(), named).await? else { return Ok(Revocation::NothingToRevoke) };
+        let vendor = self.vendor(&app, oauth, self.callback_url(), connection.credential.origin.configuration).await?;
         let access = connection.content.values.get("accessToken").and_then(serde_json::Value::as_str);
         // With the refresh token the vendor ends what was made with it, too.
         let (token, hint) = match (&connection.refresh_token, access) {

@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
-use weft_model::{AppId, ConfigurationId, ConnectionId, TenantId, UserId};
+use weft_model::{AppId, ConfigurationId, ConnectionId, TenantId, UserId, WayName};
 
-use crate::connections::store::Sealing;
+use crate::connections::{credential::Origin, store::Sealing};
 
 /// Somebody who was sent to a vendor and is to come back.
 pub struct Flow {
@@ -14,7 +14,7 @@ pub struct Flow {
     pub user: UserId,
     pub shared: bool,
     pub connection: Option<ConnectionId>,
-    pub configuration: Option<ConfigurationId>,
+    pub origin: Origin,
     pub label: Option<String>,
     pub callback_url: String,
     pub pkce_verifier: String,
@@ -25,8 +25,8 @@ pub async fn insert_flow(connection: &mut PgConnection, state_hash: &[u8], flow:
     sqlx::query!(
         "insert into connection_flows
              (state_hash, tenant_id, integration_id, user_id, shared, connection_id, label, callback_url, pkce_verifier, expires_at,
-              configuration_id)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+              configuration_id, way)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         state_hash,
         flow.tenant.as_str(),
         flow.integration.as_str(),
@@ -37,7 +37,8 @@ pub async fn insert_flow(connection: &mut PgConnection, state_hash: &[u8], flow:
         flow.callback_url,
         flow.pkce_verifier,
         flow.expires_at,
-        flow.configuration.map(ConfigurationId::as_uuid),
+        flow.origin.configuration.map(ConfigurationId::as_uuid),
+        flow.origin.way.as_ref().map(WayName::as_str),
     )
     .execute(connection)
     .await?;
@@ -49,7 +50,7 @@ pub async fn take_flow(connection: &mut PgConnection, state_hash: &[u8]) -> sqlx
     let row = sqlx::query!(
         "delete from connection_flows where state_hash = $1
          returning tenant_id, integration_id, user_id, shared, connection_id, label, callback_url, pkce_verifier, expires_at,
-             configuration_id",
+             configuration_id, way",
         state_hash,
     )
     .fetch_optional(connection)
@@ -62,7 +63,10 @@ pub async fn take_flow(connection: &mut PgConnection, state_hash: &[u8]) -> sqlx
             user: row.user_id.into(),
             shared: row.shared,
             connection: row.connection_id.map(ConnectionId::from),
-            configuration: row.configuration_id.map(ConfigurationId::from),
+            origin: Origin {
+                way: row.way.as_deref().map(str::parse).transpose().map_err(decode)?,
+                configuration: row.configuration_id.map(ConfigurationId::from),
+            },
             label: row.label,
             callback_url: row.callback_url,
             pkce_verifier: row.pkce_verifier,

@@ -5,17 +5,16 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Map, Value};
 use weft_model::{
     Principal,
-    manifest::{fields::names, token_auth::TokenAuth},
+    manifest::{fields::names, token_auth::TokenAuth, user_auth::Way},
 };
 
 use super::{flow::Started, refresh::minted, store::Flow};
 use crate::{
     apps::App,
     connections::{
-        connect::{Kept, Made, Wanted, fitting, owner_of, token_auth},
+        connect::{Kept, Made, Settled, fitting, owner_of},
         error::Error,
         service::{Connections, label, manage_keys, manages},
-        store::Owner,
     },
 };
 
@@ -25,20 +24,20 @@ impl Connections {
         &self,
         (by, app): (&Principal, &Arc<App>),
         auth: &TokenAuth,
-        (owner, wanted): (Owner, Wanted),
+        (way, settled): (&Way, Settled),
     ) -> Result<Started, Error> {
         may_vouch(by, app, auth)?;
         if let Some(installation) = &auth.installation {
-            let config = self.integrations.config_by(app, wanted.configuration).await?;
+            let config = self.integrations.config_by(app, settled.origin.configuration).await?;
             let config: Map<String, Value> = serde_json::from_str(config.json().get()).unwrap_or_default();
             if names(&installation.url).iter().all(|name| config.contains_key(*name)) {
-                return self.send_away(by, app, wanted).await;
+                return self.send_away((by, app), way, settled).await;
             }
         }
         if let Some(schema) = &auth.schema {
             return Ok(Started::Credentials { schema: schema.clone() });
         }
-        let made = self.first_token((by, app.as_ref()), auth, (owner, wanted), Map::new()).await?;
+        let made = self.first_token((by, app.as_ref()), auth, settled, Map::new()).await?;
         Ok(Started::Connected(self.keep(by, app, made).await?))
     }
 
@@ -47,24 +46,21 @@ impl Connections {
         &self,
         (by, app): (&Principal, &App),
         auth: &TokenAuth,
-        (owner, wanted): (Owner, Wanted),
+        settled: Settled,
         values: Map<String, Value>,
     ) -> Result<Made, Error> {
         may_vouch(by, app, auth)?;
-        let mint = self.mint(app, auth, (&values, wanted.configuration)).await?;
+        let mint = self.mint(app, auth, (&values, settled.origin.configuration)).await?;
         let tokens = mint.token().await??;
         let named = tokens.label.clone().or_else(|| mint.label()).and_then(|text| label(&text).ok());
-        let (content, times) = minted(auth, tokens, values, self.clock.now());
-        let Wanted { label, again, configuration, .. } = wanted;
-        Ok(Made { owner, label: label.or(named), again, content, times, configuration })
+        Ok(settled.made(named, minted(auth, tokens, values, self.clock.now())))
     }
 
     /// The vendor's page where the app is installed. It sends the state back with what it calls the installation.
-    pub(super) async fn where_to_install(&self, app: &App, flow: &Flow, state: &str) -> Result<String, Error> {
+    pub(super) async fn where_to_install(&self, app: &App, auth: &TokenAuth, flow: &Flow, state: &str) -> Result<String, Error> {
         let nothing = Map::new();
-        let auth = token_auth(app).ok_or_else(|| Error::NothingToConnect(app.id.clone()))?;
         let installation = auth.installation.as_ref().ok_or_else(|| Error::NothingToConnect(app.id.clone()))?;
-        let mint = self.mint(app, auth, (&nothing, flow.configuration)).await?;
+        let mint = self.mint(app, auth, (&nothing, flow.origin.configuration)).await?;
         let mut url = mint.address(&installation.url, None)?;
         url.query_pairs_mut().append_pair("state", state);
         Ok(url.into())
@@ -84,9 +80,9 @@ impl Connections {
             given.insert(name.clone(), typed(auth, name, text));
         }
         let values = fitting(auth.schema.as_ref().unwrap_or(&Value::Bool(true)), given)?;
-        let wanted =
-            Wanted { label: flow.label.clone(), shared: flow.shared, again: flow.connection, configuration: flow.configuration };
-        let made = self.first_token((by, app), auth, (owner_of(flow.shared, flow.user), wanted), values).await?;
+        let owner = owner_of(flow.shared, flow.user);
+        let settled = Settled { owner, label: flow.label.clone(), again: flow.connection, origin: flow.origin.clone() };
+        let made = self.first_token((by, app), auth, settled, values).await?;
         self.keep(by, app, made).await
     }
 }

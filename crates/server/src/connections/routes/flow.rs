@@ -43,6 +43,8 @@ struct Start {
     label: Option<String>,
     /// For the whole tenant. It takes the right to manage the integration.
     shared: bool,
+    /// The name of the way to connect; else that of the connection which gets fresh credentials, else the first.
+    way: Option<String>,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -56,8 +58,8 @@ pub(super) struct Again {
 
 impl Again {
     /// What somebody asks for who connects.
-    pub(super) fn wanted(&self, label: Option<String>, shared: bool) -> Wanted {
-        Wanted { label, shared, again: self.connection_id, configuration: self.config_id }
+    pub(super) fn wanted(&self, label: Option<String>, shared: bool, way: Option<String>) -> Wanted {
+        Wanted { label, shared, again: self.connection_id, way, configuration: self.config_id }
     }
 }
 
@@ -97,7 +99,7 @@ async fn start(
     let app = node.integrations.get(&caller.tenant, &id).await?;
     let nothing = StartAnswer { kind: "connected", url: None, redirect_url: None, schema: None, connection_id: None };
     let mut headers = HeaderMap::new();
-    let answer = match node.connections.start(&caller, &app, again.wanted(body.label, body.shared)).await? {
+    let answer = match node.connections.start(&caller, &app, again.wanted(body.label, body.shared, body.way)).await? {
         Started::Redirect { url, state } => {
             headers.extend(HeaderValue::from_str(&node.connections.tie(&state)).ok().map(|tie| (header::SET_COOKIE, tie)));
             StartAnswer { kind: "redirect", url: Some(url.clone()), redirect_url: Some(url), ..nothing }

@@ -33,6 +33,7 @@ use crate::{
         page::{self, Paging, next},
         problem::{Code, Problem},
     },
+    integrations::{self, OfferedWay},
     node::Node,
 };
 
@@ -53,9 +54,11 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct AuthStatus {
-    /// How one connects: `redirect`, `credentials` or `oauth2`; absent where there is nothing to connect.
+    /// How one connects who names no way: `redirect`, `credentials`, `oauth2`, `oauth1` or `token`; null where there is nothing to connect.
     #[serde(rename = "type")]
-    way: Option<&'static str>,
+    kind: Option<&'static str>,
+    /// All ways to connect, the first one first.
+    ways: Vec<OfferedWay>,
     /// Whether calls can be made with a connection of the caller's own, or with one of the tenant.
     connected: bool,
     /// The caller's own connections that serve.
@@ -84,6 +87,8 @@ struct Connection {
     #[schema(value_type = ConnectionKind)]
     kind: String,
     label: Option<String>,
+    /// The name of the way that it was made by; null: the first, from before that had a name.
+    way: Option<String>,
     /// Whether it is the tenant's, for everybody who may call the integration.
     shared: bool,
     #[schema(value_type = ConnectionStatus)]
@@ -125,6 +130,7 @@ impl Connection {
             shared: !delegated && row.user_id.is_none(),
             kind: row.kind,
             label: row.label,
+            way: row.way,
             status: row.status,
             status_cause: row.status_cause,
             status_message: row.status_message,
@@ -157,8 +163,10 @@ async fn status(
         return Err(lacking(super::service::manage_keys(&id).to_vec()));
     }
     let summary = node.connections.summary(&caller, &app, of.agent_app_id.as_ref()).await?;
+    let (config, content) = (node.integrations.config(&app).await?, &app.manifest.content);
     Ok(Body(AuthStatus {
-        way: app.manifest.content.user_auth.as_ref().map(|auth| auth.way.as_str()),
+        kind: content.user_auth.as_ref().map(|auth| auth.first.way.as_str()),
+        ways: integrations::offered_ways(content, |way| config.lacks(content, way)),
         connected: summary.active > 0 || summary.shared,
         connection_count: summary.active,
         dead_count: summary.dead,
@@ -170,7 +178,7 @@ async fn status(
 #[serde(rename_all = "camelCase")]
 #[schema(as = EnteredCredentials)]
 struct Enter {
-    /// What the schema of the manifest's `userAuth` asks for.
+    /// What the schema of the way asks for.
     #[schema(value_type = Object)]
     credentials: Map<String, Value>,
     /// What to call the connection. One that has this label gets the new credentials.
@@ -178,6 +186,8 @@ struct Enter {
     /// For the whole tenant. It takes the right to manage the integration.
     #[serde(default)]
     shared: bool,
+    /// The name of the way to connect; else that of the connection which gets them, else the first.
+    way: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -201,7 +211,7 @@ async fn enter(
     Json(body): Json<Enter>,
 ) -> Result<Body<Entered>, Problem> {
     let app = node.integrations.get(&caller.tenant, &id).await?;
-    let wanted = again.wanted(body.label, body.shared);
+    let wanted = again.wanted(body.label, body.shared, body.way);
     let kept = node.connections.enter(&caller, &app, body.credentials, wanted).await?;
     Ok(Body(Entered { message: "credentials stored", connection_id: kept.id, label: kept.label }))
 }
@@ -398,14 +408,18 @@ impl From<Error> for Problem {
             Error::NotYours | Error::DelegationOver(_) | Error::DelegationUsedUp | Error::ActionNotDelegated { .. } => {
                 Code::Forbidden
             }
-            Error::NothingToConnect(_) | Error::OtherWay { .. } | Error::InvalidRequest(_) | Error::NothingToDelegate => {
-                Code::InvalidRequest
-            }
+            Error::NothingToConnect(_)
+            | Error::OtherWay { .. }
+            | Error::UnknownWay { .. }
+            | Error::InvalidRequest(_)
+            | Error::NothingToDelegate => Code::InvalidRequest,
             Error::LabelTaken(_) => Code::Conflict,
             Error::NoClient(_) | Error::InsecureAddress(_) | Error::ClientRefused(_) => Code::NotConfigured,
             Error::Unreachable(_) => Code::VendorUnavailable,
             Error::InvalidState | Error::StateExpired => Code::InvalidRequest,
-            Error::NoToken(_) | Error::Refused { .. } | Error::NoCode | Error::NotSent(_) => Code::ConnectFailed,
+            Error::NoToken(_) | Error::Refused { .. } | Error::NoCode | Error::NotSent(_) | Error::WayRemoved { .. } => {
+                Code::ConnectFailed
+            }
             Error::Backend { .. } => Code::ActionFailed,
         };
         Self::new(code, message)
