@@ -11,7 +11,7 @@ const MAX_CLIENTS = 50;
 const clients = new Map<string, WebClient>();
 
 export interface SlackConfig {
-  botToken?: string;
+  botToken?: string | undefined;
   signingSecret?: string;
   apiUrl?: string;
 }
