@@ -223,14 +223,8 @@ impl Connections {
         let taken = store::take_flow(&mut *self.pool.acquire().await?, &ticket::digest(&returned.state)).await?;
         let flow = taken.ok_or(Error::InvalidState)?;
         let Pending { principal, app, .. } = self.standing(node, &flow).await?;
-        let refused = ["error", "oauth_problem"].into_iter().find_map(|name| returned.query.get(name));
-        if returned.query.contains_key("denied") {
-            return Err(Error::Refused { code: "access_denied".to_owned(), description: None });
-        }
-        if let Some(code) = refused {
-            let code = code.chars().filter(char::is_ascii_graphic).take(80).collect();
-            let description = returned.query.get("error_description").map(|text| plain(text));
-            return Err(Error::Refused { code, description });
+        if let Some(refused) = refused(&returned.query) {
+            return Err(refused);
         }
         // A way that a new version has dropped meanwhile is said to be gone.
         let configuration = flow.origin.configuration;
@@ -317,6 +311,17 @@ impl Connections {
         serde_json::from_str(answer.get())
             .map_err(|_| Error::Backend { method, problem: "returned something of another shape".to_owned() })
     }
+}
+
+/// What a vendor says that lets nobody in.
+fn refused(query: &BTreeMap<String, String>) -> Option<Error> {
+    if query.contains_key("denied") {
+        return Some(Error::Refused { code: "access_denied".to_owned(), description: None });
+    }
+    let code = ["error", "oauth_problem"].into_iter().find_map(|name| query.get(name))?;
+    let code = code.chars().filter(char::is_ascii_graphic).take(80).collect();
+    let description = query.get("error_description").map(|text| plain(text));
+    Some(Error::Refused { code, description })
 }
 
 /// What the browser that began shows when it comes back: no secret to the vendor, and nothing that the address tells.

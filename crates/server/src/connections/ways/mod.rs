@@ -3,6 +3,8 @@
 //! A connection keeps the name of its way. Whatever is done with it (renewing, placing, taking back) goes by that way of the manifest
 //! that is in force, so a manifest that drops a way ends the connections by it, and one that brings it back wakes them.
 
+mod store;
+
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -17,7 +19,6 @@ use super::{
     credential::{Connection, Credential},
     error::Error,
     service::Connections,
-    store,
 };
 use crate::apps::App;
 
@@ -94,6 +95,6 @@ pub async fn declare(
     let known: Vec<_> = auth.ways().map(|way| way.name().to_owned()).collect();
     // The database puts each connection's own way in its place.
     let message = Error::WayRemoved { way: store::WAY.to_owned(), known: names(auth) }.to_string();
-    store::end_ways(connection, (tenant, integration), &known, (REMOVED, &message), now).await?;
-    store::wake_ways(connection, (tenant, integration), &known, REMOVED, now).await
+    store::end(connection, (tenant, integration), &known, (REMOVED, &message), now).await?;
+    store::wake(connection, (tenant, integration), &known, REMOVED, now).await
 }
