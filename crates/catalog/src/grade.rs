@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use weft_model::{
     Manifest,
-    manifest::{Action, Content},
+    manifest::{Action, Content, UserAuth},
     schema::Schema,
 };
 use weft_recipe::{
@@ -212,7 +212,7 @@ fn one(manifest: &Manifest, case: &Case, place: &str, findings: &mut Findings) {
         return;
     };
     if let Some(way) = &case.way
-        && !manifest.content.user_auth.iter().flat_map(|auth| auth.ways()).any(|known| known.name() == way)
+        && !manifest.content.user_auth.iter().flat_map(UserAuth::ways).any(|known| known.name() == way)
     {
         findings.error(place, format!("there is no way '{way}' to connect"));
     }

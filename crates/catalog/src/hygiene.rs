@@ -1,7 +1,7 @@
 //! Secrets that stand where they should not: in files, and in settings that are not kept in the vault.
 
 use serde_json::Value;
-use weft_model::manifest::Content;
+use weft_model::manifest::{Content, UserAuth};
 
 use crate::{Folder, grade::Findings};
 
@@ -74,7 +74,7 @@ pub fn settings(schema: Option<&Value>, findings: &mut Findings) {
 /// Credentials that are written into the recipe instead of coming from the configuration.
 pub fn placements(content: &Content, findings: &mut Findings) {
     let common = content.http.as_ref().and_then(|http| http.get("auth")).map(|auth| ("http.auth".to_owned(), auth));
-    let ways = content.user_auth.iter().flat_map(|auth| auth.ways());
+    let ways = content.user_auth.iter().flat_map(UserAuth::ways);
     let ways = ways.filter_map(|way| Some((format!("userAuth.{}.auth", way.name()), way.auth.as_ref()?)));
     common.into_iter().chain(ways).for_each(|(place, auth)| placement(&place, auth, findings));
 }

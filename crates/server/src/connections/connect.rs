@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use weft_model::{
     ConfigurationId, ConnectionId, Fault, Principal, UserId,
     manifest::{
-        NamedWay,
+        NamedWay, UserAuth,
         user_auth::{Way, secret_fields},
     },
     schema::Schema,
@@ -202,7 +202,7 @@ fn other_way(app: &App, named: &NamedWay) -> Error {
         Way::Oauth1(_) => "OAuth 1.0a",
         Way::Credentials { .. } | Way::Token(_) => "its configuration alone",
     };
-    let ways = app.manifest.content.user_auth.iter().flat_map(|auth| auth.ways());
+    let ways = app.manifest.content.user_auth.iter().flat_map(UserAuth::ways);
     let others: Vec<_> = ways.filter(|other| other.way.form().is_some()).map(NamedWay::name).collect();
     let instead =
         if others.is_empty() { String::new() } else { format!(", or name a way that asks for something: {}", others.join(", ")) };
