@@ -122,6 +122,8 @@ impl Server {
         let (audit, noticing) = Audit::start(shared(), Arc::clone(&authority), issuer(&settings));
         let audit = Arc::new(audit);
         writers.extend([delivering, noticing]);
+        let (admission, taking) = Admission::start(pool.clone(), clock.clone());
+        writers.push(taking);
         let (jobs, queueing) = Jobs::start(pool.clone(), clock.clone(), node_id);
         writers.extend(queueing);
         let policy = Policy { registration_open: settings.registration_open, password_login: settings.password_login };
@@ -163,7 +165,7 @@ impl Server {
             apps,
             sql,
             runs,
-            admission: Admission::new(),
+            admission,
             jobs,
             webhooks,
         });
@@ -299,6 +301,9 @@ async fn tidy(node: Arc<Node>) {
         }
         if let Err(error) = node.webhooks.tidy(node.settings.deliveries_kept).await {
             tracing::warn!(%error, "cannot tidy up webhook deliveries");
+        }
+        if let Err(error) = node.admission.tidy().await {
+            tracing::warn!(%error, "cannot tidy up budgets");
         }
         if let Err(error) = node.connections.tidy().await {
             tracing::warn!(%error, "cannot tidy up connections");

@@ -195,7 +195,8 @@ async fn remove_named(
 /// Call an action of an integration
 ///
 /// The body is the action's input, the answer is its result. With an `Idempotency-Key` the same key answers the same result
-/// once. The header `x-weft-run-id` of the answer names the recorded run.
+/// once. The header `x-weft-run-id` of the answer names the recorded run. Where the manifest has a `rateLimit`, `RateLimit-Policy` and
+/// `RateLimit` say how large the budget is, what could go out at once, and in how many seconds it is whole again.
 #[utoipa::path(post, path = "/api/v1/integrations/{integration_id}/actions/{action_id}", tag = "integrations",
     params(
         ("integration_id" = AppId, Path),
