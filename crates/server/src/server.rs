@@ -284,7 +284,12 @@ async fn start_background(node: &Arc<Node>, id: Uuid) -> sqlx::Result<Vec<JoinHa
         let node = Arc::clone(node);
         tokio::spawn(async move { node.files.keep_tidy(&node.stopping).await })
     };
-    Ok(vec![listening, tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node))), working, ticking, relaying, files])
+    let looking = {
+        let node = Arc::clone(node);
+        tokio::spawn(async move { node.catalog.keep_fresh(&node.stopping).await })
+    };
+    let (starting, tidying) = (tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node))));
+    Ok(vec![listening, starting, tidying, working, ticking, relaying, files, looking])
 }
 
 async fn tidy(node: Arc<Node>) {

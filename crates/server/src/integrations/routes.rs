@@ -243,7 +243,7 @@ impl From<Error> for Problem {
             Error::Unknown(_) | Error::UnknownConfiguration(_) | Error::NotInCatalog(_) => Self::not_found(message),
             Error::Unread { cause, .. } => match cause.cause {
                 Unread::Refused(_) | Unread::Address => Self::new(Code::InvalidArchive, message),
-                Unread::Outbound(_) | Unread::Status(_) => Self::new(Code::VendorUnavailable, message),
+                Unread::Outbound(_) | Unread::Status(_) | Unread::NotYet => Self::new(Code::VendorUnavailable, message),
             },
             Error::LabelTaken(_) => Self::new(Code::Conflict, message),
             Error::ConfigurationInUse(_) => Self::new(Code::InvalidRequest, message),
