@@ -68,6 +68,13 @@ impl Output {
         }
     }
 
+    /// Tells the person on stderr what the server says of things besides, each sentence once; silent with `--json`, which holds it.
+    pub fn notes<'a>(&self, notes: impl IntoIterator<Item = Option<&'a str>>) {
+        for note in notes.into_iter().flatten().collect::<std::collections::BTreeSet<_>>() {
+            self.note(&printable(note));
+        }
+    }
+
     /// Tells the person on stderr what has to be done for the command to go on; with `--json` as a value, because a program
     /// has to learn of it too.
     pub fn prompt(&self, value: &Value, human: impl FnOnce() -> String) {

@@ -122,6 +122,8 @@ impl Server {
         let (audit, noticing) = Audit::start(shared(), Arc::clone(&authority), issuer(&settings));
         let audit = Arc::new(audit);
         writers.extend([delivering, noticing]);
+        let (admission, taking) = Admission::start(pool.clone(), clock.clone());
+        writers.push(taking);
         let (jobs, queueing) = Jobs::start(pool.clone(), clock.clone(), node_id);
         writers.extend(queueing);
         let policy = Policy { registration_open: settings.registration_open, password_login: settings.password_login };
@@ -163,7 +165,7 @@ impl Server {
             apps,
             sql,
             runs,
-            admission: Admission::new(),
+            admission,
             jobs,
             webhooks,
         });
@@ -282,7 +284,12 @@ async fn start_background(node: &Arc<Node>, id: Uuid) -> sqlx::Result<Vec<JoinHa
         let node = Arc::clone(node);
         tokio::spawn(async move { node.files.keep_tidy(&node.stopping).await })
     };
-    Ok(vec![listening, tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node))), working, ticking, relaying, files])
+    let looking = {
+        let node = Arc::clone(node);
+        tokio::spawn(async move { node.catalog.keep_fresh(&node.stopping).await })
+    };
+    let (starting, tidying) = (tokio::spawn(starting), tokio::spawn(tidy(Arc::clone(node))));
+    Ok(vec![listening, starting, tidying, working, ticking, relaying, files, looking])
 }
 
 async fn tidy(node: Arc<Node>) {
@@ -299,6 +306,9 @@ async fn tidy(node: Arc<Node>) {
         }
         if let Err(error) = node.webhooks.tidy(node.settings.deliveries_kept).await {
             tracing::warn!(%error, "cannot tidy up webhook deliveries");
+        }
+        if let Err(error) = node.admission.tidy().await {
+            tracing::warn!(%error, "cannot tidy up budgets");
         }
         if let Err(error) = node.connections.tidy().await {
             tracing::warn!(%error, "cannot tidy up connections");

@@ -13,19 +13,32 @@ use super::{Context, index};
 use crate::client::{decode, with_query};
 use crate::error::{CliError, Result};
 use crate::input;
-use crate::output::{Output, Paint, printable, table};
+use crate::output::{Output, Paint, moment, printable, table};
 
 #[derive(Args)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
+    /// Have the server read the indexes of others again; what it finds is in the next list
+    #[arg(long)]
+    refresh: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// List the integrations that can be deployed by their names (the default)
     #[command(alias = "ls")]
-    List,
+    List {
+        /// Have the server read the indexes of others again; what it finds is in the next list
+        #[arg(long)]
+        refresh: bool,
+    },
+    /// List the signed indexes that the server's settings name, and what became of reading them
+    Indexes {
+        /// Have the server read them again; what comes of it is in the next list
+        #[arg(long)]
+        refresh: bool,
+    },
     /// Deploy one of them
     Deploy {
         #[arg(value_parser = input::identifier)]
@@ -63,11 +76,32 @@ struct Offer {
     #[serde(default)]
     description: String,
     installed_version: Option<String>,
+    index: Option<String>,
+    index_fault: Option<String>,
+}
+
+impl Offer {
+    /// What is wrong with the index that lists it.
+    fn fault(&self) -> Option<String> {
+        let (index, fault) = (self.index.as_deref()?, self.index_fault.as_deref()?);
+        Some(format!("{index} is shown as it was read last: {fault}"))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listing {
+    url: String,
+    integrations: Option<u64>,
+    read_at: Option<String>,
+    expires_at: Option<String>,
+    fault: Option<String>,
 }
 
 pub async fn run(context: &Context, arguments: Arguments) -> Result<()> {
-    match arguments.command.unwrap_or(Command::List) {
-        Command::List => list(context).await,
+    match arguments.command.unwrap_or(Command::List { refresh: arguments.refresh }) {
+        Command::List { refresh } => list(context, refresh).await,
+        Command::Indexes { refresh } => indexes(context, refresh).await,
         Command::Deploy { integration, yes } => deploy(context, &integration, yes).await,
         Command::Remove { integration } => remove(context, &integration).await,
         Command::Key(arguments) => index::key(context, &arguments),
@@ -76,10 +110,13 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<()> {
     }
 }
 
-async fn list(context: &Context) -> Result<()> {
+async fn list(context: &Context, refresh: bool) -> Result<()> {
     let client = context.authorized()?;
-    let answer = client.get(client.api(&["integrations", "catalog"])).await?;
+    let url = with_query(client.api(&["integrations", "catalog"]), [("refresh", refresh.then_some("true"))]);
+    let answer = client.get(url).await?;
     let offers: Vec<Offer> = decode(&answer)?;
+    let faults: Vec<_> = offers.iter().filter_map(Offer::fault).collect();
+    context.output.notes(faults.iter().map(|fault| Some(fault.as_str())));
     context.output.show(&answer, || {
         let row = |offer: &Offer| {
             let installed = offer.installed_version.clone().unwrap_or_else(|| "-".to_owned());
@@ -90,6 +127,25 @@ async fn list(context: &Context) -> Result<()> {
     })?;
     context.output.note("Next: weft catalog deploy <id>");
     Ok(())
+}
+
+async fn indexes(context: &Context, refresh: bool) -> Result<()> {
+    let client = context.authorized()?;
+    let url = with_query(client.api(&["integrations", "catalog-indexes"]), [("refresh", refresh.then_some("true"))]);
+    let answer = client.get(url).await?;
+    let listings: Vec<Listing> = decode(&answer)?;
+    if listings.is_empty() && !context.output.is_json() {
+        context.output.note("The server's settings name no index ([[catalog]])");
+        return Ok(());
+    }
+    context.output.show(&answer, || {
+        let row = |listing: &Listing| {
+            let count = listing.integrations.map_or_else(|| "-".to_owned(), |count| count.to_string());
+            let (read, expires) = (moment(listing.read_at.as_deref()), moment(listing.expires_at.as_deref()));
+            [printable(&listing.url), count, read, expires, printable(listing.fault.as_deref().unwrap_or_default())]
+        };
+        table(["INDEX", "LISTS", "READ (UTC)", "GOOD UNTIL", "FAULT"], &listings.iter().map(row).collect::<Vec<_>>())
+    })
 }
 
 async fn deploy(context: &Context, id: &str, yes: bool) -> Result<()> {

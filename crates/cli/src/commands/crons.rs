@@ -107,6 +107,7 @@ struct Cron {
     timezone: Option<String>,
     enabled: bool,
     next_run_at: Option<String>,
+    note: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +127,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
             body.extend([("name".to_owned(), json!(name)), ("schedule".to_owned(), json!(schedule))]);
             let client = context.authorized()?;
             let answer = client.send(Method::POST, client.api(&["apps", app, "crons"]), &Value::Object(body)).await?;
+            context.output.notes([answer["note"].as_str()]);
             context.output.show(&answer, || format!("Created {name}, next at {} UTC", moment(answer["nextRunAt"].as_str())))
         }
         Command::Update { cron, schedule, options } => {
@@ -158,6 +160,7 @@ async fn list(context: &Context, app: Option<&str>) -> Result<()> {
         context.output.note("No crons");
         return Ok(());
     }
+    context.output.notes(crons.iter().map(|cron| cron.note.as_deref()));
     context.output.show(&answer, || {
         let rows: Vec<_> = crons.iter().map(Cron::row).collect();
         table(["APP", "NAME", "SCHEDULE", "ZONE", "NEXT (UTC)", "ID"], &rows)

@@ -98,6 +98,7 @@ struct Hook {
     changed_fields: Option<Vec<String>>,
     #[serde(rename = "where")]
     condition: Option<Value>,
+    note: Option<String>,
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
@@ -111,6 +112,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
             body.extend(about.map(|(name, value)| (name.to_owned(), json!(value))));
             let client = context.authorized()?;
             let answer = client.send(Method::POST, client.api(&["apps", app, "hooks"]), &Value::Object(body)).await?;
+            context.output.notes([answer["note"].as_str()]);
             context.output.show(&answer, || format!("Created {}", printable(answer["id"].as_str().unwrap_or_default())))
         }
         Command::Update { hook, terms } => change(context, hook, Value::Object(terms.body()?), "Updated").await,
@@ -138,6 +140,7 @@ async fn list(context: &Context, app: &str, filter: [(&str, Option<&str>); 2]) -
         context.output.note("No hooks");
         return Ok(());
     }
+    context.output.notes(hooks.iter().map(|hook| hook.note.as_deref()));
     context.output.show(&answer, || {
         let rows: Vec<_> = hooks.iter().map(Hook::row).collect();
         table(["ENTITY", "ON", "DOES", "WHEN", "ID"], &rows)

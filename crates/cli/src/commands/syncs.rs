@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::connections::Finding;
 use super::requirements::Requirements;
-use crate::client::{Client, decode};
+use crate::client::{Client, decode, with_query};
 use crate::error::{CliError, Result};
 use crate::input;
 use crate::output::{moment, printable, table};
@@ -28,7 +28,13 @@ enum Command {
         integration: Option<String>,
     },
     /// Run one now
-    Run(One),
+    Run {
+        #[command(flatten)]
+        one: One,
+        /// Let it delete once what the vendor's answer lacks, also where that is most of what is there
+        #[arg(long)]
+        confirm_deletions: bool,
+    },
     /// Let one wait until it is resumed
     Pause(One),
     /// Let one go on that was paused, stopped, or has not begun
@@ -84,10 +90,12 @@ struct Failed {
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Command::List { integration } => list(context, integration.as_deref()).await,
-        Command::Run(one) => tell(context, one, "run", "It runs now").await,
-        Command::Pause(one) => tell(context, one, "pause", "It waits until it is resumed").await,
-        Command::Resume(one) => tell(context, one, "resume", "It goes on now").await,
-        Command::Reset(one) => tell(context, one, "reset", "It begins anew, now").await,
+        Command::Run { one, confirm_deletions } => {
+            tell(context, one, ("run", confirm_deletions.then_some("true")), "It runs now").await
+        }
+        Command::Pause(one) => tell(context, one, ("pause", None), "It waits until it is resumed").await,
+        Command::Resume(one) => tell(context, one, ("resume", None), "It goes on now").await,
+        Command::Reset(one) => tell(context, one, ("reset", None), "It begins anew, now").await,
     }
 }
 
@@ -112,10 +120,11 @@ async fn list(context: &Context, integration: Option<&str>) -> Result<()> {
     })
 }
 
-async fn tell(context: &Context, one: &One, what: &str, said: &str) -> Result<()> {
+async fn tell(context: &Context, one: &One, (what, confirmed): (&str, Option<&str>), said: &str) -> Result<()> {
     let client = context.authorized()?;
     let sync = one.find(&client).await?;
     let url = client.api(&["integrations", &one.integration, "syncs", &sync.id, what]);
+    let url = with_query(url, [("confirmDeletions", confirmed)]);
     let answer = client.send(Method::POST, url, &json!({})).await?;
     context.output.show(&answer, || said.to_owned())
 }

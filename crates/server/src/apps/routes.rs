@@ -313,6 +313,9 @@ pub fn raw_json(outcome: runs::Outcome) -> Response {
     let mut response = Response::new(String::from(Box::<str>::from(outcome.output)).into());
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     run_header(response.headers_mut(), outcome.run);
+    if let Some(left) = outcome.left {
+        runs::budget_headers(response.headers_mut(), left);
+    }
     response
 }
 

@@ -63,7 +63,9 @@ impl Apps {
         }
         let started = async {
             self.fetch(&app.id, deployment).await?;
-            self.start(&app, deployment, self.developed.purpose(&app.id, deployment.id)).await
+            self.start(&app, deployment, self.developed.purpose(&app.id, deployment.id)).await?;
+            self.note_jobs(&app.id, deployment).await;
+            Ok(())
         };
         started.await.map_err(|cause| Error::NotComingUp { app: app.id.clone(), cause: Box::new(cause) })
     }
@@ -108,9 +110,30 @@ impl Apps {
         Ok(self.workers.status(id.as_str()).unwrap_or(Status::Stopped))
     }
 
+    /// Notes whether a version has a handler for jobs, where it was deployed before anybody asked.
+    async fn note_jobs(&self, id: &AppId, deployment: &Deployment) {
+        let Some(takes_jobs) = self.workers.takes_jobs(id.as_str()).filter(|_| deployment.takes_jobs.is_none()) else { return };
+        let noted = async {
+            let mut transaction = self.pool.begin().await?;
+            if store::set_takes_jobs(&mut transaction, deployment.id, takes_jobs).await? {
+                self.commit(transaction, id).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!(app.id = %id, %error, "whether the app takes jobs is not noted");
+        }
+    }
+
+    /// Whether it is known that the backend has no handler for work for later: by what its process said, on whichever node.
+    pub fn takes_no_jobs(&self, app: &App) -> bool {
+        let said = app.deployment.as_ref().and_then(|deployment| deployment.takes_jobs);
+        said.or_else(|| self.workers.takes_jobs(app.id.as_str())) == Some(false)
+    }
+
     /// Refuses work for later where it is known that the backend has no handler for it.
-    pub fn ensure_takes_jobs(&self, id: &AppId) -> Result<(), Error> {
-        if self.workers.takes_jobs(id.as_str()) == Some(false) { Err(Error::TakesNoJobs(id.clone())) } else { Ok(()) }
+    pub fn ensure_takes_jobs(&self, app: &App) -> Result<(), Error> {
+        if self.takes_no_jobs(app) { Err(Error::TakesNoJobs(app.id.clone())) } else { Ok(()) }
     }
 
     /// The workers of a tenant's apps that this node has started since it came up.
@@ -186,7 +209,9 @@ impl Apps {
                     return Ok(());
                 }
                 apps.fetch(&id, deployment).await?;
-                apps.start(&app, deployment, apps.developed.purpose(&id, deployment.id)).await
+                apps.start(&app, deployment, apps.developed.purpose(&id, deployment.id)).await?;
+                apps.note_jobs(&id, deployment).await;
+                Ok::<_, Error>(())
             };
             if let Err(error) = replaced.await {
                 tracing::warn!(app.id = %id, %error, "cannot start the worker again");

@@ -44,6 +44,9 @@ use crate::{
 
 /// How long an action may take when its manifest says nothing.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is said with what leads to jobs that nobody would do.
+pub const TAKES_NO_JOBS: &str =
+    "The app's backend has no `onJob`, so what comes of this goes to the dead letters: give it one and deploy it.";
 /// Apps that a node remembers.
 const REMEMBERED_APPS: u64 = 5_000;
 /// What a node remembers of frontends, in bytes.

@@ -20,6 +20,8 @@ pub struct StoredApp {
 pub struct Deployment {
     pub id: DeploymentId,
     pub entry_point: String,
+    /// Whether it has a handler for jobs, once its process has said so on some node.
+    pub takes_jobs: Option<bool>,
 }
 
 /// One line of the list of apps.
@@ -35,7 +37,7 @@ pub struct Listed {
 
 pub async fn find(connection: &mut PgConnection, id: &AppId) -> sqlx::Result<Option<StoredApp>> {
     let row = sqlx::query!(
-        "select apps.tenant_id, apps.manifest, deployments.id as \"deployment?\", entry_point as \"entry_point?\",
+        "select apps.tenant_id, apps.manifest, deployments.id as \"deployment?\", entry_point as \"entry_point?\", takes_jobs,
              worker_enabled and tenants.disabled_at is null and tenants.deleted_at is null as \"worker_enabled!\"
          from apps join tenants on tenants.id = apps.tenant_id left join deployments on deployments.id = deployment_id
          where apps.id = $1",
@@ -46,7 +48,11 @@ pub async fn find(connection: &mut PgConnection, id: &AppId) -> sqlx::Result<Opt
     Ok(row.map(|row| StoredApp {
         tenant: row.tenant_id,
         manifest: row.manifest,
-        deployment: row.deployment.zip(row.entry_point).map(|(id, entry_point)| Deployment { id: id.into(), entry_point }),
+        deployment: row.deployment.zip(row.entry_point).map(|(id, entry_point)| Deployment {
+            id: id.into(),
+            entry_point,
+            takes_jobs: row.takes_jobs,
+        }),
         worker_enabled: row.worker_enabled,
     }))
 }
@@ -142,6 +148,15 @@ pub async fn delete(connection: &mut PgConnection, tenant: &TenantId, id: &AppId
     let result = sqlx::query!("delete from apps where tenant_id = $1 and id = $2", tenant.as_str(), id.as_str())
         .execute(connection)
         .await?;
+    Ok(result.rows_affected() > 0)
+}
+
+/// Notes whether a version has a handler for jobs, if that was not known. Whether it was not.
+pub async fn set_takes_jobs(connection: &mut PgConnection, id: DeploymentId, takes_jobs: bool) -> sqlx::Result<bool> {
+    let result =
+        sqlx::query!("update deployments set takes_jobs = $2 where id = $1 and takes_jobs is null", id.as_uuid(), takes_jobs)
+            .execute(connection)
+            .await?;
     Ok(result.rows_affected() > 0)
 }
 

@@ -16,6 +16,7 @@ use super::{
     store::{Asked, Hook as Stored},
 };
 use crate::{
+    apps::{App, TAKES_NO_JOBS},
     events::Operation,
     http::{
         Problems,
@@ -76,9 +77,10 @@ struct Hook {
     note: Option<&'static str>,
 }
 
-impl From<Stored> for Hook {
-    fn from(hook: Stored) -> Self {
-        let note = (hook.action_type != ActionType::Job.as_str()).then_some(NOT_YET);
+impl Hook {
+    fn new(node: &Node, app: &App, hook: Stored) -> Self {
+        let is_job = hook.action_type == ActionType::Job.as_str();
+        let why = if is_job { node.apps.takes_no_jobs(app).then_some(TAKES_NO_JOBS) } else { Some(NOT_YET) };
         Self {
             id: hook.id,
             app_id: hook.app_id,
@@ -92,7 +94,7 @@ impl From<Stored> for Hook {
             created_by: hook.created_by,
             created_at: hook.created_at,
             updated_at: hook.updated_at,
-            note,
+            note: why,
         }
     }
 }
@@ -174,12 +176,12 @@ async fn list(
     Path(app): Path<AppId>,
     Query(filter): Query<ListFilter>,
 ) -> Result<Body<Vec<Hook>>, Problem> {
-    node.apps.get(&caller.tenant, &app).await?;
+    let of = node.apps.get(&caller.tenant, &app).await?;
     let limit = page::limit_within(filter.limit, MAX_LIMIT, MAX_LIMIT)?;
     let operation = filter.operation.as_deref().map(|text| Operation::parse(text).ok_or_else(no_operation)).transpose()?;
     let asked = Asked { entity: filter.entity, operation, before: filter.before, of: None };
     let hooks = node.hooks.list(&caller, &app, asked, limit).await?;
-    Ok(Body(hooks.into_iter().map(Hook::from).collect()))
+    Ok(Body(hooks.into_iter().map(|hook| Hook::new(&node, &of, hook)).collect()))
 }
 
 fn no_operation() -> Problem {
@@ -207,7 +209,8 @@ async fn create(
     let CreateHookRequest { entity, operation, action_type, action_config, changed_fields, r#where, active, .. } = request;
     let terms = Terms { action_config, changed_fields: changed_fields.map(Some), condition: r#where.map(Some), active };
     let new = NewHook { entity, operation, action_type, terms };
-    Ok(Body(node.hooks.create(&app, &OnBehalf { caller, acting_as }, new).await?.into()))
+    let made = node.hooks.create(&app, &OnBehalf { caller, acting_as }, new).await?;
+    Ok(Body(Hook::new(&node, &app, made)))
 }
 
 /// Get a hook
@@ -220,8 +223,8 @@ async fn get(
     caller: Authorized<rights::ReadHooks>,
     Path((app, id)): Path<(AppId, HookId)>,
 ) -> Result<Body<Hook>, Problem> {
-    node.apps.get(&caller.tenant, &app).await?;
-    Ok(Body(node.hooks.get(&caller, &app, id).await?.into()))
+    let of = node.apps.get(&caller.tenant, &app).await?;
+    Ok(Body(Hook::new(&node, &of, node.hooks.get(&caller, &app, id).await?)))
 }
 
 /// Change a hook
@@ -239,7 +242,8 @@ async fn change(
     let app = node.apps.get(&caller.tenant, &app).await?;
     let ChangeHookRequest { action_config, changed_fields, r#where, active } = request;
     let terms = Terms { action_config, changed_fields, condition: r#where, active };
-    Ok(Body(node.hooks.change(caller.principal(), &app, id, terms).await?.into()))
+    let changed = node.hooks.change(caller.principal(), &app, id, terms).await?;
+    Ok(Body(Hook::new(&node, &app, changed)))
 }
 
 /// Delete a hook

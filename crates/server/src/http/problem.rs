@@ -8,7 +8,7 @@ use std::{fmt::Display, time::Duration};
 
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -102,13 +102,14 @@ pub struct Problem {
     access: Option<Box<Access>>,
 }
 
-/// What problems about who is calling, and with what, say besides.
+/// What few problems say besides: who is calling, with what, and how often.
 #[derive(Debug, Default)]
 struct Access {
     requires: Vec<String>,
     oauth: Option<&'static str>,
     reconnect_url: Option<String>,
     challenge: Option<&'static str>,
+    headers: HeaderMap,
 }
 
 /// The body of every error.
@@ -237,6 +238,13 @@ impl Problem {
         self
     }
 
+    /// Says more in headers.
+    #[must_use]
+    pub fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.access.get_or_insert_default().headers = headers;
+        self
+    }
+
     /// How to authenticate here, where it is not by a bearer token.
     #[must_use]
     pub fn with_challenge(mut self, challenge: &'static str) -> Self {
@@ -282,6 +290,7 @@ impl IntoResponse for Problem {
         };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
+        headers.extend(access.headers);
         // Clients of OAuth know this type only.
         let kind = if access.oauth.is_some() { "application/json" } else { "application/problem+json" };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

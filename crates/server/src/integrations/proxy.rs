@@ -44,7 +44,8 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
 ///
 /// The rest of the path is below the vendor's base address. Method, query, headers and body are passed on, with the
 /// integration's credential in place of the caller's; so are status, headers and body of the answer. Only for integrations whose
-/// manifest has a block `http`. The header `x-weft-run-id` tells answers of the vendor from problems of this server.
+/// manifest has a block `http`. The header `x-weft-run-id` tells answers of the vendor from problems of this server. `RateLimit` and
+/// `RateLimit-Policy` are the vendor's, or else tell of the manifest's `rateLimit` as with actions.
 #[utoipa::path(method(get, post, put, patch, delete), path = "/api/v1/integrations/{integration_id}/proxy/{*path}", tag = "integrations",
     params(("integration_id" = AppId, Path), ("path" = String, Path, description = "Below the vendor's base address"),
         ("x-app-id" = Option<AppId>, Header, description = "The app on whose behalf the request is made"),
@@ -75,7 +76,7 @@ async fn pass_on(
     Ok(answer(runs::proxy(&node, call).await?))
 }
 
-fn answer(Forwarded { run, response }: Forwarded) -> Response {
+fn answer(Forwarded { run, left, response }: Forwarded) -> Response {
     let mut headers = weft_recipe::passable(response.headers());
     for name in NOT_OURS {
         headers.remove(name);
@@ -83,6 +84,9 @@ fn answer(Forwarded { run, response }: Forwarded) -> Response {
     headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     run_header(&mut headers, run);
+    if let Some(left) = left {
+        runs::budget_headers(&mut headers, left);
+    }
     let status = response.status();
     let mut answer = Response::new(Body::from_stream(response.bytes_stream()));
     *answer.status_mut() = status;

@@ -199,7 +199,8 @@ async fn remove_named(
 /// Call an action of an integration
 ///
 /// The body is the action's input, the answer is its result. With an `Idempotency-Key` the same key answers the same result
-/// once. The header `x-weft-run-id` of the answer names the recorded run.
+/// once. The header `x-weft-run-id` of the answer names the recorded run. Where the manifest has a `rateLimit`, `RateLimit-Policy` and
+/// `RateLimit` say how large the budget is, what could go out at once, and in how many seconds it is whole again.
 #[utoipa::path(post, path = "/api/v1/integrations/{integration_id}/actions/{action_id}", tag = "integrations",
     params(
         ("integration_id" = AppId, Path),
@@ -246,7 +247,7 @@ impl From<Error> for Problem {
             Error::Unknown(_) | Error::UnknownConfiguration(_) | Error::NotInCatalog(_) => Self::not_found(message),
             Error::Unread { cause, .. } => match cause.cause {
                 Unread::Refused(_) | Unread::Address => Self::new(Code::InvalidArchive, message),
-                Unread::Outbound(_) | Unread::Status(_) => Self::new(Code::VendorUnavailable, message),
+                Unread::Outbound(_) | Unread::Status(_) | Unread::NotYet => Self::new(Code::VendorUnavailable, message),
             },
             Error::LabelTaken(_) => Self::new(Code::Conflict, message),
             Error::ConfigurationInUse(_) => Self::new(Code::InvalidRequest, message),

@@ -14,7 +14,7 @@ use weft_queue::{Cursors, Lease, Leased, Settlement, Want};
 
 use super::{
     attempt,
-    shares::{AtWork, Shares},
+    shares::{AtWork, Shares, sharing},
     store,
     turns::{Limits, Turns},
 };
@@ -145,6 +145,8 @@ impl Desk {
         }
         let mut connection = node.pool.acquire().await?;
         let peers = store::list_peers(&mut connection).await?;
+        // Before anything is said: what nodes count for themselves is handed over first.
+        node.admission.follow(&mut connection, sharing(&peers, node.jobs.node)).await?;
         if let Some(roll) = self.turns.shares.see(&peers) {
             store::update_roll(&mut connection, node.jobs.node, &roll.name()).await?;
         }

@@ -171,7 +171,7 @@ pub fn read_note(note: Option<String>, succeeded: bool) -> (Option<String>, Opti
 /// Enqueue a job
 ///
 /// The backend's `onJob` works on it, as the caller. It is done at least once; what fails is tried again with growing pauses, and in
-/// the end lies with the dead letters. A backend that runs and has no `onJob` gets none: 409.
+/// the end lies with the dead letters. A backend that has no `onJob` gets none: 409.
 #[utoipa::path(post, path = "/api/v1/apps/{app_id}/jobs", tag = "jobs",
     params(("app_id" = AppId, Path),
         ("Idempotency-Key" = Option<String>, Header, description = "The same key enqueues once within 24 hours")),
@@ -184,8 +184,8 @@ async fn enqueue(
     headers: HeaderMap,
     Json(request): Json<EnqueueRequest>,
 ) -> Result<(StatusCode, Body<Enqueued>), Problem> {
-    node.apps.get(&caller.tenant, &app).await?;
-    node.apps.ensure_takes_jobs(&app)?;
+    let to = node.apps.get(&caller.tenant, &app).await?;
+    node.apps.ensure_takes_jobs(&to)?;
     let caller = Arc::clone(caller.principal());
     let acting_as = match request.user_id {
         Some(target) => node.identity.act_as(&caller, target).await?,

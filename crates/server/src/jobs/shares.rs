@@ -9,6 +9,8 @@ use std::{collections::HashMap, sync::Arc};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::runs::Sharing;
+
 /// The nodes that there are, this one among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roll(Vec<Uuid>);
@@ -40,6 +42,20 @@ impl Roll {
         let (count, Some(rank)) = (self.0.len(), self.0.iter().position(|known| *known == node)) else { return 0 };
         let turned = (rank + offset(name, count)) % count;
         limit / count + usize::from(turned < limit % count)
+    }
+}
+
+/// Whether what nodes share, besides places, is this node's alone, as all of them see it: one that says nothing yet does nothing yet.
+pub fn sharing(peers: &[Peer], node: Uuid) -> Sharing {
+    let says_alone = |peer: &Peer| peer.roll.as_deref() == Some(&Roll(vec![peer.id]).name());
+    let (own, others): (Vec<_>, Vec<_>) = peers.iter().partition(|peer| peer.id == node);
+    if others.iter().any(|peer| says_alone(peer)) {
+        return Sharing::Unsettled;
+    }
+    match (others.len(), own.first()) {
+        (0, Some(own)) if says_alone(own) => Sharing::Alone,
+        (0, _) => Sharing::Unsettled,
+        (others, _) => Sharing::Among(u32::try_from(others + 1).unwrap_or(u32::MAX)),
     }
 }
 
@@ -194,6 +210,18 @@ mod tests {
         assert_eq!(second.of(6, "a"), 2, "of the tenant's six");
         second.count(&[], (6, 4));
         assert_eq!((second.of(4, "a/x"), second.is_settling()), (2, false));
+    }
+
+    #[test]
+    fn nobody_is_alone_before_all_could_know_it() {
+        let (one, two, both) = (roll(&[1]), roll(&[2]), roll(&[1, 2]));
+        let first = |nodes: &[(u128, Option<&Roll>)]| sharing(&peers(nodes), node(1));
+        assert_eq!(first(&[(1, None)]), Sharing::Unsettled, "another one may come before it is said");
+        assert_eq!(first(&[(1, Some(&one))]), Sharing::Alone);
+        assert_eq!(first(&[(1, Some(&one)), (2, Some(&two))]), Sharing::Unsettled, "the other one thinks that it is alone");
+        // Whoever says nothing has taken nothing; whoever names others takes from what is shared.
+        assert_eq!(first(&[(1, Some(&one)), (2, None)]), Sharing::Among(2));
+        assert_eq!(first(&[(1, Some(&both)), (2, Some(&both))]), Sharing::Among(2));
     }
 
     #[test]

@@ -9,6 +9,8 @@ const FIRST: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_hours(1);
 /// However long a vendor says, it is asked again within a day.
 const DAY: Duration = Duration::from_hours(24);
+/// The code of a full run that would delete most of what is there.
+pub const TOO_MANY_DELETIONS: &str = "too_many_deletions";
 
 /// Why a question came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +30,8 @@ impl Failure {
 
     /// Whether asking again is of no use until somebody does something.
     pub fn stops(&self) -> bool {
-        self.category == ErrorCategory::Auth || matches!(self.code.as_str(), "denied" | "unknown_connection" | "owner_gone")
+        self.category == ErrorCategory::Auth
+            || matches!(self.code.as_str(), "denied" | "unknown_connection" | "owner_gone" | TOO_MANY_DELETIONS)
     }
 
     /// Whether the vendor does not know the cursor any more, by the words that integrations have for it.
@@ -63,6 +66,7 @@ mod tests {
     fn what_only_people_can_mend_stops() {
         let stops = |code: &str, category| Failure::new(code, category, "no").stops();
         assert!(stops("reconnect_required", ErrorCategory::Auth) && stops("denied", ErrorCategory::Validation));
+        assert!(stops(TOO_MANY_DELETIONS, ErrorCategory::Validation));
         assert!(!stops("rate_limited", ErrorCategory::RateLimited) && !stops("invalid_output", ErrorCategory::Poison));
     }
 }

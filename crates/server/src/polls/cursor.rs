@@ -19,6 +19,9 @@ pub struct Progress {
     /// All pages were read, and what none of them held is being deleted.
     #[serde(default)]
     pub is_deleting: bool,
+    /// That it is not too much was looked at.
+    #[serde(default)]
+    pub is_checked: bool,
 }
 
 /// A page as it was answered.

@@ -9,9 +9,16 @@ use weft_data::Entity;
 use weft_model::{
     UserId,
     manifest::{Deletions, Sync},
+    run::ErrorCategory,
 };
 
-use super::{ask::Answer, backoff::Failure, cursor::Progress, store, turn::Turn};
+use super::{
+    ask::Answer,
+    backoff::{Failure, TOO_MANY_DELETIONS},
+    cursor::Progress,
+    store,
+    turn::Turn,
+};
 use crate::{
     apps::App,
     data::{self, Keeper},
@@ -21,6 +28,8 @@ use crate::{
 
 /// Records that one statement deletes.
 const DELETED: u32 = 500;
+/// So many may go without anybody being asked, whatever part of all they are.
+const FEW: i64 = 20;
 
 /// Stores a page and moves on. False when somebody else has changed the poll meanwhile: then nothing was stored.
 pub async fn page(turn: &mut Turn, sync: &Sync, answer: Answer, mut progress: Progress) -> Result<bool, Failure> {
@@ -79,8 +88,8 @@ async fn keep(
     })
 }
 
-/// Deletes some of what a full run has not met. False as above.
-pub async fn delete_unmet(turn: &mut Turn, sync: &Sync, progress: &Progress) -> Result<bool, Failure> {
+/// Deletes some of what a full run has not met. False as above. Fails, once and before anything is deleted, where that is most of what was there.
+pub async fn delete_unmet(turn: &mut Turn, sync: &Sync, mut progress: Progress) -> Result<bool, Failure> {
     let (app, now) = (Arc::clone(&turn.app), turn.node.clock.now());
     let entity = entity(&app, sync)?;
     let keeper = keeper(turn, (&app, sync, entity), TraceId::generate()).await?;
@@ -89,20 +98,43 @@ pub async fn delete_unmet(turn: &mut Turn, sync: &Sync, progress: &Progress) -> 
     if !store::lock_version(&mut transaction, (turn.poll.id, turn.poll.version)).await? {
         return Ok(false);
     }
+    if !progress.is_checked && !turn.poll.deletions_confirmed {
+        let (unmet, all) = store::count_unmet(&mut transaction, (turn.poll.id, turn.next.pass)).await?;
+        let before = all - turn.next.created;
+        if is_most(unmet, before) {
+            return Err(too_many(turn, unmet, before.max(unmet)));
+        }
+    }
+    progress.is_checked = true;
     let unmet = store::list_unmet(&mut transaction, (turn.poll.id, turn.next.pass), i64::from(DELETED)).await?;
     if unmet.is_empty() {
-        turn.finish(progress, now);
+        turn.finish(&progress, now);
     } else {
         let mut condition = Map::new();
         condition.insert(sync.id_field.clone(), json!({ "$in": unmet }));
         condition.extend(of_connection(turn, sync));
         turn.next.deleted += keeper.delete(&mut transaction, &Value::Object(condition), DELETED).await?;
         store::forget(&mut transaction, turn.poll.id, &unmet).await?;
-        turn.go_on(progress);
+        turn.go_on(&progress);
     }
     let saved = store::save(&mut transaction, &turn.next, now).await?;
     transaction.commit().await?;
     Ok(saved)
+}
+
+/// Whether so many of what was there before are most of it, and not just a few.
+const fn is_most(unmet: i64, before: i64) -> bool {
+    unmet > FEW && unmet.saturating_mul(2) > before
+}
+
+/// An answer that lacks so much is a fault of the vendor more often than the truth.
+fn too_many(turn: &Turn, unmet: i64, before: i64) -> Failure {
+    let message = format!(
+        "the vendor's answer lacks {unmet} of {before} records that were there before, so they would be deleted; none was. If that is right, run it \
+         once with confirmDeletions (`weft syncs run {} {} --confirm-deletions`); if not, resume it when the vendor answers in full",
+        turn.app.id, turn.poll.name
+    );
+    Failure::new(TOO_MANY_DELETIONS, ErrorCategory::Validation, message)
 }
 
 fn entity<'a>(app: &'a App, sync: &Sync) -> Result<&'a Entity, Failure> {
@@ -190,6 +222,13 @@ mod tests {
     fn records() -> Vec<(String, Value)> {
         let first = json!({ "id": 1, "name": "Ann", "connection_id": "forged", "unknown": 1 });
         vec![("1".to_owned(), first), ("2".to_owned(), json!({ "id": 2, "mail": "b@example.com", "deep": { "name": "Bea" } }))]
+    }
+
+    #[test]
+    fn most_of_what_was_there_is_more_than_half_and_more_than_a_few() {
+        let asked = [(20, 20), (21, 21), (21, 42), (22, 42), (1_000, 10_000), (5_001, 10_000)]
+            .map(|(unmet, before)| is_most(unmet, before));
+        assert_eq!(asked, [false, true, false, true, false, true]);
     }
 
     #[test]

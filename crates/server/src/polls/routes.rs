@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{Json as Body, extract::State, http::HeaderMap};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -165,17 +165,29 @@ async fn list(
     Ok((headers, Body(rows.into_iter().map(|Listed { poll, label }| Sync::new(poll, label)).collect())))
 }
 
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct RunOptions {
+    /// Of a full sync with deletions: let this run, or the one that it is at, delete what the vendor's answer lacks, also where that is most of
+    /// what is there. Counts once.
+    #[serde(default, rename = "confirmDeletions")]
+    confirm_deletions: bool,
+}
+
 /// Run a sync or a trigger now
 ///
-/// Besides its schedule. One that stopped goes on; one that is paused stays so.
+/// Besides its schedule. One that stopped goes on; one that is paused stays so. One that stopped with `too_many_deletions` wants
+/// `confirmDeletions` if the vendor's answer is right.
 #[utoipa::path(post, path = "/api/v1/integrations/{integration_id}/syncs/{sync_id}/run", tag = "syncs",
-    params(("integration_id" = AppId, Path), ("sync_id" = SyncId, Path)), responses((status = 200, body = Sync), Problems))]
+    params(("integration_id" = AppId, Path), ("sync_id" = SyncId, Path), RunOptions), responses((status = 200, body = Sync), Problems))]
 async fn run(
     State(node): State<Arc<Node>>,
     Caller(caller): Caller,
     Path((app, id)): Path<(AppId, SyncId)>,
+    Query(options): Query<RunOptions>,
 ) -> Result<Body<Sync>, Problem> {
-    Ok(Body(Sync::new(node.polls.wish(&caller, &app, id, Wish::Run).await?, None)))
+    let wish = if options.confirm_deletions { Wish::RunConfirmed } else { Wish::Run };
+    Ok(Body(Sync::new(node.polls.wish(&caller, &app, id, wish).await?, None)))
 }
 
 /// Pause a sync or a trigger

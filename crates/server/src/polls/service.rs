@@ -34,6 +34,8 @@ pub enum Error {
 pub enum Wish {
     /// It is due now.
     Run,
+    /// The same, and what it does not meet may go, however much that is; once.
+    RunConfirmed,
     /// It waits until somebody lets it go on.
     Pause,
     /// It goes on, now.
@@ -69,9 +71,10 @@ impl Polls {
         if wish == Wish::Pause {
             "paused".clone_into(&mut poll.status);
         } else {
-            if wish != Wish::Run || poll.status == "stopped" {
+            if !matches!(wish, Wish::Run | Wish::RunConfirmed) || poll.status == "stopped" {
                 "active".clone_into(&mut poll.status);
             }
+            poll.deletions_confirmed |= wish == Wish::RunConfirmed;
             poll.next_at = now;
         }
         if wish == Wish::Reset {
@@ -93,12 +96,13 @@ impl Polls {
         }
         store::save(&mut transaction, &poll, now).await?;
         let action = match wish {
-            Wish::Run => Action::SyncRun,
+            Wish::Run | Wish::RunConfirmed => Action::SyncRun,
             Wish::Pause => Action::SyncPaused,
             Wish::Resume => Action::SyncResumed,
             Wish::Reset => Action::SyncReset,
         };
         let event = Event::by(caller, action).on("sync", id).with("integration", app.as_str()).with("name", poll.name.clone());
+        let event = if wish == Wish::RunConfirmed { event.with("deletions", "confirmed") } else { event };
         audit::record(&mut transaction, &event, now).await?;
         transaction.commit().await?;
         Ok(poll)

@@ -36,6 +36,8 @@ pub struct Poll {
     pub error_category: Option<String>,
     pub error_message: Option<String>,
     pub error_run: Option<Uuid>,
+    /// Somebody has said that the run at hand, or the next one, may delete most of what is there.
+    pub deletions_confirmed: bool,
 }
 
 /// A poll with the label of its connection.
@@ -68,7 +70,7 @@ pub async fn find(connection: &mut PgConnection, id: Uuid) -> sqlx::Result<Optio
         Poll,
         "select id, app_id, kind, name, connection_id, user_id, status, version, message_id, pass, progress, cursor, seeded,
              next_at, started_at, ended_at, succeeded_at, created, updated, deleted, rejected, rejection, failures, error_code,
-             error_category, error_message, error_run
+             error_category, error_message, error_run, deletions_confirmed
          from polls where id = $1",
         id,
     )
@@ -104,7 +106,7 @@ pub async fn save(connection: &mut PgConnection, poll: &Poll, now: DateTime<Utc>
         "update polls set version = version + 1, message_id = $23, status = $3, pass = $4, progress = $5, cursor = $6, seeded = $7, next_at = $8,
              started_at = $9, ended_at = $10, succeeded_at = $11, created = $12, updated = $13, deleted = $14, rejected = $15,
              rejection = $16, failures = $17, error_code = $18, error_category = $19, error_message = $20, error_run = $21,
-             updated_at = $22
+             updated_at = $22, deletions_confirmed = $24
          where id = $1 and version = $2",
         poll.id,
         poll.version,
@@ -129,6 +131,7 @@ pub async fn save(connection: &mut PgConnection, poll: &Poll, now: DateTime<Utc>
         poll.error_run,
         now,
         poll.message_id,
+        poll.deletions_confirmed,
     )
     .execute(connection)
     .await?;
@@ -146,7 +149,8 @@ pub async fn list(
     let rows = sqlx::query!(
         "select polls.id, app_id, polls.kind, name, connection_id, polls.user_id, polls.status, polls.version,
              message_id, pass, progress, cursor, seeded, next_at, started_at, ended_at, succeeded_at, created, updated, deleted,
-             rejected, rejection, failures, error_code, error_category, error_message, error_run, connections.label as \"label?\"
+             rejected, rejection, failures, error_code, error_category, error_message, error_run, deletions_confirmed,
+             connections.label as \"label?\"
          from polls left join connections on connections.id = connection_id
          where polls.tenant_id = $1 and app_id = $2 and ($3::uuid is null or polls.user_id = $3) and ($4::uuid is null or polls.id > $4)
          order by polls.id limit $5",
@@ -188,6 +192,7 @@ pub async fn list(
             error_category: row.error_category,
             error_message: row.error_message,
             error_run: row.error_run,
+            deletions_confirmed: row.deletions_confirmed,
         },
     });
     Ok(listed.collect())
@@ -386,6 +391,17 @@ pub async fn meet(connection: &mut PgConnection, (id, pass): (Uuid, i64), items:
     .fetch_all(connection)
     .await
     .map(|found| found.into_iter().flatten().collect())
+}
+
+/// How much of what was met before this run was not met in it, and how much was met at all.
+pub async fn count_unmet(connection: &mut PgConnection, (id, pass): (Uuid, i64)) -> sqlx::Result<(i64, i64)> {
+    let counted = sqlx::query!(
+        "select count(*) filter (where pass < $2) as \"unmet!\", count(*) as \"all!\" from poll_items where poll_id = $1",
+        id,
+        pass,
+    );
+    let row = counted.fetch_one(connection).await?;
+    Ok((row.unmet, row.all))
 }
 
 /// Some of what was met before this run, and not in it.

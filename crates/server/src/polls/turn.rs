@@ -152,7 +152,7 @@ impl Turn {
             Some(Err(_)) | None => self.begin(),
         };
         let saved = match declared {
-            Declared::Sync(sync) if progress.is_deleting => keep::delete_unmet(self, sync, &progress).await?,
+            Declared::Sync(sync) if progress.is_deleting => keep::delete_unmet(self, sync, progress).await?,
             _ => {
                 let app = Arc::clone(&self.app);
                 let answer = ask::ask(&self.node, (&app, declared.poll()), &self.poll, &progress).await?;
@@ -194,6 +194,7 @@ impl Turn {
         next.cursor.clone_from(&progress.highest);
         next.progress = None;
         next.seeded = true;
+        next.deletions_confirmed = false;
         (next.ended_at, next.succeeded_at) = (Some(now), Some(now));
         self.well();
     }

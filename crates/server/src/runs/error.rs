@@ -4,7 +4,7 @@ use weft_model::{AppId, Fault, RunId, run::ErrorCategory};
 use weft_workers::{CallError, Failure};
 
 use super::{
-    admission::{Refused, Vendor},
+    admission::{Left, Refused, Vendor},
     record::Failed,
 };
 use crate::{
@@ -20,6 +20,8 @@ use crate::{
 pub struct Error {
     pub run: Option<RunId>,
     pub cause: Cause,
+    /// What was left of the vendor's budget, where there is one and the call went out.
+    pub left: Option<Box<Left>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -72,11 +74,25 @@ pub enum Cause {
 
 impl From<Cause> for Error {
     fn from(cause: Cause) -> Self {
-        Self { run: None, cause }
+        Self { run: None, cause, left: None }
     }
 }
 
 impl Error {
+    /// The same with what was left of the vendor's budget.
+    #[must_use]
+    pub fn with_left(self, left: Option<Left>) -> Self {
+        Self { left: left.map(Box::new), ..self }
+    }
+
+    /// What is left of the vendor's budget, as far as it is known.
+    pub fn left(&self) -> Option<Left> {
+        match &self.cause {
+            Cause::Refused(refused) => refused.left(),
+            _ => self.left.as_deref().copied(),
+        }
+    }
+
     /// The error as a backend sees it that made the call.
     pub fn into_failure(self) -> Failure {
         match self.cause {

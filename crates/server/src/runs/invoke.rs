@@ -7,6 +7,7 @@ use weft_model::{AppId, Principal, RunId, TenantId, manifest::AppKind, run::RunK
 use weft_workers::{CallError, Job};
 
 use super::{
+    admission::Left,
     error::{Cause, Error},
     once::run_once,
     prepared::{Prepared, With, caller},
@@ -77,6 +78,8 @@ pub struct JobCall {
 #[derive(Debug)]
 pub struct Outcome {
     pub run: RunId,
+    /// What was left of the vendor's budget, where there is one and the call went out.
+    pub left: Option<Left>,
     pub output: Box<RawValue>,
 }
 
@@ -118,7 +121,15 @@ async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome,
         return finish(node, record, Err(not_written.into())).await;
     }
     let result = call.execute(node, &app, action).await;
-    finish(node, record, result).await
+    told_left(finish(node, record, result).await, call.left())
+}
+
+/// Adds to what came of a call what was left of the vendor's budget.
+pub(super) fn told_left(result: Result<Outcome, Error>, left: Option<Left>) -> Result<Outcome, Error> {
+    match result {
+        Ok(outcome) => Ok(Outcome { left, ..outcome }),
+        Err(error) => Err(error.with_left(left)),
+    }
 }
 
 /// What a call has to have before it can be executed: an input that fits, a complete configuration, and whose account is used.
@@ -212,8 +223,8 @@ pub async fn finish(node: &Node, record: Record, result: Result<Box<RawValue>, C
     let end = result.as_ref().map(|output| output.get().len()).map_err(Cause::failed);
     node.runs.record(record.finished(now, end)).await;
     match result {
-        Ok(output) => Ok(Outcome { run, output }),
-        Err(cause) => Err(Error { run: Some(run), cause }),
+        Ok(output) => Ok(Outcome { run, left: None, output }),
+        Err(cause) => Err(Error { run: Some(run), cause, left: None }),
     }
 }
 

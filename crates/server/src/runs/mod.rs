@@ -19,11 +19,11 @@ mod routes;
 mod service;
 mod store;
 
-pub use admission::Admission;
+pub use admission::{Admission, Sharing};
 pub use convention::refusal;
 pub use error::{Cause, Error};
 pub use invoke::{Invocation, JobCall, Outcome, RpcCall, WebhookCall, call_job, call_rpc, call_webhook, finish, invoke};
 pub use proxy::{Forwarded, PROXY, ProxyCall, proxy};
 pub use record::{Contacts, Record};
-pub use routes::router;
+pub use routes::{budget_headers, router};
 pub use service::{Company, Runs, insert_starts};

@@ -10,7 +10,7 @@ use weft_workers::{CallError, Failure};
 use super::{
     error::{Cause, Error},
     idempotency::{Answer, Answered, Claim, Claimed, Earlier, KeyName},
-    invoke::{Invocation, Outcome, finish},
+    invoke::{Invocation, Outcome, finish, told_left},
     prepared::Prepared,
     record::Record,
 };
@@ -46,7 +46,7 @@ pub async fn run_once(
                 // The caller gets its answer all the same; the key then says that the first request broke off.
                 tracing::error!(run.id = %record.id, %error, "the answer for an idempotency key is not kept");
             }
-            finish(node, record, result).await
+            told_left(finish(node, record, result).await, call.left())
         }
         Err(not_written) => {
             // The claim may be on disk all the same, when only the word of it was lost: nothing may be left of it.
@@ -112,7 +112,7 @@ fn place<'a>(name: &'a KeyName, principal: &'a str) -> [&'a str; 4] {
 }
 
 fn replay(node: &Node, name: &KeyName, digest: &[u8], earlier: &Earlier) -> Result<Outcome, Error> {
-    let failed = |cause: Cause| Error { run: Some(earlier.run), cause };
+    let failed = |cause: Cause| Error { run: Some(earlier.run), cause, left: None };
     if earlier.digest != digest {
         return Err(failed(Cause::KeyMismatch));
     }
@@ -123,7 +123,7 @@ fn replay(node: &Node, name: &KeyName, digest: &[u8], earlier: &Earlier) -> Resu
     let bytes =
         node.vault.open_sealed(&name.tenant, &place(name, &principal), *version, sealed).map_err(|error| failed(error.into()))?;
     match serde_json::from_slice(&bytes).map_err(|error| failed(Cause::Internal(error.to_string())))? {
-        Answer::Output(output) => Ok(Outcome { run: earlier.run, output }),
+        Answer::Output(output) => Ok(Outcome { run: earlier.run, left: None, output }),
         other => Err(failed(as_cause(other))),
     }
 }

@@ -1,13 +1,13 @@
 //! A call of an action that is ready to be executed: once, and once more with a newer token when the vendor refuses the first.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 use weft_model::{AppId, ConnectionId, Principal, UserId};
 
 use super::{
-    admission::{Asked, Audience, Place, Question},
+    admission::{Asked, Asker, Audience, Left, Place, Question},
     convention::{lacks_rights, refusal},
     error::Cause,
     invoke::{Invocation, execute},
@@ -33,6 +33,8 @@ pub struct Prepared {
 pub struct With {
     pub config: Arc<Config>,
     account: Option<Account>,
+    /// What was left of the vendor's budget when the call went out.
+    left: OnceLock<Left>,
 }
 
 impl With {
@@ -44,7 +46,7 @@ impl With {
         if !config.missing.is_empty() {
             return Err(Cause::NotConfigured(config.missing.clone()));
         }
-        Ok(Self { config, account: account? })
+        Ok(Self { config, account: account?, left: OnceLock::new() })
     }
 
     pub fn credential(&self) -> Option<&Arc<Credential>> {
@@ -61,14 +63,21 @@ impl With {
     }
 
     /// Lets a call go out, if it may now, and takes it off what was delegated.
-    pub async fn admit(&self, node: &Node, app: &App, place: &Place) -> Result<(), Cause> {
-        node.admission.admit(place, app.manifest.content.rate_limit.as_ref()).await?;
+    pub async fn admit(&self, node: &Node, app: &App, (place, asker): (&Place, Asker)) -> Result<(), Cause> {
+        if let Some(left) = node.admission.admit(place, asker, app.manifest.content.rate_limit.as_ref()).await? {
+            let _ = self.left.set(left);
+        }
         let Some(account) = &self.account else { return Ok(()) };
         let spent = Box::pin(node.connections.spend(&app.tenant, account)).await;
         if spent.is_err() {
             node.admission.learnt(place, None);
         }
         Ok(spent?)
+    }
+
+    /// What was left of the vendor's budget, where there is one and the call went out.
+    pub fn left(&self) -> Option<Left> {
+        self.left.get().copied()
     }
 
     /// The same without what the executor was given and nobody else may see.
@@ -131,6 +140,11 @@ impl Prepared {
         Self { invocation, asked, with, context }
     }
 
+    /// What was left of the vendor's budget, where there is one and the call went out.
+    pub fn left(&self) -> Option<Left> {
+        self.with.left()
+    }
+
     fn request(&self, app: &App, action: &Action, credential: Option<&Credential>) -> Result<CallRequest, Cause> {
         let invocation = &self.invocation;
         let owner = credential.and_then(|credential| credential.owner).unwrap_or(invocation.principal.id);
@@ -162,7 +176,8 @@ impl Prepared {
             return Ok(known);
         }
         let place = self.with.place(app);
-        self.with.admit(node, app, &place).await?;
+        let asker = Asker::of(self.invocation.calling_app.as_ref(), self.invocation.principal.id);
+        self.with.admit(node, app, (&place, asker)).await?;
         let result = self.attempt(node, app, action).await;
         node.admission.heard(&place, &result);
         if let (Some((question, lasts)), Ok(output)) = (question, &result)

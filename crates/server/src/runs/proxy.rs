@@ -18,7 +18,7 @@ use weft_model::{
 use weft_recipe::{Call, Forward, oauth1::Once};
 
 use super::{
-    admission::Vendor,
+    admission::{Asker, Left, Vendor},
     error::{Cause, Error},
     invoke::resolve,
     prepared::With,
@@ -64,6 +64,8 @@ pub struct ProxyCall {
 /// The beginning of the vendor's answer.
 pub struct Forwarded {
     pub run: RunId,
+    /// What was left of the vendor's budget, where there is one.
+    pub left: Option<Left>,
     pub response: reqwest::Response,
 }
 
@@ -97,11 +99,11 @@ async fn pass_on(node: &Arc<Node>, call: ProxyCall) -> Result<Forwarded, Error> 
             let run = record.id;
             let end = outcome(&response);
             node.runs.record(record.finished(node.clock.now(), end)).await;
-            Ok(Forwarded { run, response })
+            Ok(Forwarded { run, left: with.left(), response })
         }
         Err(cause) => {
             let cause = with.masked(cause.masked(&node.integrations.masks(&app).await));
-            fail(node, record, cause).await
+            fail(node, record, cause).await.map_err(|error| error.with_left(with.left()))
         }
     }
 }
@@ -109,7 +111,7 @@ async fn pass_on(node: &Arc<Node>, call: ProxyCall) -> Result<Forwarded, Error> 
 async fn fail(node: &Node, record: Record, cause: Cause) -> Result<Forwarded, Error> {
     let run = Some(record.id);
     node.runs.record(record.finished(node.clock.now(), Err(cause.failed()))).await;
-    Err(Error { run, cause })
+    Err(Error { run, cause, left: None })
 }
 
 fn begin(node: &Node, app: &App, call: &ProxyCall) -> Record {
@@ -148,7 +150,8 @@ async fn send(
         return Err(Cause::Failed(Box::new(failure.with_code("not_permitted"))));
     }
     let (place, bare) = (with.place(app), call.body.size_hint().exact() == Some(0));
-    with.admit(node, app, &place).await?;
+    let asker = Asker::of(call.calling_app.as_ref(), call.principal.id);
+    with.admit(node, app, (&place, asker)).await?;
     record.contacts.add(&host, port);
     let sent = exchange(node, app, call, (with, forward)).await;
     let vendor = match &sent {

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Json as Body, extract::State};
+use axum::{
+    Json as Body,
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue},
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -15,7 +19,7 @@ use weft_model::{
 use weft_workers::{CallError, Category, Failure};
 
 use super::{
-    admission::Refused,
+    admission::{Left, Refused},
     error::{Cause, Error},
     service::Runs,
     store::{Filter, Row},
@@ -185,11 +189,31 @@ async fn get(State(node): State<Arc<Node>>, Caller(caller): Caller, Path(id): Pa
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let run = error.run;
-        let problem = Self::from(error.cause);
+        let (run, left) = (error.run, error.left());
+        let mut problem = Self::from(error.cause);
+        if let Some(left) = left {
+            let mut headers = HeaderMap::new();
+            budget_headers(&mut headers, left);
+            problem = problem.with_headers(headers);
+        }
         match run {
             Some(run) => problem.with_run(run),
             None => problem,
+        }
+    }
+}
+
+/// Says what is left of a vendor's budget, unless the vendor has said so itself. As draft-ietf-httpapi-ratelimit-headers has it.
+pub fn budget_headers(headers: &mut HeaderMap, left: Left) {
+    let names = [HeaderName::from_static("ratelimit-policy"), HeaderName::from_static("ratelimit")];
+    if names.iter().any(|name| headers.contains_key(name)) {
+        return;
+    }
+    let policy = format!("\"vendor\";q={};w={}", left.requests, left.seconds);
+    let limit = format!("\"vendor\";r={};t={}", left.at_once, left.whole_in);
+    for (name, value) in names.into_iter().zip([policy, limit]) {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
         }
     }
 }

@@ -119,7 +119,7 @@ impl From<Error> for Problem {
         match error {
             Error::UnknownToken => Self::new(Code::NotFound, "No webhook has this address."),
             Error::NotWritten(_) => not_stored(),
-            Error::Run(runs::Error { run, cause: runs::Cause::NotWritten(_) }) => match run {
+            Error::Run(runs::Error { run, cause: runs::Cause::NotWritten(_), .. }) => match run {
                 Some(run) => not_stored().with_run(run),
                 None => not_stored(),
             },

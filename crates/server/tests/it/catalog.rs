@@ -13,7 +13,7 @@ use weft_attest::SigningKey;
 use weft_catalog::{Folder, Index, Listed, Package};
 use weft_testkit::TestServer;
 
-use crate::fixtures::{integration, with};
+use crate::fixtures::{eventually, integration, with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_catalog_lists_deploys_and_removes_what_comes_with_the_server() {
@@ -120,7 +120,13 @@ async fn what_a_signed_index_lists_is_deployed_only_if_it_is_what_was_signed() {
 
     site.put("index.jws", signed.sign(&key));
     server.advance(Duration::minutes(1));
-    let offered = greeter(&admin).await.expect("listed");
+    let state = async |api: &weft_testkit::Api| api.get("/api/v1/integrations/catalog-indexes").await.expect(200).value("/0");
+    assert!(state(&admin).await["fault"].as_str().is_some_and(|fault| fault.contains("not signed by the key")));
+    // Looking does not wait for another server; what it says is in one of the next lists.
+    admin.get("/api/v1/integrations/catalog?refresh=true").await.expect(200);
+    let offered = eventually("the index is read", async || greeter(&admin).await).await;
+    let known = state(&admin).await;
+    assert_eq!((&known["name"], &known["integrations"], &known["fault"]), (&json!("Ours"), &json!(1), &json!(null)));
     assert_eq!((&offered["version"], &offered["index"]), (&json!("1.0.0"), &json!(format!("{}/index.jws", site.address))));
     // An archive that was exchanged is not taken, whatever it holds.
     site.put("greeter.tar.gz", newer);
@@ -133,10 +139,23 @@ async fn what_a_signed_index_lists_is_deployed_only_if_it_is_what_was_signed() {
     assert_eq!(greeter(&admin).await.expect("listed")["installedVersion"], "1.0.0");
     admin.delete("/api/v1/integrations/catalog/greeter").await.expect(200);
     assert_eq!(admin.get("/api/v1/integrations").await.expect(200).json, json!([]));
+    // What was read stays when it cannot be read again, and says so.
+    let again = async |file: Option<String>| {
+        match file {
+            Some(file) => site.put("index.jws", file),
+            None => _ = site.files.lock().expect("no panics").remove("index.jws"),
+        }
+        server.advance(Duration::minutes(1));
+        let asked = state(&admin).await["askedAt"].clone();
+        admin.get("/api/v1/integrations/catalog-indexes?refresh=true").await.expect(200);
+        eventually("it was asked for again", async || (state(&admin).await["askedAt"] != asked).then_some(())).await;
+        greeter(&admin).await.expect("listed")
+    };
+    let kept = again(None).await;
+    assert_eq!((&kept["indexReadAt"], &kept["indexFault"]), (&offered["indexReadAt"], &json!("it was answered with 404")));
     // An older list is not taken back, and every list has an end.
-    site.put("index.jws", index(Vec::new(), now - Duration::days(1)).sign(&key));
-    server.advance(Duration::minutes(11));
-    assert!(greeter(&admin).await.is_some());
+    let older = again(Some(index(Vec::new(), now - Duration::days(1)).sign(&key))).await;
+    assert_eq!(older["indexFault"], json!(null));
     server.advance(Duration::days(31));
     assert_eq!(greeter(&server.login("admin@example.com").await).await, None);
 }

@@ -130,11 +130,14 @@ async fn a_backend_without_a_handler_gets_no_jobs_and_those_that_wait_say_why_no
     assert!(refused.text("/error").contains("has no `onJob`"), "{}", refused.text("/error"));
     admin.post(&format!("/api/v1/apps/crm/crons/{cron}/trigger"), json!({})).await.expect(409);
     assert_eq!(admin.get(&format!("{PATH}?limit=9")).await.expect(200).json.as_array().map(Vec::len), Some(1));
+    let note = async || admin.get("/api/v1/apps/crm/crons").await.expect(200).value("/0/note");
+    assert!(note().await.as_str().is_some_and(|note| note.contains("has no `onJob`")), "{}", note().await);
     server.advance(Duration::seconds(61));
     let dead = becomes(&admin, waits, "dead").await;
     assert_eq!(dead["error"], "unknown_method: the backend has no `onJob`: deploy one that has, then try the job again");
     assert_eq!(dead["read_ct"], 1, "it is not sent round");
     server.deploy(&admin, &app("crm"), BACKEND).await;
+    assert_eq!(note().await, json!(null));
     admin.post(&format!("{PATH}/{waits}/retry"), json!({})).await.expect(200);
     becomes(&admin, waits, "completed").await;
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use weft_testkit::{Api, TestServer, server::url};
 
-use crate::fixtures::{app, eventually};
+use crate::fixtures::{app, eventually, integration};
 
 /// Waits for the file that the payload names, or for `go`; notes each attempt in its own scratch folder.
 const BACKEND: &str = "
@@ -73,6 +73,36 @@ async fn two_nodes_share_the_work_and_one_that_stops_in_the_middle_loses_nothing
     eventually("all are done", async || (counts(&there, "crm").await.get("completed") == Some(&200)).then_some(())).await;
     assert_eq!(counts(&there, "crm").await.len(), 1, "and nothing else is left");
     second.stop().await.expect("the second node stops in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_a_backend_takes_jobs_is_known_where_it_does_not_run() {
+    let mut first = TestServer::start().await;
+    let here = first.user("admin").await;
+    let (second, _data_dir) = first.second_node().await;
+    let there = here.clone().at(url(&second));
+    // The backend of an integration runs where somebody calls it.
+    first.deploy(&here, &integration("mail", &[]), "serve({ rpc: { hello: () => 1 } })").await;
+    let jobs = "/api/v1/apps/mail/jobs";
+    eventually("the other node refuses jobs", async || (there.post(jobs, json!({})).await.status == 409).then_some(())).await;
+    here.post("/api/v1/apps/mail/worker/stop", json!({})).await.expect(200);
+    here.post(jobs, json!({})).await.expect(409);
+    let cron = json!({ "name": "daily", "schedule": "0 9 * * *" });
+    let made = there.post("/api/v1/apps/mail/crons", cron).await.expect(201);
+    assert!(made.text("/note").contains("has no `onJob`"), "{made:?}");
+    second.stop().await.expect("the second node stops in order");
+
+    // Of a version from before that was kept it is known once its worker has started.
+    first.database.execute("update deployments set takes_jobs = null").await;
+    first.restart().await;
+    let here = here.at(first.url());
+    here.post("/api/v1/apps/mail/worker/start", json!({})).await.expect(200);
+    assert_eq!(first.database.count("deployments where takes_jobs = false").await, 1);
+    here.post("/api/v1/apps/mail/worker/stop", json!({})).await.expect(200);
+    here.post(jobs, json!({})).await.expect(409);
+    first.deploy(&here, &integration("mail", &[]), BACKEND).await;
+    let id = enqueue(&here, "mail", json!({})).await;
+    becomes(&here, "mail", id, "completed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ mod audit;
 mod auth;
 mod backend_data;
 mod buckets;
+mod budgets_on_nodes;
 mod canary;
 mod catalog;
 mod clock;

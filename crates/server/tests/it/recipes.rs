@@ -262,12 +262,23 @@ async fn the_proxy_keeps_to_the_vendors_budget_and_leaves_it_alone_when_it_does_
     admin.post("/api/v1/apps", limited).await.expect(200);
     admin.put("/api/v1/integrations/tracker/config", json!({ "token": SECRET })).await.expect(200);
     let path = "/api/v1/integrations/tracker/proxy/things";
-    for _ in 0..10 {
+    for _ in 0..9 {
         admin.get(path).await.expect(200);
     }
+    let told = admin.get(path).await.expect(200);
+    assert_eq!(told.header("ratelimit-policy"), Some("\"vendor\";q=100;w=36000"));
+    assert!(told.header("ratelimit").is_some_and(|limit| limit.starts_with("\"vendor\";r=0;t=")), "{told:?}");
     let refused = admin.get(path).await.expect(429);
+    assert_eq!(refused.header("ratelimit-policy"), told.header("ratelimit-policy"));
     assert_eq!((refused.code().as_str(), vendor.seen().len()), ("rate_limited", 10));
     assert_eq!(run(&admin, &refused).await["error"]["code"], "rate_limited");
+
+    // What the vendor itself says of its limit stays as it is.
+    let wide = with(manifest(&vendor.url, &actions()), json!({ "rateLimit": { "requests": 1000, "seconds": 1 } }));
+    admin.post("/api/v1/apps", wide).await.expect(200);
+    vendor.will(200, &[("ratelimit", "\"default\";r=7")], &json!({}));
+    let theirs = admin.get(path).await.expect(200);
+    assert_eq!((theirs.header("ratelimit"), theirs.header("ratelimit-policy")), (Some("\"default\";r=7"), None));
 
     install(&admin, &vendor).await;
     for _ in 0..5 {

@@ -237,6 +237,46 @@ async fn records_follow_the_vendor_page_by_page_then_only_what_changed_and_go_wh
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_lacks_most_of_what_was_there_deletes_nothing_before_somebody_agrees() {
+    let server = server().await;
+    let vendor = Vendor::start(&[]).await;
+    let tags: Vec<_> = (0..30).map(|number| json!({ "id": number, "name": format!("tag {number}") })).collect();
+    vendor.desk().tags.clone_from(&tags);
+    let admin = server.user("admin").await;
+    admin.post("/api/v1/apps", manifest(&vendor, json!({}))).await.expect(200);
+    connect(&admin, "main").await;
+    let found = sync(&admin, "tracker", "tags", done(1)).await;
+    assert_eq!(found["counts"]["created"], 30);
+
+    vendor.desk().tags.clear();
+    tell(&admin, &found, "run").await;
+    let stopped = sync(&admin, "tracker", "tags", |sync| sync["status"] == "stopped").await;
+    assert_eq!(stopped["error"]["code"], "too_many_deletions");
+    assert!(stopped["error"]["message"].as_str().is_some_and(|why| why.contains("lacks 30 of 30 records")), "{stopped}");
+    assert_eq!(names(&admin, "tags").await.len(), 30);
+    // The vendor is well again, and has lost a few.
+    vendor.desk().tags.extend_from_slice(&tags[..25]);
+    tell(&admin, &stopped, "resume").await;
+    let deleted = sync(&admin, "tracker", "tags", |sync| sync["status"] == "active" && sync["counts"]["deleted"] == 5).await;
+    assert!(deleted["error"].is_null(), "{deleted}");
+
+    vendor.desk().tags.clear();
+    tell(&admin, &found, "run").await;
+    sync(&admin, "tracker", "tags", |sync| sync["status"] == "stopped").await;
+    tell(&admin, &found, "run?confirmDeletions=true").await;
+    sync(&admin, "tracker", "tags", |sync| sync["counts"]["deleted"] == 25 && sync["running"] == false).await;
+    assert!(names(&admin, "tags").await.is_empty());
+    // That counted once.
+    vendor.desk().tags.clone_from(&tags);
+    tell(&admin, &found, "run").await;
+    sync(&admin, "tracker", "tags", |sync| sync["counts"]["created"] == 30 && sync["running"] == false).await;
+    vendor.desk().tags.clear();
+    tell(&admin, &found, "run").await;
+    sync(&admin, "tracker", "tags", |sync| sync["status"] == "stopped").await;
+    assert_eq!(names(&admin, "tags").await.len(), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_loses_its_turn_in_the_middle_of_a_page_writes_nothing_and_whoever_comes_goes_on_there() {
     let server = server().await;
     let people: Vec<_> = (1..=5).map(|id| person(id, &format!("p{id}"), id)).collect();

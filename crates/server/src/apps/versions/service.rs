@@ -128,7 +128,7 @@ impl Apps {
         let previous = before.deployment.as_ref().map(|deployment| self.folder(&before.id, deployment.id));
         let known = Known { previous, ..Known::default() };
         let unpacked = self.unpack((&before.id, id), &archive, known).await?;
-        let deployment = Deployment { id, entry_point: unpacked.entry_point };
+        let deployment = Deployment { id, entry_point: unpacked.entry_point, takes_jobs: None };
         let (app, manifest) = match manifest {
             Some(manifest) => (&Self::with_manifest(before, manifest)?, Manifests::Installed),
             None => (before, Manifests::Stays),
@@ -249,7 +249,8 @@ impl Apps {
         if next.manifest == Manifests::Installed {
             roles::assign_app(&mut transaction, by, id, now).await?;
         }
-        let number = store::activate(&mut transaction, (&by.tenant, id), next.deployment.id, by.id, now).await?;
+        let version = (next.deployment.id, self.workers.takes_jobs(id.as_str()));
+        let number = store::activate(&mut transaction, (&by.tenant, id), version, by.id, now).await?;
         let number = number.ok_or_else(|| Error::Unknown(id.clone()))?;
         store::prune(&mut transaction, id, self.machine.versions_kept.into(), now - ABANDONED).await?;
         let action = if next.manifest == Manifests::Restored { Action::AppRolledBack } else { Action::AppDeployed };

@@ -98,7 +98,7 @@ pub async fn find_lockfile(connection: &mut PgConnection, id: DeploymentId) -> s
 pub async fn activate(
     connection: &mut PgConnection,
     (tenant, app): (&TenantId, &AppId),
-    id: DeploymentId,
+    (id, takes_jobs): (DeploymentId, Option<bool>),
     by: UserId,
     now: DateTime<Utc>,
 ) -> sqlx::Result<Option<i32>> {
@@ -107,7 +107,8 @@ pub async fn activate(
              update apps set deployment_id = $3, worker_enabled = true, updated_at = $5,
                  last_version = last_version + (select (number is null)::integer from deployments where id = $3)
              where tenant_id = $1 and id = $2 returning last_version)
-         update deployments set number = coalesce(number, app.last_version), activated_at = $5, activated_by = $4
+         update deployments set number = coalesce(number, app.last_version), activated_at = $5, activated_by = $4,
+             takes_jobs = coalesce($6, takes_jobs)
          from app where deployments.id = $3 and app_id = $2 and manifest is not null
          returning number as \"number!\"",
         tenant.as_str(),
@@ -115,6 +116,7 @@ pub async fn activate(
         id.as_uuid(),
         by.as_uuid(),
         now,
+        takes_jobs,
     )
     .fetch_optional(connection)
     .await
@@ -156,7 +158,7 @@ pub async fn find(
     number: Option<i32>,
 ) -> sqlx::Result<Option<Stored>> {
     let row = sqlx::query!(
-        "select deployments.id, number as \"number!\", entry_point, deployments.manifest,
+        "select deployments.id, number as \"number!\", entry_point, takes_jobs, deployments.manifest,
              coalesce(deployments.id = apps.deployment_id, false) as \"active!\"
          from deployments join apps on apps.id = app_id
          where deployments.tenant_id = $1 and app_id = $2 and number is not null
@@ -171,7 +173,7 @@ pub async fn find(
     .await?;
     Ok(row.map(|row| Stored {
         number: row.number,
-        deployment: Deployment { id: row.id.into(), entry_point: row.entry_point },
+        deployment: Deployment { id: row.id.into(), entry_point: row.entry_point, takes_jobs: row.takes_jobs },
         manifest: row.manifest,
         active: row.active,
     }))

@@ -1,14 +1,19 @@
 //! Catalogs of others: signed indexes that the settings name, and the archives that these list.
 //!
-//! An index is fetched when somebody looks at the catalog and what is known of it is old. What was read last stays when it cannot be
-//! read again, as long as its own date allows, and no older one takes its place.
+//! Indexes are fetched in the background, so that nobody who looks at the catalog waits for another server. What was read last stays when it
+//! cannot be read again, as long as its own date allows, and no older one takes its place.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::http::Request;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
+use tokio_util::sync::CancellationToken;
 use url::Url;
 use weft_attest::PublicKey;
 use weft_catalog::{Index, LARGEST_ARCHIVE, Listed, Package, Refused};
@@ -18,8 +23,10 @@ use crate::{
     http::outbound::{self, Limits, Outbound},
 };
 
-/// How long an index is not asked for again, after an answer and after none.
-const FRESH: TimeDelta = TimeDelta::minutes(10);
+/// How often indexes are asked for, after answers and when one is missing.
+const EVERY: Duration = Duration::from_mins(10);
+const AGAIN: Duration = Duration::from_mins(1);
+/// How long an index is not asked for again, whoever wishes it.
 const PAUSE: TimeDelta = TimeDelta::seconds(15);
 
 const OF_INDEX: Limits = Limits { timeout: Duration::from_secs(10), body: 16 * 1024 * 1024, redirects: 5 };
@@ -43,6 +50,8 @@ pub enum Unread {
     Refused(Arc<Refused>),
     #[error("the index names it by an address that is none")]
     Address,
+    #[error("it was not read yet: try again in a moment")]
+    NotYet,
 }
 
 /// An index that was not read, or whose archive was not.
@@ -64,20 +73,49 @@ impl From<Refused> for Unread {
 pub struct Read {
     pub source: Source,
     pub index: Arc<Index>,
+    pub at: DateTime<Utc>,
+    /// Why it could not be read again since.
+    pub fault: Option<Unread>,
+}
+
+/// How it is with an index that the settings name.
+#[derive(Debug)]
+pub struct State {
+    pub url: Url,
+    /// What was read last, when, and until when it is good.
+    pub read: Option<(DateTime<Utc>, Arc<Index>)>,
+    /// When it was last asked for.
+    pub asked_at: Option<DateTime<Utc>>,
+    /// Why nothing came of that, or why what is known does not count.
+    pub fault: Option<Unread>,
 }
 
 /// All indexes that the settings name.
 pub struct Indexes {
-    known: Vec<(Source, Mutex<Kept>)>,
+    known: Vec<(Source, Kept)>,
     outbound: Arc<Outbound>,
     clock: Clock,
+    /// Whether all were asked for once.
+    begun: watch::Sender<bool>,
+    bell: Notify,
 }
 
+/// What is known of one of them.
 #[derive(Default)]
 struct Kept {
-    index: Option<Arc<Index>>,
+    /// One request at a time.
+    asking: AsyncMutex<()>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default, Clone)]
+struct Known {
+    read: Option<(DateTime<Utc>, Arc<Index>)>,
     asked: Option<(DateTime<Utc>, Option<Unread>)>,
 }
+
+/// An index that counts, when it was read, and why it could not be read since.
+type Usable = (DateTime<Utc>, Arc<Index>, Option<Unread>);
 
 impl fmt::Debug for Read {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,24 +125,69 @@ impl fmt::Debug for Read {
 
 impl Indexes {
     pub fn new(sources: Vec<Source>, outbound: Arc<Outbound>, clock: Clock) -> Self {
-        let known = sources.into_iter().map(|source| (source, Mutex::default())).collect();
-        Self { known, outbound, clock }
+        let known = sources.into_iter().map(|source| (source, Kept::default())).collect();
+        Self { known, outbound, clock, begun: watch::Sender::new(false), bell: Notify::new() }
+    }
+
+    /// Reads all of them now and then, until the node stops.
+    pub async fn keep_fresh(&self, stopping: &CancellationToken) {
+        if self.known.is_empty() {
+            self.begun.send_replace(true);
+            return;
+        }
+        loop {
+            let is_whole = tokio::select! { () = stopping.cancelled() => return, whole = self.refresh() => whole };
+            self.begun.send_replace(true);
+            let pause = if is_whole { EVERY } else { AGAIN };
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = self.bell.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Has all of them read soon.
+    pub fn ask_for_news(&self) {
+        self.bell.notify_one();
+    }
+
+    /// Waits until all were asked for once since the start, but no longer than `patience`.
+    pub async fn begun(&self, patience: Duration) {
+        let mut begun = self.begun.subscribe();
+        let _ = tokio::time::timeout(patience, begun.wait_for(|begun| *begun)).await;
+    }
+
+    /// Reads all that were not asked for a moment ago. Whether each was answered with an index.
+    pub async fn refresh(&self) -> bool {
+        let asked = self.known.iter().map(async |(source, kept)| kept.refresh(self, source).await);
+        join_all(asked).await.into_iter().all(|answered| answered)
     }
 
     /// Every index that is known, in the order of the settings, and why the others are not.
-    pub async fn read(&self) -> (Vec<Read>, Vec<UnreadIndex>) {
+    pub fn known(&self) -> (Vec<Read>, Vec<UnreadIndex>) {
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        let read = self.known.iter().map(|(source, kept)| async move {
-            let mut kept = kept.lock().await;
-            (source, kept.refreshed(self, source).await)
-        });
-        for (source, result) in join_all(read).await {
-            match result {
-                Ok(index) => known.push(Read { source: source.clone(), index }),
+        for (source, kept) in &self.known {
+            match kept.usable(self.clock.now()) {
+                Ok((at, index, fault)) => known.push(Read { source: source.clone(), index, at, fault }),
                 Err(cause) => unknown.push(UnreadIndex { index: source.url.clone(), cause }),
             }
         }
         (known, unknown)
+    }
+
+    /// How it is with each of them, in the order of the settings.
+    pub fn states(&self) -> Vec<State> {
+        let state = |(source, kept): &(Source, Kept)| {
+            let (known, usable) = (kept.look(), kept.usable(self.clock.now()));
+            State {
+                url: source.url.clone(),
+                read: known.read,
+                asked_at: known.asked.map(|(at, _)| at),
+                fault: usable.map_or_else(Some, |(_, _, fault)| fault),
+            }
+        };
+        self.known.iter().map(state).collect()
     }
 
     /// The integration that an index lists.
@@ -121,34 +204,53 @@ impl Indexes {
 }
 
 impl Kept {
-    async fn refreshed(&mut self, indexes: &Indexes, source: &Source) -> Result<Arc<Index>, Unread> {
-        let now = indexes.clock.now();
-        let rests = |(at, problem): &(DateTime<Utc>, Option<Unread>)| {
-            // A clock that was set back has seen nothing yet.
-            *at <= now && now < *at + if problem.is_some() { PAUSE } else { FRESH }
-        };
-        if !self.asked.as_ref().is_some_and(rests) {
-            let problem = self.ask(indexes, source, now).await.err();
-            if let Some(error) = &problem {
-                tracing::warn!(index = %source.url, %error, "catalog.index: not read");
-            }
-            self.asked = Some((now, problem));
-        }
-        if let Some(index) = self.index.as_ref().filter(|index| index.expires_at > now) {
-            return Ok(Arc::clone(index));
-        }
-        let expired = self.index.as_ref().map(|index| Unread::from(Refused::Expired(index.expires_at)));
-        let problem = self.asked.as_ref().and_then(|(_, problem)| problem.clone());
-        Err(problem.or(expired).unwrap_or(Unread::Address))
+    fn look(&self) -> Known {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn ask(&mut self, indexes: &Indexes, source: &Source, now: DateTime<Utc>) -> Result<(), Unread> {
-        let text = String::from_utf8(indexes.fetch(&source.url, OF_INDEX).await?).map_err(|_| Refused::Signature)?;
-        let index = Index::verify(&text, &source.key, now)?;
-        // Whoever can answer for that address must not bring back what was withdrawn.
-        if self.index.as_ref().is_none_or(|known| known.issued_at <= index.issued_at) {
-            self.index = Some(Arc::new(index));
+    /// The index, when it was read, and why it could not be read since; or why there is none.
+    fn usable(&self, now: DateTime<Utc>) -> Result<Usable, Unread> {
+        let Known { read, asked } = self.look();
+        let fault = asked.and_then(|(_, fault)| fault);
+        match read {
+            Some((at, index)) if index.expires_at > now => Ok((at, index, fault)),
+            Some((_, index)) => Err(fault.unwrap_or_else(|| Refused::Expired(index.expires_at).into())),
+            None => Err(fault.unwrap_or(Unread::NotYet)),
         }
-        Ok(())
+    }
+
+    /// Asks for it, unless somebody did a moment ago. Whether the last answer was an index.
+    async fn refresh(&self, indexes: &Indexes, source: &Source) -> bool {
+        let _one_at_a_time = self.asking.lock().await;
+        let now = indexes.clock.now();
+        // A clock that was set back has seen nothing yet.
+        if let Some((at, fault)) = self.look().asked
+            && at <= now
+            && now < at + PAUSE
+        {
+            return fault.is_none();
+        }
+        let answer = Self::ask(indexes, source, now).await;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = match answer {
+            Ok(index) => {
+                // Whoever can answer for that address must not bring back what was withdrawn.
+                let older = known.read.take().filter(|(_, known)| known.issued_at > index.issued_at);
+                known.read = Some((now, older.map_or_else(|| Arc::new(index), |(_, known)| known)));
+                None
+            }
+            Err(error) => {
+                tracing::warn!(index = %source.url, %error, "catalog.index: not read");
+                Some(error)
+            }
+        };
+        let is_whole = fault.is_none();
+        known.asked = Some((now, fault));
+        is_whole
+    }
+
+    async fn ask(indexes: &Indexes, source: &Source, now: DateTime<Utc>) -> Result<Index, Unread> {
+        let text = String::from_utf8(indexes.fetch(&source.url, OF_INDEX).await?).map_err(|_| Refused::Signature)?;
+        Ok(Index::verify(&text, &source.key, now)?)
     }
 }

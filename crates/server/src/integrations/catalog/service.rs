@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use url::Url;
 use weft_model::{
@@ -29,31 +31,46 @@ pub struct Offer {
     pub document: Value,
     pub content: Content,
     /// Where it is listed; nothing for what comes with the server.
-    pub index: Option<Url>,
+    pub index: Option<Origin>,
     /// The version of the manifest that is installed, if one is.
     pub installed: Option<String>,
 }
 
-/// Every integration that can be deployed, by id; what an index lists goes before what comes with the server.
+/// The index that lists an integration.
+pub struct Origin {
+    pub url: Url,
+    pub read_at: DateTime<Utc>,
+    /// Why it could not be read again since.
+    pub fault: Option<String>,
+}
+
+/// How long the first list after the start waits for indexes.
+const FIRST: Duration = Duration::from_secs(2);
+/// How long a deployment waits for the indexes to be read once; what an index lists goes before what comes with the server.
+const ALL: Duration = Duration::from_secs(12);
+
+/// Every integration that can be deployed, by id; what an index lists goes before what comes with the server. By what is known of indexes.
 pub async fn list(node: &Node, by: &Principal) -> Result<Vec<Offer>, Error> {
     let installed = node.apps.list(&by.tenant, Some(AppKind::Integration), |app| (app.id, app.version)).await?;
     let version = |id: &str| installed.iter().find(|(other, _)| other == id).map(|(_, version)| version.clone());
     let bundled =
         weft_catalog::all().map(|(id, package)| (id.to_owned(), (package.document.clone(), package.content.clone(), None)));
     let mut offers: BTreeMap<_, _> = bundled.collect();
+    node.catalog.begun(FIRST).await;
     // The first index that lists an id counts, so it comes last.
-    for Read { source, index } in node.catalog.read().await.0.into_iter().rev() {
+    for Read { source, index, at, fault } in node.catalog.known().0.into_iter().rev() {
         for listed in &index.integrations {
             match Content::from_stored(listed.manifest.clone()) {
                 Ok(content) => {
-                    let offer = (listed.manifest.clone(), content, Some(source.url.clone()));
+                    let origin = Origin { url: source.url.clone(), read_at: at, fault: fault.as_ref().map(ToString::to_string) };
+                    let offer = (listed.manifest.clone(), content, Some(origin));
                     offers.insert(offer.1.app_id.to_string(), offer);
                 }
                 Err(error) => tracing::warn!(index = %source.url, id = listed.id(), %error, "catalog.index: no manifest"),
             }
         }
     }
-    let offer = |(id, (document, content, index)): (String, (Value, Content, Option<Url>))| Offer {
+    let offer = |(id, (document, content, index)): (String, (Value, Content, Option<Origin>))| Offer {
         document,
         content,
         index,
@@ -67,7 +84,7 @@ type Deployment = (Value, Option<Vec<u8>>);
 
 /// The integration of an index, else the one that comes with the server.
 async fn find(node: &Node, id: &AppId) -> Result<Deployment, Error> {
-    let (known, unknown) = node.catalog.read().await;
+    let (known, unknown) = indexes(node, id).await;
     let listed = known.iter().find_map(|read| Some((read, read.index.find(id.as_str())?)));
     if let Some((Read { source, .. }, listed)) = listed {
         let unread = |cause| absent(id, vec![UnreadIndex { index: source.url.clone(), cause }]);
@@ -79,6 +96,17 @@ async fn find(node: &Node, id: &AppId) -> Result<Deployment, Error> {
         Some(bundled) => Ok((bundled.document.clone(), bundled.archive().map_err(apps::Error::Files)?)),
         None => Err(absent(id, unknown)),
     }
+}
+
+/// The indexes as they are known; asked for anew where nothing that is known has the integration, because it may have been added just now.
+async fn indexes(node: &Node, id: &AppId) -> (Vec<Read>, Vec<UnreadIndex>) {
+    node.catalog.begun(ALL).await;
+    let (known, unknown) = node.catalog.known();
+    if weft_catalog::find(id.as_str()).is_some() || known.iter().any(|read| read.index.find(id.as_str()).is_some()) {
+        return (known, unknown);
+    }
+    node.catalog.refresh().await;
+    node.catalog.known()
 }
 
 /// Why there is no such integration: it may be in an index that could not be read.
@@ -104,7 +132,7 @@ pub async fn deploy(node: &Arc<Node>, by: Arc<Principal>, id: &AppId, consent: C
 /// Removes an integration with all that it was given: its configuration too, as far as no other integration uses it.
 pub async fn remove(node: &Arc<Node>, by: Arc<Principal>, id: &AppId) -> Result<(), Error> {
     if weft_catalog::find(id.as_str()).is_none() {
-        let (known, unknown) = node.catalog.read().await;
+        let (known, unknown) = indexes(node, id).await;
         if !known.iter().any(|read| read.index.find(id.as_str()).is_some()) {
             return Err(absent(id, unknown));
         }

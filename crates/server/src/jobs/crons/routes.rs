@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
-use weft_model::{AppId, CronId, Principal, UserId, manifest::OverlapPolicy};
+use weft_model::{AppId, CronId, Principal, TenantId, UserId, manifest::OverlapPolicy};
 use weft_queue::{Message as QueueMessage, State as JobState};
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     store::{Cron as Stored, Fired},
 };
 use crate::{
+    apps::{self, TAKES_NO_JOBS},
     http::{
         Message, Problems,
         extract::{Authorized, Caller, Json, Path, Query, rights},
@@ -66,10 +67,27 @@ struct Cron {
     next_run_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    /// Why nothing comes of it, when that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
 }
 
-impl From<Stored> for Cron {
-    fn from(cron: Stored) -> Self {
+impl Cron {
+    /// As it is shown, with what it lacks.
+    async fn shown(node: &Node, tenant: &TenantId, cron: Stored) -> Result<Self, Problem> {
+        let app = match cron.app_id.parse() {
+            Ok(id) => node.apps.get(tenant, &id).await,
+            Err(_) => return Ok(Self::new(cron, None)),
+        };
+        match app {
+            Ok(app) => Ok(Self::new(cron, node.apps.takes_no_jobs(&app).then_some(TAKES_NO_JOBS))),
+            // It was uninstalled this very moment.
+            Err(apps::Error::Unknown(_)) => Ok(Self::new(cron, None)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn new(cron: Stored, note: Option<&'static str>) -> Self {
         Self {
             id: cron.id,
             app_id: cron.app_id,
@@ -85,6 +103,7 @@ impl From<Stored> for Cron {
             next_run_at: cron.next_tick,
             created_at: cron.created_at,
             updated_at: cron.updated_at,
+            note,
         }
     }
 }
@@ -248,7 +267,11 @@ async fn listed(
 ) -> Result<Body<Vec<Cron>>, Problem> {
     let limit = page::limit_within(limit, MAX_LIMIT, MAX_LIMIT)?;
     let crons = node.crons.list(caller, apps, after, limit).await?;
-    Ok(Body(crons.into_iter().map(Cron::from).collect()))
+    let mut shown = Vec::with_capacity(crons.len());
+    for cron in crons {
+        shown.push(Cron::shown(node, &caller.tenant, cron).await?);
+    }
+    Ok(Body(shown))
 }
 
 /// Create a cron
@@ -276,8 +299,9 @@ async fn create(
         overlap_policy: request.overlap_policy,
         enabled: request.enabled.unwrap_or(true),
     };
+    let tenant = caller.tenant.clone();
     let cron = node.crons.create(&app, &OnBehalf { caller, acting_as }, new).await?;
-    Ok((StatusCode::CREATED, Body(cron.into())))
+    Ok((StatusCode::CREATED, Body(Cron::shown(&node, &tenant, cron).await?)))
 }
 
 /// Change a cron
@@ -295,7 +319,8 @@ async fn change(
     node.apps.get(&caller.tenant, &app).await?;
     let ChangeRequest { schedule, timezone, payload, overlap_policy, enabled } = request;
     let changes = Changes { schedule, timezone, payload, overlap_policy, enabled };
-    Ok(Body(node.crons.change(&caller, &app, id, changes).await?.into()))
+    let cron = node.crons.change(&caller, &app, id, changes).await?;
+    Ok(Body(Cron::shown(&node, &caller.tenant, cron).await?))
 }
 
 /// Delete a cron
@@ -341,8 +366,8 @@ async fn trigger(
     caller: Authorized<rights::TriggerCrons>,
     Path((app, id)): Path<(AppId, CronId)>,
 ) -> Result<Body<Triggered>, Problem> {
-    node.apps.get(&caller.tenant, &app).await?;
-    node.apps.ensure_takes_jobs(&app)?;
+    let of = node.apps.get(&caller.tenant, &app).await?;
+    node.apps.ensure_takes_jobs(&of)?;
     Ok(Body(Triggered { msg_id: node.crons.trigger(&caller, &app, id).await? }))
 }
 

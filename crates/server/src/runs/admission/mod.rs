@@ -1,18 +1,29 @@
 //! Whether a call may go out now: the vendor's budget, whether it answers at all, and whether it has to be asked again.
 
+mod account;
 mod answers;
 mod breaker;
 mod budget;
+mod line;
+mod pace;
+mod shared;
+mod store;
 
 use std::time::{Duration, Instant};
 
+use sqlx::{PgConnection, PgPool};
+use tokio::task::JoinHandle;
 use weft_model::{AppId, ConnectionId, TenantId, manifest::RateLimit};
 
 use super::error::Cause;
+use crate::clock::Clock;
+pub use account::Left;
 use answers::Answers;
 pub use answers::{Asked, Audience, Question};
 use breaker::Breakers;
 use budget::Budgets;
+pub use line::Asker;
+pub use shared::Sharing;
 
 /// Whose calls are counted together: an account at a vendor, or what a tenant's integration does without one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,12 +45,20 @@ pub enum Vendor {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refused {
     #[error("{integration} may be called {requests} times in {seconds} s, and that is used up: try again in {} s", whole(*.wait))]
-    OverBudget { integration: AppId, requests: u32, seconds: u32, wait: Duration },
+    OverBudget { integration: AppId, requests: u32, seconds: u32, wait: Duration, left: Left },
     #[error("{integration} did not answer several times in a row, so it is left alone: the next call is tried in {} s", whole(*.wait))]
     NotAnswering { integration: AppId, wait: Duration },
 }
 
 impl Refused {
+    /// What is left of the budget, where that is why.
+    pub const fn left(&self) -> Option<Left> {
+        match self {
+            Self::OverBudget { left, .. } => Some(*left),
+            Self::NotAnswering { .. } => None,
+        }
+    }
+
     /// How long to wait before the next call.
     pub const fn wait(&self) -> Duration {
         match self {
@@ -59,21 +78,33 @@ pub struct Admission {
 }
 
 impl Admission {
-    pub fn new() -> Self {
-        Self { budgets: Budgets::new(), breakers: Breakers::new(), answers: Answers::new() }
+    /// Starts what writes budgets that nodes share; it ends when this is dropped.
+    pub fn start(pool: PgPool, clock: Clock) -> (Self, JoinHandle<()>) {
+        let (budgets, taking) = Budgets::start(pool, clock);
+        (Self { budgets, breakers: Breakers::new(), answers: Answers::new() }, taking)
     }
 
-    /// Lets a call go out, or says why not and when.
-    pub async fn admit(&self, place: &Place, limit: Option<&RateLimit>) -> Result<(), Refused> {
+    /// Takes in whether budgets are shared with other nodes.
+    pub async fn follow(&self, connection: &mut PgConnection, sharing: Sharing) -> sqlx::Result<()> {
+        self.budgets.shared.follow(connection, sharing).await
+    }
+
+    /// Forgets what says nothing any more. Run now and then.
+    pub async fn tidy(&self) -> sqlx::Result<()> {
+        self.budgets.shared.tidy().await
+    }
+
+    /// Lets a call go out, or says why not and when. What is left of the budget, where there is one.
+    pub async fn admit(&self, place: &Place, asker: Asker, limit: Option<&RateLimit>) -> Result<Option<Left>, Refused> {
         let integration = place.integration.clone();
         if let Err(wait) = self.breakers.admit(place, Instant::now()) {
             return Err(Refused::NotAnswering { integration, wait });
         }
-        let Some(limit) = limit else { return Ok(()) };
+        let Some(limit) = limit else { return Ok(None) };
         let (requests, seconds) = (limit.requests, limit.seconds);
-        Box::pin(self.budgets.spend(place, limit)).await.map_err(|wait| {
+        Box::pin(self.budgets.spend(place, asker, limit)).await.map(Some).map_err(|(wait, left)| {
             self.breakers.untried(place);
-            Refused::OverBudget { integration, requests, seconds, wait }
+            Refused::OverBudget { integration, requests, seconds, wait, left }
         })
     }
 

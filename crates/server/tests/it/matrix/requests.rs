@@ -363,7 +363,7 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
         ("DELETE", "/apps/{app_id}/integrations/{integration_id}") => plain(crm("/integrations/echo")),
         // It has no recipes: whoever may is told so.
         (_, "/integrations/{integration_id}/proxy/{path}") => plain("/api/v1/integrations/echo/proxy/x"),
-        ("GET", "/integrations/catalog") => plain(path),
+        ("GET", "/integrations/catalog" | "/integrations/catalog-indexes") => plain(path),
         ("POST" | "DELETE", "/integrations/catalog/{id}/deploy" | "/integrations/catalog/{id}") => {
             plain(path.replace("{id}", "unknown"))
         }
