@@ -412,11 +412,12 @@ impl From<Error> for Problem {
             | Error::OtherWay { .. }
             | Error::UnknownWay { .. }
             | Error::InvalidRequest(_)
-            | Error::NothingToDelegate => Code::InvalidRequest,
+            | Error::NothingToDelegate
+            | Error::InvalidState
+            | Error::StateExpired => Code::InvalidRequest,
             Error::LabelTaken(_) => Code::Conflict,
             Error::NoClient(_) | Error::InsecureAddress(_) | Error::ClientRefused(_) => Code::NotConfigured,
             Error::Unreachable(_) => Code::VendorUnavailable,
-            Error::InvalidState | Error::StateExpired => Code::InvalidRequest,
             Error::NoToken(_) | Error::Refused { .. } | Error::NoCode | Error::NotSent(_) | Error::WayRemoved { .. } => {
                 Code::ConnectFailed
             }
