@@ -2,6 +2,8 @@
 
 /// The unit of `/proc/<process>/stat`: a hundredth of a second on every Linux that this runs on.
 const TICKS: f64 = 100.0;
+/// Where the first line of `/proc/stat` has what processors work on: users, nice ones, the system, interrupts of both kinds.
+const WORK: [usize; 5] = [0, 1, 2, 5, 6];
 
 /// The machine, as it describes itself.
 pub fn describe() -> String {
@@ -30,6 +32,14 @@ pub fn processor_time(process: u32) -> f64 {
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
     ticks / TICKS
+}
+
+/// The processor time that the whole machine has used since its start, in seconds.
+pub fn busy() -> f64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let times = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    let times = times.enumerate().filter(|(place, _)| WORK.contains(place));
+    times.filter_map(|(_, ticks)| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
 }
 
 /// The processes that a process started.

@@ -1,51 +1,64 @@
-//! What a noisy app costs a quiet one: the quiet one's times alone and beside it.
+//! What a noisy app costs a quiet one: the quiet one's times alone and beside it. Whatever else takes as much of the machine costs it
+//! something, too: that is measured beside a bare echo that gets as much processor time.
 
 use std::{fmt::Write, time::Duration};
 
 use crate::{
     load::{self, Measured, Plan},
+    machine, peers,
     subject::{Launch, Subject},
     throughput::{Effort, median, plan},
 };
+
+/// Calls of the noisy app per second.
+const RATE: u32 = 10_000;
+/// For the measurement of what a call and an echo take.
+const TRIAL: Duration = Duration::from_secs(2);
 
 /// What the neighbour does meanwhile.
 #[derive(Debug, Clone, Copy)]
 enum Noise {
     None,
-    /// 10,000 calls a second.
     Calls,
     /// Handlers that block their process and allocate.
     Burning,
+    /// Nothing; a bare echo is as busy as the server and all else would be with the calls.
+    Elsewhere,
 }
 
 impl Noise {
-    const ALL: [Self; 3] = [Self::None, Self::Calls, Self::Burning];
+    const ALL: [Self; 4] = [Self::None, Self::Calls, Self::Burning, Self::Elsewhere];
 
     fn name(self) -> &'static str {
         match self {
             Self::None => "alone",
             Self::Calls => "beside 10,000 calls/s of another app",
             Self::Burning => "beside an app that burns CPU and memory",
+            Self::Elsewhere => "beside a bare echo that takes as much processor time as those calls",
         }
     }
 
-    fn plan(self, subject: &Subject, time: Duration) -> Option<Plan> {
+    fn plan(self, subject: &Subject, elsewhere: &Plan, time: Duration) -> Option<Plan> {
         let calls = |action| Plan { time, ..plan(subject, "noisy", action) };
         match self {
             Self::None => None,
-            Self::Calls => Some(Plan { callers: 64, rate: Some(10_000), ..calls("echo") }),
+            Self::Calls => Some(Plan { callers: 64, rate: Some(RATE), ..calls("echo") }),
             Self::Burning => Some(Plan { callers: 4, ..calls("burn") }),
+            Self::Elsewhere => Some(Plan { time, ..elsewhere.clone() }),
         }
     }
 }
 
 pub async fn report(effort: Effort) -> anyhow::Result<String> {
+    let (_echo, address) = peers::start(&["echo"]).await?;
     let mut subject = Subject::with_integration(Launch::default(), "quiet").await?;
     subject.deploy("noisy").await?;
-    let mut measured: [Vec<(Measured, Option<Measured>)>; 3] = Default::default();
+    let elsewhere = as_busy(&subject, address).await?;
+    let mut measured: [Vec<(Measured, Option<Measured>)>; 4] = Default::default();
     for _ in 0..effort.rounds {
         for (noise, found) in Noise::ALL.into_iter().zip(&mut measured) {
-            found.push(beside(&subject, noise, effort.time).await?);
+            let other = noise.plan(&subject, &elsewhere, effort.time + Duration::from_secs(2));
+            found.push(beside(&subject, other, effort.time).await?);
         }
     }
     subject.stop().await?;
@@ -63,10 +76,29 @@ pub async fn report(effort: Effort) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// Echoes at the rate at which they keep the machine as busy as the noisy app's calls do.
+async fn as_busy(subject: &Subject, address: String) -> anyhow::Result<Plan> {
+    let calls = Plan { callers: 64, rate: Some(RATE), time: TRIAL, ..plan(subject, "noisy", "echo") };
+    let echoes = Plan { address, path: "/echo".to_owned(), token: String::new(), ..calls.clone() };
+    let ratio = busy(&calls).await? / busy(&echoes).await?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some tens of thousands")]
+    let rate = (f64::from(RATE) * ratio) as u32;
+    Ok(Plan { rate: Some(rate), ..echoes })
+}
+
+/// The processor time that the machine spends on a request of a plan, in seconds.
+async fn busy(plan: &Plan) -> anyhow::Result<f64> {
+    let before = machine::busy();
+    let requests = load::run(plan).await?.requests;
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let requests = requests as f64;
+    Ok((machine::busy() - before) / requests)
+}
+
 /// The quiet app's times, and the noise that was made meanwhile.
-async fn beside(subject: &Subject, noise: Noise, time: Duration) -> anyhow::Result<(Measured, Option<Measured>)> {
+async fn beside(subject: &Subject, other: Option<Plan>, time: Duration) -> anyhow::Result<(Measured, Option<Measured>)> {
     let quiet = Plan { callers: 2, rate: Some(200), time, ..plan(subject, "quiet", "echo") };
-    let Some(other) = noise.plan(subject, time + Duration::from_secs(2)) else { return Ok((load::run(&quiet).await?, None)) };
+    let Some(other) = other else { return Ok((load::run(&quiet).await?, None)) };
     let loud = load::start(&other).await?;
     // The noise begins first and ends last.
     tokio::time::sleep(Duration::from_secs(1)).await;

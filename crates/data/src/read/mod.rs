@@ -73,11 +73,25 @@ pub fn get(entity: &Entity, id: Uuid, owner: Option<Uuid>, view: &View<'_>) -> S
     sql
 }
 
-/// Records by their ids, each in a row: its id, and all of it as JSON text.
-pub fn get_all(entity: &Entity, ids: &[Uuid], owner: Option<Uuid>) -> Sql {
+/// A record by its id, in a row: its id, and all of it as JSON text.
+pub fn get_one(entity: &Entity, id: Uuid, owner: Option<Uuid>) -> Sql {
+    identified(entity, owner, |sql| {
+        sql.bind(Cell::Uuid(id), Kind::Uuid);
+    })
+}
+
+/// Records by their ids, each in such a row.
+pub fn get_all(entity: &Entity, ids: impl Iterator<Item = Uuid>, owner: Option<Uuid>) -> Sql {
+    identified(entity, owner, |sql| {
+        let ids = ids.map(|id| id.to_string()).collect();
+        sql.push("any(").bind(Cell::TextList(ids), Kind::TextList).push("::uuid[])");
+    })
+}
+
+fn identified(entity: &Entity, owner: Option<Uuid>, wanted: impl FnOnce(&mut Sql)) -> Sql {
     let mut sql = Sql::new("select id, row_to_json(_row)::text from (select ");
-    sql.push(&entity.all).push(" from ").push(&entity.table).push(" t where t.id = any(");
-    sql.bind(Cell::TextList(ids.iter().map(Uuid::to_string).collect()), Kind::TextList).push("::uuid[])");
+    sql.push(&entity.all).push(" from ").push(&entity.table).push(" t where t.id = ");
+    wanted(&mut sql);
     owned(&mut sql, "t", owner);
     sql.push(") _row");
     sql

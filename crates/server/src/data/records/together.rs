@@ -12,7 +12,7 @@ use std::{
 use sqlx::Row;
 use tokio::sync::oneshot;
 use uuid::Uuid;
-use weft_data::{Sql, read};
+use weft_data::{Entity, Sql, read};
 
 use super::collection;
 use crate::{apps::App, data::Error, node::Node};
@@ -96,9 +96,8 @@ async fn serve(node: Arc<Node>, app: Arc<App>, name: String, kind: Kind) {
         if asked.is_empty() {
             return;
         }
-        let ids: Vec<_> = asked.iter().map(|(id, _)| *id).collect();
         let found = match app.entities.get(&name) {
-            Some(entity) => read(&node, &app, read::get_all(entity, &ids, kind.owner)).await,
+            Some(entity) => read(&node, &app, statement(entity, &asked, kind.owner)).await,
             None => Ok(HashMap::new()),
         };
         for (id, sender) in asked {
@@ -108,6 +107,14 @@ async fn serve(node: Arc<Node>, app: Arc<App>, name: String, kind: Kind) {
                 Err(error) => Err(same(error)),
             });
         }
+    }
+}
+
+/// PostgreSQL plans what is about a list each time, which a lone caller need not wait for.
+fn statement(entity: &Entity, asked: &[Asked], owner: Option<Uuid>) -> Sql {
+    match asked {
+        [(id, _)] => read::get_one(entity, *id, owner),
+        asked => read::get_all(entity, asked.iter().map(|(id, _)| *id), owner),
     }
 }
 
