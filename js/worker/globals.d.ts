@@ -168,8 +168,8 @@ interface IntegrationCall<Config = Json, Credentials = Json> {
   /** The owner of the credentials, who may differ from the caller. */
   userId: string;
   connectionId: string | null;
-  /** By which of the manifest's ways the connection was made: its name, `default` where the first has none. */
-  connectionWay: string | null;
+  /** By which of the manifest's ways the connection was made: its name, `default` where the first has none. Absent without a connection. */
+  connectionWay?: string;
 }
 
 /** Parameters of `__webhook`. */

@@ -99,6 +99,7 @@ struct ActionParams<'a> {
     user_credentials: Option<&'a RawValue>,
     user_id: UserId,
     connection_id: Option<ConnectionId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     connection_way: Option<&'a str>,
 }
 

@@ -254,7 +254,7 @@ async fn others_see_and_change_nothing_of_a_connection() {
     // Not even an administrator, who can remove the person or the integration.
     it.admin.delete(&path).await.expect(403);
     assert_eq!(show_with(&it.bob, "x-connection-id", &id).await.expect(404).code(), "not_found");
-    it.bob.post("/api/v1/integrations/mail/auth/credentials", json!({ "credentials": {}, "shared": true })).await.expect(400);
+    it.bob.post("/api/v1/integrations/mail/auth/credentials", json!({ "credentials": {}, "shared": true })).await.expect(403);
     assert_eq!(enter(&it.bob, "all", json!({ "shared": true })).await.expect(403).code(), "forbidden");
     it.bob.get("/api/v1/integrations/mail/connected-users").await.expect(403);
     let users = it.admin.get("/api/v1/integrations/mail/connected-users").await.expect(200);
