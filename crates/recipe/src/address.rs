@@ -76,7 +76,7 @@ impl BaseTemplate {
 
     /// Values in the path that must not show anywhere: those made of secrets of the configuration, or of a person's account. What
     /// stands in the host is public.
-    pub fn secrets(&self, scope: &Scope, is_secret: impl Fn(&str) -> bool) -> Vec<String> {
+    pub fn secrets(&self, scope: &Scope<'_>, is_secret: impl Fn(&str) -> bool) -> Vec<String> {
         let Self::Labels(pieces) = self else { return Vec::new() };
         let mut address = String::new();
         let in_path = pieces.iter().filter(|piece| {
@@ -88,7 +88,7 @@ impl BaseTemplate {
         in_path.filter(|piece| piece.uses().iter().any(|name| is_secret(name))).flat_map(|piece| piece.values(scope)).collect()
     }
 
-    pub fn render(&self, scope: &Scope) -> Result<Base, Failure> {
+    pub fn render(&self, scope: &Scope<'_>) -> Result<Base, Failure> {
         match self {
             Self::Fixed(base) => Ok(base.clone()),
             Self::Given { origin, path } => {
@@ -161,7 +161,10 @@ impl Base {
 
     /// Whether an address is at the same host, port and scheme.
     pub fn has(&self, url: &Url) -> bool {
-        self.0.origin() == url.origin()
+        let (own, other) = (&self.0, url);
+        own.scheme() == other.scheme()
+            && own.host_str() == other.host_str()
+            && own.port_or_known_default() == other.port_or_known_default()
     }
 }
 
@@ -205,7 +208,7 @@ impl PathTemplate {
     }
 
     /// The path with its values, encoded.
-    pub fn render(&self, scope: &Scope) -> Result<String, Failure> {
+    pub fn render(&self, scope: &Scope<'_>) -> Result<String, Failure> {
         let mut path = String::new();
         for piece in &self.0 {
             match piece {
@@ -247,7 +250,7 @@ mod tests {
 
     use super::*;
 
-    fn scope(value: &Value) -> Scope {
+    fn scope(value: &Value) -> Scope<'_> {
         Scope::default().with("input", value).with("config", value)
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{Failure, document::ResponseKind, expression::Scope, template::Node};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
@@ -40,7 +40,7 @@ impl Answer {
     }
 
     /// What expressions about an answer see: never the configuration or the credentials.
-    pub fn scope(&self, input: &Value) -> Scope {
+    pub fn scope<'a>(&'a self, input: &'a Value) -> Scope<'a> {
         let mut headers = Map::new();
         for (name, value) in &self.headers {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -48,8 +48,8 @@ impl Answer {
         }
         Scope::default()
             .with("body", &self.body)
-            .with("headers", &Value::Object(headers))
-            .with("status", &Value::from(self.status))
+            .with_own("headers", Value::Object(headers))
+            .with_own("status", Value::from(self.status))
             .with("input", input)
     }
 
@@ -61,20 +61,23 @@ impl Answer {
 impl Mapping {
     /// The result of an answer that is no list of pages.
     pub fn result(&self, mut answer: Answer, input: &Value) -> Result<Value, Failure> {
-        let scope = self.template.is_some().then(|| answer.scope(input));
+        if let Some(template) = &self.template {
+            return made(template, &answer.scope(input));
+        }
         let selected = match &self.select {
             None => answer.body,
             Some(pointer) => answer.body.pointer_mut(pointer).map(Value::take).unwrap_or_default(),
         };
-        let selected = self.each(selected, input)?;
-        self.finish(selected, scope)
+        self.each(selected, input)
     }
 
     /// The result of pages: a list, or what the template makes of it.
     pub fn of_items(&self, items: Vec<Value>, last: &Answer, more: bool, input: &Value) -> Result<Value, Failure> {
         let items = self.each(Value::Array(items), input)?;
-        let scope = self.template.is_some().then(|| last.scope(input).with("items", &items).with("more", &Value::Bool(more)));
-        self.finish(items, scope)
+        match &self.template {
+            Some(template) => made(template, &last.scope(input).with("items", &items).with_own("more", Value::Bool(more))),
+            None => Ok(items),
+        }
     }
 
     fn each(&self, value: Value, input: &Value) -> Result<Value, Failure> {
@@ -87,11 +90,10 @@ impl Mapping {
         };
         items.iter().map(item).collect::<Result<_, _>>().map(Value::Array)
     }
+}
 
-    fn finish(&self, value: Value, scope: Option<Scope>) -> Result<Value, Failure> {
-        let (Some(node), Some(scope)) = (&self.template, scope) else { return Ok(value) };
-        node.render(&scope).map(|value| value.unwrap_or(Value::Null)).map_err(|error| unmapped("template", &error))
-    }
+fn made(template: &Node, scope: &Scope<'_>) -> Result<Value, Failure> {
+    template.render(scope).map(|value| value.unwrap_or(Value::Null)).map_err(|error| unmapped("template", &error))
 }
 
 fn unmapped(member: &str, error: &str) -> Failure {

@@ -5,8 +5,7 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use url::Url;
 
 use crate::{
@@ -16,6 +15,7 @@ use crate::{
     oauth1::{self, Once, SignatureMethod, Signer, Token},
     parameters,
     template::Text,
+    transport::Outgoing,
 };
 
 /// Where one credential goes.
@@ -118,7 +118,7 @@ impl Auth {
         }
     }
 
-    fn place(&self, scope: &Scope, placed: &mut Placed) -> Result<(), Failure> {
+    fn place(&self, scope: &Scope<'_>, placed: &mut Placed) -> Result<(), Failure> {
         match &self.place {
             Place::Bearer(text) => {
                 let Some(token) = self.value(text, scope)? else { return Ok(()) };
@@ -172,7 +172,7 @@ impl Auth {
         Ok(())
     }
 
-    fn signer(&self, signature: &Signature, scope: &Scope) -> Result<Option<Signer>, Failure> {
+    fn signer(&self, signature: &Signature, scope: &Scope<'_>) -> Result<Option<Signer>, Failure> {
         let Some(consumer_key) = self.value(&signature.consumer.0, scope)? else { return Ok(None) };
         let Some(consumer_secret) = self.value(&signature.consumer.1, scope)? else { return Ok(None) };
         let mut token = None;
@@ -185,7 +185,7 @@ impl Auth {
         Ok(Some(Signer { method: signature.method, consumer_key, consumer_secret, token, realm }))
     }
 
-    fn value(&self, text: &Text, scope: &Scope) -> Result<Option<String>, Failure> {
+    fn value(&self, text: &Text, scope: &Scope<'_>) -> Result<Option<String>, Failure> {
         match text.render_text(scope) {
             Ok(Some(value)) if !value.is_empty() => Ok(Some(value)),
             _ if self.optional => Ok(None),
@@ -230,7 +230,7 @@ impl Signature {
 }
 
 impl Placed {
-    pub fn of(auth: &[Auth], scope: &Scope) -> Result<Self, Failure> {
+    pub fn of(auth: &[Auth], scope: &Scope<'_>) -> Result<Self, Failure> {
         let mut placed = Self::default();
         for auth in auth {
             auth.place(scope, &mut placed)?;
@@ -253,11 +253,10 @@ impl Placed {
     }
 
     /// Signs a request that is complete otherwise, where requests are signed.
-    pub fn sign(&self, request: &mut Request<Bytes>, once: &Once) -> Result<(), Failure> {
+    pub fn sign(&self, request: &mut Outgoing, once: &Once) -> Result<(), Failure> {
         let Some(signer) = &self.signer else { return Ok(()) };
-        let url = Url::parse(&request.uri().to_string()).map_err(|_| Failure::input("the address cannot be signed"))?;
-        let value = signed(signer, (request.method(), &url), request.headers(), request.body(), once)?;
-        request.headers_mut().insert(header::AUTHORIZATION, value);
+        let value = signed(signer, (&request.method, &request.url), &request.headers, &request.body, once)?;
+        request.headers.insert(header::AUTHORIZATION, value);
         Ok(())
     }
 }

@@ -73,7 +73,7 @@ impl Body {
     /// What is sent; `page` is laid over a JSON body or a form, for vendors that take their cursor there.
     pub fn write(
         &self,
-        scope: &Scope,
+        scope: &Scope<'_>,
         arrays: Arrays,
         page: &[(String, Value)],
         random: u64,
@@ -178,7 +178,7 @@ fn decoded(text: &str) -> Result<Vec<u8>, String> {
         .map_err(|_| "the file is not Base64".to_owned())
 }
 
-fn multipart(parts: &[Part], scope: &Scope, random: u64) -> Result<Written, Failure> {
+fn multipart(parts: &[Part], scope: &Scope<'_>, random: u64) -> Result<Written, Failure> {
     let boundary = format!("weft-{random:016x}");
     let mut bytes = Vec::new();
     for part in parts {

@@ -1,12 +1,12 @@
 //! Carrying a recipe out: request, answer, perhaps again, perhaps further pages, one result.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::Value;
 use url::Url;
 
 use crate::{
-    Base, Category, Failure, Interrupted, Transport,
+    Category, Failure, Interrupted, Outgoing, Transport,
     answer::Answer,
     compile::Action,
     document::PagePlace,
@@ -38,10 +38,10 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    pub(crate) fn scope(&self) -> Scope {
+    pub(crate) fn scope(&self) -> Scope<'_> {
         let scope = Scope::default().with("input", self.input).with("config", self.config);
         let scope = scope.with("credentials", self.credentials.unwrap_or(&Value::Null));
-        scope.with("key", &self.key.map_or(Value::Null, Value::from))
+        scope.with_own("key", self.key.map_or(Value::Null, Value::from))
     }
 }
 
@@ -49,7 +49,7 @@ impl Call<'_> {
 struct Carrier<'a, T> {
     action: &'a Action,
     call: &'a Call<'a>,
-    scope: Scope,
+    scope: Scope<'a>,
     prepared: Prepared,
     transport: &'a T,
 }
@@ -84,7 +84,9 @@ impl<T: Transport> Carrier<'_, T> {
             }
             let (mut answer, size) = self.exchange(&url, in_body).await?;
             bytes += size;
-            let scope = if pagination.looks() { answer.scope(self.call.input) } else { Scope::default() };
+            // Its items are taken out of the answer; expressions see it as it came.
+            let whole = pagination.looks().then(|| answer.clone());
+            let scope = whole.as_ref().map_or_else(Scope::default, |answer| answer.scope(self.call.input));
             let found = pagination.items(&mut answer)?;
             let count = found.len();
             items.extend(found);
@@ -111,7 +113,7 @@ impl<T: Transport> Carrier<'_, T> {
     async fn exchange(&self, url: &Url, in_body: &[(String, Value)]) -> Result<(Answer, usize), Failure> {
         let mut attempt = 1;
         loop {
-            let request = if self.base()?.has(url) {
+            let request = if self.prepared.base.has(url) {
                 self.prepared.request((self.action, &self.scope), url, in_body, self.transport.random())?
             } else {
                 self.elsewhere(url)?
@@ -133,18 +135,19 @@ impl<T: Transport> Carrier<'_, T> {
         Retry { repeatable: self.action.retry.repeatable || recognised, ..self.action.retry }
     }
 
-    async fn send(&self, url: &Url, request: Request<Bytes>) -> Result<(Answer, usize), Failure> {
+    async fn send(&self, url: &Url, request: Outgoing) -> Result<(Answer, usize), Failure> {
         let limit = self.action.common.response_limit;
-        let (headers, follows) = (request.headers().clone(), matches!(*request.method(), Method::GET | Method::HEAD));
-        let request = self.signed(url, request)?;
-        let mut response = self.transport.send(request, limit).await.map_err(unanswered)?;
-        let mut at = url.clone();
-        for _ in 0..REDIRECTS {
-            let Some(target) = redirect(&at, &response).filter(|_| follows) else { break };
-            self.admit(&at, &target)?;
-            let request = self.signed(&target, self.redirected(&target, &headers)?)?;
-            response = self.transport.send(request, limit).await.map_err(unanswered)?;
-            at = target;
+        let headers = matches!(request.method, Method::GET | Method::HEAD).then(|| request.headers.clone());
+        let mut response = self.transport.send(self.signed(request)?, limit).await.map_err(unanswered)?;
+        if let Some(headers) = headers {
+            let mut at = url.clone();
+            for _ in 0..REDIRECTS {
+                let Some(target) = redirect(&at, &response) else { break };
+                self.admit(&at, &target)?;
+                let request = self.signed(self.redirected(&target, &headers)?)?;
+                response = self.transport.send(request, limit).await.map_err(unanswered)?;
+                at = target;
+            }
         }
         let size = response.body().len();
         let answer = Answer::read(response, self.action.mapping.kind)?;
@@ -155,8 +158,8 @@ impl<T: Transport> Carrier<'_, T> {
     }
 
     /// Signs what goes to the vendor, where that is signed: each time anew.
-    fn signed(&self, url: &Url, mut request: Request<Bytes>) -> Result<Request<Bytes>, Failure> {
-        if self.prepared.placed.signer.is_some() && self.base()?.has(url) {
+    fn signed(&self, mut request: Outgoing) -> Result<Outgoing, Failure> {
+        if self.prepared.placed.signer.is_some() && self.prepared.base.has(&request.url) {
             let nonce = format!("{:016x}{:016x}", self.transport.random(), self.transport.random());
             let once = Once { nonce, timestamp: self.transport.now().timestamp() };
             self.prepared.placed.sign(&mut request, &once)?;
@@ -165,33 +168,25 @@ impl<T: Transport> Carrier<'_, T> {
     }
 
     /// The request after a redirect. The credential and all that the recipe adds go to the same host only.
-    fn redirected(&self, to: &Url, headers: &HeaderMap) -> Result<Request<Bytes>, Failure> {
-        if !self.base()?.has(to) {
+    fn redirected(&self, to: &Url, headers: &HeaderMap) -> Result<Outgoing, Failure> {
+        if !self.prepared.base.has(to) {
             return self.elsewhere(to);
         }
         let (mut url, mut headers) = (to.clone(), headers.clone());
         self.prepared.placed.apply(&mut url, &mut headers)?;
-        self.bodiless(&url, headers)
+        Ok(self.bodiless(url, headers))
     }
 
     /// The request to a host that only `egress` names: nothing of the recipe goes there.
-    fn elsewhere(&self, to: &Url) -> Result<Request<Bytes>, Failure> {
+    fn elsewhere(&self, to: &Url) -> Result<Outgoing, Failure> {
         if !matches!(self.action.method, Method::GET | Method::HEAD) {
             return Err(Failure::answer("the vendor points to another host, where only what reads may go"));
         }
-        self.bodiless(to, HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("*/*"))]))
+        Ok(self.bodiless(to.clone(), HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("*/*"))])))
     }
 
-    fn bodiless(&self, url: &Url, headers: HeaderMap) -> Result<Request<Bytes>, Failure> {
-        let mut request = Request::new(Bytes::new());
-        *request.method_mut() = self.action.method.clone();
-        *request.uri_mut() = url.as_str().parse().map_err(|_| Failure::answer("the vendor points to no address"))?;
-        *request.headers_mut() = headers;
-        Ok(request)
-    }
-
-    fn base(&self) -> Result<Base, Failure> {
-        self.action.base.as_ref().unwrap_or(&self.action.common.base).render(&self.scope)
+    fn bodiless(&self, url: Url, headers: HeaderMap) -> Outgoing {
+        Outgoing { method: self.action.method.clone(), url, headers, body: Bytes::new() }
     }
 
     /// Whether an address that the vendor names may be contacted.
@@ -201,7 +196,7 @@ impl<T: Transport> Carrier<'_, T> {
         }
         let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let port = url.port_or_known_default().unwrap_or_default();
-        if self.base()?.has(url) || (matches!(url.scheme(), "http" | "https") && self.transport.permits(host, port)) {
+        if self.prepared.base.has(url) || (matches!(url.scheme(), "http" | "https") && self.transport.permits(host, port)) {
             return Ok(());
         }
         Err(Failure::answer(format!("the vendor points to {host}, which the manifest's egress does not name")))

@@ -1,13 +1,15 @@
 //! One expression: compiled once, checked against what its place may use, evaluated with a bounded budget.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::LazyLock,
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use base64::{Engine, engine::general_purpose};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, value::Serde};
+use serde_json::Value as Json;
 
 mod comparison;
 
@@ -37,30 +39,76 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 pub struct Expression {
     compiled: minijinja::Expression<'static, 'static>,
     source: String,
+    uses: BTreeSet<String>,
+    /// Whether it only names a value, as most do: that is looked up as it is.
+    is_path: bool,
 }
 
-/// The values that expressions of one place see, by name.
+/// The values that expressions of one place see, by name. A copy shares them.
 #[derive(Debug, Clone, Default)]
-pub struct Scope(Vec<(&'static str, Value)>);
+pub struct Scope<'a>(Vec<Arc<Named<'a>>>);
 
-impl Scope {
+#[derive(Debug)]
+struct Named<'a> {
+    name: &'static str,
+    value: Cow<'a, Json>,
+    /// As expressions take it, once one asks.
+    converted: OnceLock<Value>,
+}
+
+/// What stands at a path.
+enum Found<'a> {
+    Value(&'a Json),
+    Nothing,
+    /// Not even what it would be a member of.
+    NoParent,
+}
+
+impl<'a> Scope<'a> {
     #[must_use]
-    pub fn with(mut self, name: &'static str, value: &serde_json::Value) -> Self {
-        self.0.push((name, Value::from(Serde(value))));
+    pub fn with(mut self, name: &'static str, value: &'a Json) -> Self {
+        self.put(name, Cow::Borrowed(value));
         self
     }
 
-    /// The text at a dotted path, where there is one.
-    pub fn text(&self, path: &str) -> Option<String> {
-        let (root, members) = path.split_once('.')?;
-        let value = self.0.iter().find(|(name, _)| *name == root).map(|(_, value)| value.clone())?;
-        let found = members.split('.').try_fold(value, |value, member| value.get_attr(member).ok())?;
-        found.as_str().map(str::to_owned)
+    #[must_use]
+    pub fn with_own(mut self, name: &'static str, value: Json) -> Self {
+        self.put(name, Cow::Owned(value));
+        self
     }
 
-    #[must_use]
+    fn put(&mut self, name: &'static str, value: Cow<'a, Json>) {
+        self.0.push(Arc::new(Named { name, value, converted: OnceLock::new() }));
+    }
+
+    /// The text at a dotted path, where there is one.
+    pub fn text(&self, path: &str) -> Option<&str> {
+        let mut names = path.split('.');
+        let root = self.root(names.next()?)?;
+        names.try_fold(root, |value, name| value.get(name))?.as_str()
+    }
+
+    // Of two with one name, the later counts.
+    fn root(&self, name: &str) -> Option<&Json> {
+        self.0.iter().rev().find(|named| named.name == name).map(|named| &*named.value)
+    }
+
+    /// What stands at a dotted path; `None` when its root is no name of this place.
+    fn find(&self, path: &str) -> Option<Found<'_>> {
+        let mut names = path.split('.');
+        let mut found = Found::Value(self.root(names.next()?)?);
+        for member in names {
+            found = match found {
+                Found::Value(value) => value.get(member).map_or(Found::Nothing, Found::Value),
+                Found::Nothing | Found::NoParent => return Some(Found::NoParent),
+            };
+        }
+        Some(found)
+    }
+
     fn value(&self) -> Value {
-        self.0.iter().map(|(name, value)| (*name, value.clone())).collect::<BTreeMap<_, _>>().into()
+        let value = |named: &Named<'_>| named.converted.get_or_init(|| Value::from(Serde(&*named.value))).clone();
+        self.0.iter().map(|named| (named.name, value(named))).collect::<BTreeMap<_, _>>().into()
     }
 }
 
@@ -90,7 +138,8 @@ impl Expression {
                 return Err(format!("'{source}' uses the {kind} '{name}', which does not exist"));
             }
         }
-        Ok(Self { compiled, source })
+        let uses = compiled.undeclared_variables(true).into_iter().collect();
+        Ok(Self { compiled, uses, is_path: source.split('.').all(is_name), source })
     }
 
     pub fn source(&self) -> &str {
@@ -98,17 +147,28 @@ impl Expression {
     }
 
     /// The values that it uses, as dotted paths from a root: `input.channel`.
-    pub fn uses(&self) -> BTreeSet<String> {
-        self.compiled.undeclared_variables(true).into_iter().collect()
+    pub const fn uses(&self) -> &BTreeSet<String> {
+        &self.uses
+    }
+
+    /// The texts that it uses.
+    pub fn texts(&self, scope: &Scope<'_>) -> impl Iterator<Item = String> {
+        self.uses.iter().filter_map(|path| scope.text(path).map(str::to_owned))
     }
 
     /// The value, `None` when it is null or not there. What goes wrong is told without quoting any value.
-    pub fn evaluate(&self, scope: &Scope) -> Result<Option<serde_json::Value>, String> {
+    pub fn evaluate(&self, scope: &Scope<'_>) -> Result<Option<Json>, String> {
         Ok(self.evaluate_with_null(scope)?.filter(|value| !value.is_null()))
     }
 
     /// The value, null included; `None` when it is not there.
-    pub fn evaluate_with_null(&self, scope: &Scope) -> Result<Option<serde_json::Value>, String> {
+    pub fn evaluate_with_null(&self, scope: &Scope<'_>) -> Result<Option<Json>, String> {
+        match self.is_path.then(|| scope.find(&self.source)).flatten() {
+            Some(Found::Value(value)) => return Ok(Some(value.clone())),
+            Some(Found::Nothing) => return Ok(None),
+            Some(Found::NoParent) => return Err(self.explain(&ErrorKind::UndefinedError.into())),
+            None => {}
+        }
         let value = self.compiled.eval(scope.value()).map_err(|error| self.explain(&error))?;
         if value.is_undefined() {
             return Ok(None);
@@ -157,6 +217,10 @@ fn helpers(source: &str) -> Vec<(&'static str, String)> {
 
 fn is_word(token: &str) -> bool {
     token.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_')
+}
+
+fn is_name(text: &str) -> bool {
+    is_word(text) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Words and signs, without the contents of texts.
@@ -217,7 +281,7 @@ fn merge(first: &Value, second: &Value) -> Result<Value, Error> {
 }
 
 fn from_json(text: &str) -> Result<Value, Error> {
-    serde_json::from_str::<serde_json::Value>(text)
+    serde_json::from_str::<Json>(text)
         .map(|value| Value::from(Serde(value)))
         .map_err(|_| Error::new(ErrorKind::InvalidOperation, "the text is not JSON"))
 }
@@ -229,7 +293,7 @@ mod tests {
 
     use super::*;
 
-    fn evaluate(source: &str, input: &serde_json::Value) -> Result<Option<serde_json::Value>, String> {
+    fn evaluate(source: &str, input: &Json) -> Result<Option<Json>, String> {
         Expression::compile(source)?.evaluate(&Scope::default().with("input", input))
     }
 
@@ -254,6 +318,46 @@ mod tests {
     }
 
     #[test]
+    fn what_only_names_a_value_gives_what_it_would_as_any_expression() {
+        let input = json!({
+            "a": { "b": { "c": 1.0, "true": false, "_x1": -5 } }, "none": null, "text": "t", "list": [1, { "b": 2 }], "empty": {},
+            "big": u64::MAX, "is": 1,
+        });
+        for path in [
+            "input",
+            "input.a",
+            "input.a.b.c",
+            "input.a.b.true",
+            "input.a.b._x1",
+            "input.none",
+            "input.none.b",
+            "input.none.b.c",
+            "input.text.b",
+            "input.text.b.c",
+            "input.list",
+            "input.list.b",
+            "input.list.b.c",
+            "input.missing",
+            "input.missing.b",
+            "input.empty",
+            "input.empty.b",
+            "input.big",
+            "input.is",
+            "other",
+            "other.a",
+            "none",
+            "true",
+        ] {
+            // In brackets it is more than names.
+            assert_eq!(
+                evaluate(path, &input),
+                evaluate(&format!("({path})"), &input).map_err(|error| error.replace(['(', ')'], "")),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
     fn what_does_not_exist_is_found_before_anything_is_evaluated() {
         for wrong in ["", "input.", "input | nofilter", "input.x is nosuch", "{% if x %}", "input }} {{ input"] {
             assert!(Expression::compile(wrong).is_err(), "{wrong}");
@@ -261,8 +365,8 @@ mod tests {
         for right in ["'a | b' ~ input.x", "input.is", "input.x is not none", "input.x is defined", "input.a or input.b"] {
             assert!(Expression::compile(right).is_ok(), "{right}");
         }
-        let uses = Expression::compile("input.a.b ~ config.url ~ range(3)").expect("compiles").uses();
-        assert_eq!(uses.into_iter().collect::<Vec<_>>(), ["config.url", "input.a.b", "range"]);
+        let expression = Expression::compile("input.a.b ~ config.url ~ range(3)").expect("compiles");
+        assert_eq!(expression.uses().iter().collect::<Vec<_>>(), ["config.url", "input.a.b", "range"]);
     }
 
     #[test]

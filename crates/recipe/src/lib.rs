@@ -35,7 +35,7 @@ pub use compile::{Action, Context, Elsewhere, Provider, Source};
 pub use execute::{Call, execute};
 pub use failure::{Category, Failure};
 pub use proxy::{Forward, forward, passable};
-pub use transport::{Interrupted, Transport};
+pub use transport::{Interrupted, Outgoing, Transport};
 
 /// Something that is wrong with a recipe: the JSONPath of the place, and what it is in words for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]

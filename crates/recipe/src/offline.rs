@@ -15,12 +15,12 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::{Request, Response, header};
+use http::{Response, header};
 use serde::Deserialize;
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
-use crate::{Call, Category, Failure, Interrupted, Provider, Transport, document::present, execute};
+use crate::{Call, Category, Failure, Interrupted, Outgoing, Provider, Transport, document::present, execute};
 
 /// One recorded call.
 #[derive(Debug, Clone, Deserialize)]
@@ -173,10 +173,10 @@ fn compare(case: &Case, outcome: &Result<Value, Failure>, complaints: &mut Vec<S
 }
 
 impl Transport for Vendor<'_> {
-    fn send(&self, request: Request<Bytes>, limit: usize) -> impl Future<Output = Result<Response<Bytes>, Interrupted>> + Send {
+    fn send(&self, request: Outgoing, limit: usize) -> impl Future<Output = Result<Response<Bytes>, Interrupted>> + Send {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(exchange) = state.left.pop_front() else {
-            state.complaints.push(format!("an unexpected request: {} {}", request.method(), request.uri()));
+            state.complaints.push(format!("an unexpected request: {} {}", request.method, request.url));
             return ready(Err(Interrupted { message: "nothing is recorded".to_owned(), unsent: false, passing: false }));
         };
         let number = self.case.exchanges.len() - state.left.len();
@@ -208,17 +208,17 @@ impl Transport for Vendor<'_> {
 }
 
 impl ExpectedRequest {
-    fn differences(&self, request: &Request<Bytes>) -> Vec<String> {
+    fn differences(&self, request: &Outgoing) -> Vec<String> {
         let mut found = Vec::new();
-        if request.method().as_str() != self.method {
-            found.push(format!("{} instead of {}", request.method(), self.method));
+        if request.method.as_str() != self.method {
+            found.push(format!("{} instead of {}", request.method, self.method));
         }
-        let sent = request.uri().to_string();
-        if normal(&sent) != normal(&self.url) {
+        let sent = request.url.as_str();
+        if normal(sent) != normal(&self.url) {
             found.push(format!("goes to {sent}, not to {}", self.url));
         }
         for (name, expected) in &self.headers {
-            let sent = request.headers().get(name.to_ascii_lowercase()).map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let sent = request.headers.get(name.to_ascii_lowercase()).map(|value| String::from_utf8_lossy(value.as_bytes()));
             if sent.as_deref() != expected.as_deref() {
                 found.push(format!("header {name}: {sent:?}, not {expected:?}"));
             }
@@ -227,15 +227,15 @@ impl ExpectedRequest {
         found
     }
 
-    fn body_difference(&self, request: &Request<Bytes>) -> Option<String> {
-        let text = String::from_utf8_lossy(request.body());
+    fn body_difference(&self, request: &Outgoing) -> Option<String> {
+        let text = String::from_utf8_lossy(&request.body);
         let told = |fits: bool| (!fits).then(|| format!("the body is {text}"));
         if let Some(expected) = &self.json {
-            let sent = serde_json::from_slice::<Value>(request.body()).ok();
+            let sent = serde_json::from_slice::<Value>(&request.body).ok();
             return told(says_json(request) && sent.as_ref() == Some(expected));
         }
         if let Some(expected) = &self.form {
-            let sent: BTreeMap<String, String> = form_urlencoded::parse(request.body()).into_owned().collect();
+            let sent: BTreeMap<String, String> = form_urlencoded::parse(&request.body).into_owned().collect();
             return told(sent == *expected);
         }
         if let Some(expected) = &self.text {
@@ -252,13 +252,13 @@ impl ExpectedRequest {
             });
             return told(in_order);
         }
-        told(request.body().is_empty())
+        told(request.body.is_empty())
     }
 }
 
 /// Whether a request says that its body is JSON, whatever else it says about it.
-fn says_json(request: &Request<Bytes>) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+fn says_json(request: &Outgoing) -> bool {
+    let kind = request.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().ends_with("json")
 }
 

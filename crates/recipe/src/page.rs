@@ -106,7 +106,7 @@ impl Pagination {
     }
 
     /// How many items are enough.
-    pub fn wanted(&self, scope: &Scope) -> Result<usize, Failure> {
+    pub fn wanted(&self, scope: &Scope<'_>) -> Result<usize, Failure> {
         let Some(node) = &self.max_items else { return Ok(MAX_ITEMS) };
         let value = node.render(scope).map_err(|error| Failure::input(format!("maxItems: {error}")))?;
         let Some(value) = value else { return Ok(MAX_ITEMS) };
@@ -137,7 +137,7 @@ impl Pagination {
     /// Where the list goes on after an answer that brought `items`; `before` are the parameters that led to it.
     pub fn next(
         &self,
-        (answer, scope): (&Answer, &Scope),
+        (answer, scope): (&Answer, &Scope<'_>),
         items: usize,
         (url, before): (&Url, &[(String, Value)]),
     ) -> Result<Next, Failure> {
@@ -179,7 +179,7 @@ impl Pagination {
         others.chain([(self.parameter.clone(), position)]).collect()
     }
 
-    fn link(&self, answer: &Answer, scope: &Scope, url: &Url) -> Result<Next, Failure> {
+    fn link(&self, answer: &Answer, scope: &Scope<'_>, url: &Url) -> Result<Next, Failure> {
         let found = match &self.next {
             Some(next) => next.find(answer, scope)?.and_then(|value| value.as_str().map(str::to_owned)),
             None => answer.headers.get_all(header::LINK).iter().find_map(|value| next_link(value.to_str().ok()?)),
@@ -208,7 +208,7 @@ impl Look {
         )
     }
 
-    fn find(&self, answer: &Answer, scope: &Scope) -> Result<Option<Value>, Failure> {
+    fn find(&self, answer: &Answer, scope: &Scope<'_>) -> Result<Option<Value>, Failure> {
         match self {
             Self::Pointer(pointer) => Ok(answer.body.pointer(pointer).cloned()),
             Self::Expression(text) => text.render(scope).map_err(|error| Failure::answer(format!("pagination: {error}"))),

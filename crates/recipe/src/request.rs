@@ -1,23 +1,29 @@
 //! One request: address, headers, credential and body, put together from a recipe and the values of a call.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Map, Value};
 use url::Url;
 
 use crate::{
     Failure,
-    address::BaseTemplate,
+    address::{Base, BaseTemplate},
     auth::Placed,
     compile::{Action, Common, Given, Header, Parameter},
     document::Arrays,
     expression::Scope,
     parameters,
     template::{Text, as_text},
+    transport::Outgoing,
 };
+
+/// Bytes of an address at most: more than that HTTP libraries do not send.
+const LONGEST_ADDRESS: usize = 65_534;
 
 /// A request that can be made again: with another cursor, or because it did not get through.
 pub struct Prepared {
+    /// Where the vendor is.
+    pub base: Base,
     pub url: Url,
     headers: HeaderMap,
     pub placed: Placed,
@@ -26,7 +32,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub fn of(action: &Action, scope: &Scope, (way, key): (Option<&str>, Option<&str>)) -> Result<Self, Failure> {
+    pub fn of(action: &Action, scope: &Scope<'_>, (way, key): (Option<&str>, Option<&str>)) -> Result<Self, Failure> {
         let common = &action.common;
         let base = action.base.as_ref().unwrap_or(&common.base).render(scope)?;
         let mut url = base.join(&action.path.render(scope)?).map_err(Failure::input)?;
@@ -44,24 +50,24 @@ impl Prepared {
         }
         let secrets =
             [placed.secrets.clone(), base_secrets(action.base.as_ref().unwrap_or(&common.base), common, scope)].concat();
-        Ok(Self { url, headers, placed, secrets })
+        Ok(Self { base, url, headers, placed, secrets })
     }
 
     /// The request for one page.
     pub fn request(
         &self,
-        (action, scope): (&Action, &Scope),
+        (action, scope): (&Action, &Scope<'_>),
         url: &Url,
         in_body: &[(String, Value)],
         random: u64,
-    ) -> Result<Request<Bytes>, Failure> {
+    ) -> Result<Outgoing, Failure> {
         let (mut url, mut headers) = (url.clone(), self.headers.clone());
         self.placed.apply(&mut url, &mut headers)?;
         let written = match &action.body {
             Some(body) => body.write(scope, action.arrays, in_body, random)?,
             None => None,
         };
-        let bytes = match written {
+        let body = match written {
             Some(written) => {
                 if let header::Entry::Vacant(entry) = headers.entry(header::CONTENT_TYPE) {
                     entry.insert(header_value("content-type", &written.content_type)?);
@@ -70,16 +76,15 @@ impl Prepared {
             }
             None => Bytes::new(),
         };
-        let mut request = Request::new(bytes);
-        *request.method_mut() = action.method.clone();
-        *request.uri_mut() = url.as_str().parse().map_err(|_| Failure::input("the address is too long"))?;
-        *request.headers_mut() = headers;
-        Ok(request)
+        if url.as_str().len() > LONGEST_ADDRESS {
+            return Err(Failure::input("the address is too long"));
+        }
+        Ok(Outgoing { method: action.method.clone(), url, headers, body })
     }
 }
 
 /// The parameters of a query: those of the integration, in place of which an action's own stand.
-fn pairs(action: &Action, scope: &Scope) -> Result<Vec<(String, String)>, Failure> {
+fn pairs(action: &Action, scope: &Scope<'_>) -> Result<Vec<(String, String)>, Failure> {
     let own = match &action.query {
         Given::Named(parameters) => values(parameters.iter(), scope)?,
         Given::Object(text) => object(text, "query", scope)?.into_iter().collect(),
@@ -93,7 +98,7 @@ fn pairs(action: &Action, scope: &Scope) -> Result<Vec<(String, String)>, Failur
     Ok(pairs)
 }
 
-fn values<'a>(parameters: impl Iterator<Item = &'a Parameter>, scope: &Scope) -> Result<Vec<(String, Value)>, Failure> {
+fn values<'a>(parameters: impl Iterator<Item = &'a Parameter>, scope: &Scope<'_>) -> Result<Vec<(String, Value)>, Failure> {
     let value = |Parameter { name, value }: &Parameter| {
         let value = value.render(scope).map_err(|error| Failure::input(format!("query.{name}: {error}")))?;
         Ok((name.clone(), value.unwrap_or(Value::Null)))
@@ -102,7 +107,7 @@ fn values<'a>(parameters: impl Iterator<Item = &'a Parameter>, scope: &Scope) ->
 }
 
 /// The object that an expression gives in place of named members.
-fn object(text: &Text, member: &str, scope: &Scope) -> Result<Map<String, Value>, Failure> {
+fn object(text: &Text, member: &str, scope: &Scope<'_>) -> Result<Map<String, Value>, Failure> {
     match text.render(scope).map_err(|error| Failure::input(format!("{member}: {error}")))? {
         None => Ok(Map::new()),
         Some(Value::Object(members)) => Ok(members),
@@ -126,11 +131,11 @@ fn write_given(headers: &mut HeaderMap, given: Map<String, Value>, common: &Comm
 }
 
 /// What is secret in a base address.
-pub fn base_secrets(base: &BaseTemplate, common: &Common, scope: &Scope) -> Vec<String> {
+pub fn base_secrets(base: &BaseTemplate, common: &Common, scope: &Scope<'_>) -> Vec<String> {
     base.secrets(scope, |name| name.starts_with("credentials.") || common.secret_fields.contains(name))
 }
 
-fn write_headers<'a>(headers: &mut HeaderMap, all: impl Iterator<Item = &'a Header>, scope: &Scope) -> Result<(), Failure> {
+fn write_headers<'a>(headers: &mut HeaderMap, all: impl Iterator<Item = &'a Header>, scope: &Scope<'_>) -> Result<(), Failure> {
     for Header { name, value } in all {
         let value = value.render(scope).map_err(|error| Failure::input(format!("headers.{name}: {error}")))?;
         let Some(value) = value.filter(|value| !value.is_null()) else { continue };

@@ -295,7 +295,7 @@ const fn by_status(status: u16, exhausted: bool) -> Category {
     }
 }
 
-fn rendered(text: Option<&Text>, scope: Option<&Scope>) -> Option<String> {
+fn rendered(text: Option<&Text>, scope: Option<&Scope<'_>>) -> Option<String> {
     text?.render_text(scope?).ok().flatten().filter(|text| !text.is_empty())
 }
 

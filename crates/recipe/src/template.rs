@@ -65,13 +65,13 @@ impl Text {
     pub fn uses(&self) -> BTreeSet<String> {
         match self {
             Self::Literal(_) => BTreeSet::new(),
-            Self::Whole(expression) => expression.uses(),
+            Self::Whole(expression) => expression.uses().clone(),
             Self::Mixed(pieces) => pieces.iter().flat_map(Piece::uses).collect(),
         }
     }
 
     /// The value; `None` when the whole of it is one expression without a value.
-    pub fn render(&self, scope: &Scope) -> Result<Option<Value>, String> {
+    pub fn render(&self, scope: &Scope<'_>) -> Result<Option<Value>, String> {
         match self {
             Self::Literal(text) => Ok(Some(Value::String(text.clone()))),
             Self::Whole(expression) => expression.evaluate(scope),
@@ -83,21 +83,21 @@ impl Text {
     }
 
     /// The same, with a null that the expression gives.
-    fn render_with_null(&self, scope: &Scope) -> Result<Option<Value>, String> {
+    fn render_with_null(&self, scope: &Scope<'_>) -> Result<Option<Value>, String> {
         if let Self::Whole(expression) = self { expression.evaluate_with_null(scope) } else { self.render(scope) }
     }
 
     /// What its expressions put in: their results where these are parts of a text, and the texts that they use.
-    pub fn values(&self, scope: &Scope) -> Vec<String> {
+    pub fn values(&self, scope: &Scope<'_>) -> Vec<String> {
         match self {
             Self::Literal(_) => Vec::new(),
-            Self::Whole(expression) => expression.uses().iter().filter_map(|path| scope.text(path)).collect(),
+            Self::Whole(expression) => expression.texts(scope).collect(),
             Self::Mixed(pieces) => pieces.iter().flat_map(|piece| piece.values(scope)).collect(),
         }
     }
 
     /// The value as a text; numbers and truth values are written out, lists and objects are none.
-    pub fn render_text(&self, scope: &Scope) -> Result<Option<String>, String> {
+    pub fn render_text(&self, scope: &Scope<'_>) -> Result<Option<String>, String> {
         self.render(scope)?.map(|value| as_text(&value)).transpose()
     }
 
@@ -109,17 +109,17 @@ impl Text {
 
 impl Piece {
     pub fn uses(&self) -> BTreeSet<String> {
-        if let Self::Value(expression) = self { expression.uses() } else { BTreeSet::new() }
+        if let Self::Value(expression) = self { expression.uses().clone() } else { BTreeSet::new() }
     }
 
     /// What an expression puts in, and the texts that it uses.
-    pub fn values(&self, scope: &Scope) -> Vec<String> {
+    pub fn values(&self, scope: &Scope<'_>) -> Vec<String> {
         let Self::Value(expression) = self else { return Vec::new() };
         let result = self.render(scope).ok();
-        expression.uses().iter().filter_map(|path| scope.text(path)).chain(result).collect()
+        expression.texts(scope).chain(result).collect()
     }
 
-    fn render(&self, scope: &Scope) -> Result<String, String> {
+    fn render(&self, scope: &Scope<'_>) -> Result<String, String> {
         match self {
             Self::Literal(text) => Ok(text.clone()),
             Self::Value(expression) => {
@@ -202,12 +202,12 @@ impl Node {
     }
 
     /// The document with its values; members and items that give null or nothing are left out.
-    pub fn render(&self, scope: &Scope) -> Result<Option<Value>, String> {
+    pub fn render(&self, scope: &Scope<'_>) -> Result<Option<Value>, String> {
         self.render_with(scope, Nulls::LeftOut)
     }
 
     /// The document with its values; members and items that give nothing are left out.
-    pub fn render_with(&self, scope: &Scope, nulls: Nulls) -> Result<Option<Value>, String> {
+    pub fn render_with(&self, scope: &Scope<'_>, nulls: Nulls) -> Result<Option<Value>, String> {
         match self {
             Self::Literal(value) => Ok(Some(value.clone())),
             Self::Text(text) if nulls == Nulls::Kept => text.render_with_null(scope),
@@ -234,7 +234,7 @@ impl Node {
 }
 
 /// What the items of a list become; null stays null.
-fn mapped(list: Value, template: &Node, (scope, nulls): (&Scope, Nulls)) -> Result<Value, String> {
+fn mapped(list: Value, template: &Node, (scope, nulls): (&Scope<'_>, Nulls)) -> Result<Value, String> {
     let items = match list {
         Value::Null => return Ok(Value::Null),
         Value::Array(items) if items.len() <= MOST_ITEMS => items,

@@ -4,7 +4,17 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::{Request, Response};
+use http::{HeaderMap, Method, Response};
+use url::Url;
+
+/// A request to a vendor.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +31,7 @@ pub struct Interrupted {
 /// The world of a call.
 pub trait Transport: Sync {
     /// Sends a request and reads the answer, at most `limit` bytes of body, redirects not followed.
-    fn send(&self, request: Request<Bytes>, limit: usize) -> impl Future<Output = Result<Response<Bytes>, Interrupted>> + Send;
+    fn send(&self, request: Outgoing, limit: usize) -> impl Future<Output = Result<Response<Bytes>, Interrupted>> + Send;
 
     /// Waits.
     fn pause(&self, delay: Duration) -> impl Future<Output = ()> + Send;

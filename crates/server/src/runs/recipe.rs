@@ -7,11 +7,11 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::{Request, Response};
+use http::Response;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use weft_model::manifest::HostPattern;
-use weft_recipe::{Call, Failure, Interrupted, Transport};
+use weft_recipe::{Call, Failure, Interrupted, Outgoing, Transport};
 use weft_workers::Category;
 
 use super::{error::Cause, record::Contacts};
@@ -100,17 +100,19 @@ pub fn may_contact(app: &App, host: &str, port: u16) -> bool {
 }
 
 impl Transport for World<'_> {
-    async fn send(&self, request: Request<Bytes>, limit: usize) -> Result<Response<Bytes>, Interrupted> {
-        let host = request.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
-        let default = if request.uri().scheme_str() == Some("http") { 80 } else { 443 };
-        let port = request.uri().port_u16().unwrap_or(default);
-        if !may_contact(self.app, &host, port) {
+    async fn send(&self, request: Outgoing, limit: usize) -> Result<Response<Bytes>, Interrupted> {
+        let host = request.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let port = request.url.port_or_known_default().unwrap_or_default();
+        if !may_contact(self.app, host, port) {
             let message = format!("the manifest's egress does not name {host}:{port}");
             return Err(Interrupted { message, unsent: true, passing: false });
         }
-        self.contacts.add(&host, port);
+        self.contacts.add(host, port);
         let limits = Limits { timeout: self.left(), body: limit, redirects: 0 };
-        let sent = self.node.outbound.send(request.map(Vec::from), limits).await;
+        let mut sent = reqwest::Request::new(request.method, request.url);
+        *sent.headers_mut() = request.headers;
+        *sent.body_mut() = Some(request.body.into());
+        let sent = self.node.outbound.fetch(sent, limits).await;
         sent.map(|response| response.map(Bytes::from)).map_err(|error| Interrupted {
             unsent: error.is_unsent(),
             passing: error.is_passing(),

@@ -57,6 +57,11 @@ impl Outbound {
     /// Sends a request and reads the whole answer, whatever its status.
     pub async fn send(&self, request: Request<Vec<u8>>, limits: Limits) -> Result<Response<Vec<u8>>, Error> {
         let request = reqwest::Request::try_from(request).map_err(|_| Error::Address)?;
+        self.fetch(request, limits).await
+    }
+
+    /// The same, of a request whose address is parsed already.
+    pub async fn fetch(&self, request: reqwest::Request, limits: Limits) -> Result<Response<Vec<u8>>, Error> {
         let host = request.url().host_str().unwrap_or_default().to_owned();
         let answer = tokio::time::timeout(limits.timeout, self.follow(request, limits)).await;
         answer.unwrap_or(Err(Error::Timeout { host, after: limits.timeout }))
@@ -73,9 +78,9 @@ impl Outbound {
     async fn follow(&self, mut request: reqwest::Request, limits: Limits) -> Result<Response<Vec<u8>>, Error> {
         let mut left = limits.redirects;
         loop {
-            let again = Again::of(&request);
+            let again = if limits.redirects > 0 { Again::of(&request) } else { None };
             let (answer, host) = self.execute(request).await?;
-            let next = match again.filter(|_| limits.redirects > 0) {
+            let next = match again {
                 Some(again) => again.after(&answer, &host)?,
                 None => None,
             };
