@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Context;
 use super::connections::Finding;
@@ -41,6 +41,14 @@ enum Command {
     Resume(One),
     /// Let one forget how far it has read, and begin anew
     Reset(One),
+    /// Say what one asks for, besides what the manifest says, in place of what was said before; another question begins anew
+    Input {
+        #[command(flatten)]
+        one: One,
+        /// Members of the action's input: name=text, or name:=JSON. None: only what the manifest says
+        #[arg(value_name = "NAME=VALUE")]
+        members: Vec<String>,
+    },
 }
 
 /// A sync or trigger, by its name or its id.
@@ -96,6 +104,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
         Command::Pause(one) => tell(context, one, ("pause", None), "It waits until it is resumed").await,
         Command::Resume(one) => tell(context, one, ("resume", None), "It goes on now").await,
         Command::Reset(one) => tell(context, one, ("reset", None), "It begins anew, now").await,
+        Command::Input { one, members } => ask_for(context, one, members).await,
     }
 }
 
@@ -127,6 +136,34 @@ async fn tell(context: &Context, one: &One, (what, confirmed): (&str, Option<&st
     let url = with_query(url, [("confirmDeletions", confirmed)]);
     let answer = client.send(Method::POST, url, &json!({})).await?;
     context.output.show(&answer, || said.to_owned())
+}
+
+async fn ask_for(context: &Context, one: &One, members: &[String]) -> Result<()> {
+    let input: Map<String, Value> = members.iter().map(|member| named(member)).collect::<Result<_>>()?;
+    let client = context.authorized()?;
+    let sync = one.find(&client).await?;
+    let url = client.api(&["integrations", &one.integration, "syncs", &sync.id, "input"]);
+    let answer = client.send(Method::PUT, url, &Value::Object(input)).await?;
+    let paused = sync.status == "paused";
+    context.output.show(&answer, || "It asks for that from now on".to_owned())?;
+    if paused {
+        context.output.note(&format!("It is paused. Next: weft syncs resume {} {}", one.integration, sync.name));
+    }
+    Ok(())
+}
+
+/// `name=text` or `name:=JSON`.
+fn named(member: &str) -> Result<(String, Value)> {
+    let wrong = || {
+        CliError::usage(format!("'{member}' is neither name=text nor name:=JSON"))
+            .with_hint("for example: channel=C123 limit:=20")
+    };
+    let (name, value) = member.split_once('=').ok_or_else(wrong)?;
+    let (name, value) = match name.strip_suffix(':') {
+        Some(name) => (name, serde_json::from_str(value).map_err(|_| wrong())?),
+        None => (name, Value::from(value)),
+    };
+    if name.is_empty() { Err(wrong()) } else { Ok((name.to_owned(), value)) }
 }
 
 /// All of an integration that the caller sees.

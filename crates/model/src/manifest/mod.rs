@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::{AppId, Fault, PermissionKey, contract::Entity, schema::Schema};
 
 pub use egress::HostPattern;
-pub use polls::{Cursor, Deletions, EntityTrigger, Interval, OnDisconnect, Page, Poll, Sync, SyncMode, Trigger};
+pub use polls::{Cursor, Deletions, EntityTrigger, Flag, Interval, OnDisconnect, Page, Poll, Sync, SyncMode, Trigger};
 pub use user_auth::UserAuth;
 pub use ways::NamedWay;
 

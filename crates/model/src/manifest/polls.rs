@@ -104,7 +104,7 @@ pub enum SyncMode {
 }
 
 /// What becomes of records that the vendor does not have any more.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Deletions {
     /// They stay.
@@ -112,6 +112,32 @@ pub enum Deletions {
     None,
     /// What a full run did not meet is deleted.
     Missing,
+    /// The vendor gives them once more, with a mark.
+    Flagged(Flag),
+}
+
+/// The mark of a record that was deleted at the vendor.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flag {
+    /// Where in a record it is, a JSON pointer.
+    pub at: String,
+    /// What stands there then; absent: anything but null, false, zero and an empty text.
+    pub is: Option<Value>,
+}
+
+impl Flag {
+    /// Whether a record has it.
+    pub fn marks(&self, record: &Value) -> bool {
+        let Some(found) = record.pointer(&self.at) else { return false };
+        match (&self.is, found) {
+            (Some(expected), found) => expected == found,
+            (None, Value::Null | Value::Bool(false)) => false,
+            (None, Value::Number(number)) => number.as_f64() != Some(0.0),
+            (None, Value::String(text)) => !text.is_empty(),
+            (None, Value::Bool(true) | Value::Array(_) | Value::Object(_)) => true,
+        }
+    }
 }
 
 /// What becomes of records whose connection is deleted.
@@ -262,6 +288,11 @@ fn sync_faults(faults: &mut Vec<Fault>, content: &Content, sync: &Sync, path: &s
     if mode == SyncMode::Incremental && sync.deletions == Deletions::Missing {
         fault("deletions", "what is missing shows in full syncs only".to_owned());
     }
+    if let Deletions::Flagged(flag) = &sync.deletions
+        && (flag.at.is_empty() || !is_pointer(&flag.at))
+    {
+        fault("deletions.flagged.at", "is a JSON pointer such as /deleted".to_owned());
+    }
     let Some(entity) = content.data_contract.iter().find(|entity| entity.entity_name == sync.entity) else {
         return fault("entity", format!("'{}' is no entity of the dataContract", sync.entity));
     };
@@ -362,6 +393,7 @@ mod tests {
             (json!({ "mode": "incremental" }), vec!["mode"]),
             (json!({ "mode": "full", "cursor": cursor }), vec!["cursor"]),
             (json!({ "cursor": cursor, "deletions": "missing" }), vec!["deletions"]),
+            (json!({ "deletions": { "flagged": { "at": "deleted" } } }), vec!["deletions.flagged.at"]),
             (json!({ "cursor": { "input": "since" } }), vec!["cursor"]),
             (json!({ "records": "items" }), vec!["records"]),
             (
@@ -374,6 +406,25 @@ mod tests {
         }
         let app = manifest(&json!({}), &json!({ "type": "app" })).expect_err("a fault");
         assert!(app.contains(&"$.syncs".to_owned()), "{app:?}");
+    }
+
+    #[test]
+    fn a_mark_is_what_the_manifest_says_or_anything_that_is_not_nothing() {
+        let flag = |is: Option<Value>| Flag { at: "/mark".to_owned(), is };
+        let marks = |is: Option<Value>, value: Value| flag(is).marks(&json!({ "mark": value }));
+        assert!(!flag(None).marks(&json!({})));
+        for nothing in [Value::Null, json!(false), json!(0), json!("")] {
+            assert!(!marks(None, nothing));
+        }
+        for something in [json!(true), json!(1), json!("2026-01-01"), json!({})] {
+            assert!(marks(None, something));
+        }
+        let cancelled = || Some(json!("cancelled"));
+        assert_eq!(
+            [json!("cancelled"), json!("confirmed"), json!(true)].map(|value| marks(cancelled(), value)),
+            [true, false, false]
+        );
+        assert!(marks(Some(json!(false)), json!(false)), "a member such as \"active\"");
     }
 
     #[test]

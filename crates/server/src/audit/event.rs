@@ -82,6 +82,7 @@ actions! {
     SyncPaused "sync.paused",
     SyncResumed "sync.resumed",
     SyncReset "sync.reset",
+    SyncInputSaved "sync.input_saved",
     FileDeleted "file.deleted",
     BucketCreated "bucket.created",
     BucketDeleted "bucket.deleted",

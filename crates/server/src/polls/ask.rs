@@ -33,7 +33,7 @@ pub async fn ask(
     progress: &Progress,
 ) -> Result<Answer, Failure> {
     let principal = principal(node, app, poll).await?;
-    let input = cursor::input(declared, poll.cursor.as_ref(), progress.page.as_ref());
+    let input = cursor::input(declared, &poll.input, poll.cursor.as_ref(), progress.page.as_ref());
     let trace = TraceId::generate();
     let invocation = Invocation {
         principal,

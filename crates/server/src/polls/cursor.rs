@@ -45,9 +45,16 @@ pub enum Misread {
     Circle,
 }
 
-/// The input of the action.
-pub fn input(poll: &Poll, cursor: Option<&Value>, page: Option<&Value>) -> Map<String, Value> {
+/// The members of the input that are filled in from answers.
+pub fn filled_in(poll: &Poll) -> impl Iterator<Item = &str> {
+    let cursor = poll.cursor.as_ref().map(|declared| declared.input.as_str());
+    cursor.into_iter().chain(poll.page.as_ref().map(|declared| declared.input.as_str()))
+}
+
+/// The input of the action: what the manifest says, what somebody has set for this one, and where to go on.
+pub fn input(poll: &Poll, own: &Value, cursor: Option<&Value>, page: Option<&Value>) -> Map<String, Value> {
     let mut input = poll.input.clone();
+    input.extend(own.as_object().cloned().unwrap_or_default());
     let cursor = poll.cursor.as_ref().map(|declared| &declared.input).zip(cursor);
     let page = poll.page.as_ref().map(|declared| &declared.input).zip(page);
     for (name, value) in cursor.into_iter().chain(page) {
@@ -149,8 +156,10 @@ mod tests {
     fn the_input_holds_the_cursors_where_they_are_known() {
         let poll =
             poll(&json!({ "page": { "input": "after", "output": "/next" }, "cursor": { "input": "since", "field": "/at" } }));
-        assert_eq!(Value::Object(input(&poll, None, None)), json!({ "limit": 2 }));
-        let both = input(&poll, Some(&json!("monday")), Some(&json!(7)));
+        assert_eq!(Value::Object(input(&poll, &json!({}), None, None)), json!({ "limit": 2 }));
+        let own = json!({ "limit": 5, "team": "red" });
+        assert_eq!(Value::Object(input(&poll, &own, None, None)), own);
+        let both = input(&poll, &json!({}), Some(&json!("monday")), Some(&json!(7)));
         assert_eq!(Value::Object(both), json!({ "limit": 2, "since": "monday", "after": 7 }));
     }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
@@ -38,7 +39,8 @@ pub async fn page(turn: &mut Turn, sync: &Sync, answer: Answer, mut progress: Pr
     let entity = entity(&app, sync)?;
     let keeper = keeper(turn, (&app, sync, entity), answer.trace).await?;
     let ids: Vec<String> = page.records.iter().map(|(id, _)| id.clone()).collect();
-    let records = rows(entity, sync, turn.poll.connection_id.map(|id| id.to_string()).as_deref(), page.records);
+    let (gone, there): (Vec<_>, Vec<_>) = page.records.into_iter().partition(|(_, record)| is_gone(sync, record));
+    let records = rows(entity, sync, turn.poll.connection_id.map(|id| id.to_string()).as_deref(), there);
 
     let mut held = turn.node.records.acquire(&app.id).await?;
     let mut transaction = held.begin().await?;
@@ -48,6 +50,10 @@ pub async fn page(turn: &mut Turn, sync: &Sync, answer: Answer, mut progress: Pr
     let kept = keep(turn, &keeper, &mut transaction, records).await?;
     if sync.deletions == Deletions::Missing {
         store::meet(&mut transaction, (turn.poll.id, turn.next.pass), &ids).await?;
+    }
+    for gone in gone.chunks(DELETED as usize) {
+        let ids: Vec<&String> = gone.iter().map(|(id, _)| id).collect();
+        turn.next.deleted += delete(turn, (&keeper, sync), &mut transaction, &ids).await?;
     }
     let nameless = i64::try_from(page.nameless).unwrap_or(i64::MAX);
     let next = &mut turn.next;
@@ -110,16 +116,31 @@ pub async fn delete_unmet(turn: &mut Turn, sync: &Sync, mut progress: Progress) 
     if unmet.is_empty() {
         turn.finish(&progress, now);
     } else {
-        let mut condition = Map::new();
-        condition.insert(sync.id_field.clone(), json!({ "$in": unmet }));
-        condition.extend(of_connection(turn, sync));
-        turn.next.deleted += keeper.delete(&mut transaction, &Value::Object(condition), DELETED).await?;
+        turn.next.deleted += delete(turn, (&keeper, sync), &mut transaction, &unmet).await?;
         store::forget(&mut transaction, turn.poll.id, &unmet).await?;
         turn.go_on(&progress);
     }
     let saved = store::save(&mut transaction, &turn.next, now).await?;
     transaction.commit().await?;
     Ok(saved)
+}
+
+/// Deletes the records of these identifiers, as far as they are there.
+async fn delete(
+    turn: &Turn,
+    (keeper, sync): (&Keeper<'_>, &Sync),
+    connection: &mut PgConnection,
+    ids: &[impl Serialize],
+) -> Result<i64, Failure> {
+    let mut condition = Map::new();
+    condition.insert(sync.id_field.clone(), json!({ "$in": ids }));
+    condition.extend(of_connection(turn, sync));
+    Ok(keeper.delete(connection, &Value::Object(condition), DELETED).await?)
+}
+
+/// Whether the vendor says that it does not have a record any more.
+fn is_gone(sync: &Sync, record: &Value) -> bool {
+    matches!(&sync.deletions, Deletions::Flagged(flag) if flag.marks(record))
 }
 
 /// Whether so many of what was there before are most of it, and not just a few.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json as Body, extract::State, http::HeaderMap};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     http::{
         Problems,
-        extract::{Caller, Path, Query},
+        extract::{Caller, Json, Path, Query},
         page::{self, Paging},
         problem::Problem,
     },
@@ -33,6 +33,7 @@ pub fn router() -> OpenApiRouter<Arc<Node>> {
         .routes(routes!(pause))
         .routes(routes!(resume))
         .routes(routes!(reset))
+        .routes(routes!(ask_for))
 }
 
 /// How it is with a sync or a trigger.
@@ -76,6 +77,9 @@ struct Sync {
     /// Runs that were begun.
     runs: i64,
     counts: Counts,
+    /// What it asks for besides what the manifest says.
+    #[schema(value_type = Object)]
+    input: Value,
     /// From where the next run asks.
     #[schema(value_type = Option<Object>)]
     cursor: Option<Value>,
@@ -139,6 +143,7 @@ impl Sync {
                 rejected: poll.rejected,
                 rejection: poll.rejection,
             },
+            input: poll.input,
             cursor: poll.cursor,
             failures: poll.failures,
             error,
@@ -230,11 +235,29 @@ async fn reset(
     Ok(Body(Sync::new(node.polls.wish(&caller, &app, id, Wish::Reset).await?, None)))
 }
 
+/// Say what a sync or a trigger asks for
+///
+/// Members of the action's input, besides those that the manifest gives it, or in their place: which channel, which folder. They take the place of what was set
+/// before. Another question begins anew, as after `reset`; one that is paused waits.
+#[utoipa::path(put, path = "/api/v1/integrations/{integration_id}/syncs/{sync_id}/input", tag = "syncs",
+    params(("integration_id" = AppId, Path), ("sync_id" = SyncId, Path)), request_body = Object,
+    responses((status = 200, body = Sync), Problems))]
+async fn ask_for(
+    State(node): State<Arc<Node>>,
+    Caller(caller): Caller,
+    Path((app, id)): Path<(AppId, SyncId)>,
+    Json(input): Json<Map<String, Value>>,
+) -> Result<Body<Sync>, Problem> {
+    let app = node.apps.get(&caller.tenant, &app).await?;
+    Ok(Body(Sync::new(node.polls.ask_for(&caller, &app, id, input).await?, None)))
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
             Error::Unknown(_) => Self::not_found(message),
+            Error::Invalid(faults) => Self::invalid(&message, faults),
             Error::Database(cause) => cause.into(),
         }
     }

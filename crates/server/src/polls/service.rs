@@ -1,16 +1,23 @@
 //! Which polls there are, and what people do to them by hand.
 
 use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
-use weft_model::{AppId, ConnectionId, Principal, SyncId, TenantId, UserId, manifest::Content};
+use weft_model::{
+    AppId, ConnectionId, Fault, Principal, SyncId, TenantId, UserId,
+    manifest::{self, Content},
+};
 use weft_queue::{NewMessage, Sent};
 
 use super::{
+    cursor,
     lane::{Kind, Message, lane},
     store::{self, Declared, Listed, Missing, Poll, Waiting},
+    turn::Declared as Declaration,
 };
 use crate::{
+    apps::App,
     audit::{self, Action, Event},
     clock::Clock,
     connections::manages,
@@ -25,6 +32,8 @@ const BATCH: usize = 1000;
 pub enum Error {
     #[error("sync '{0}'")]
     Unknown(SyncId),
+    #[error("the input does not fit")]
+    Invalid(Vec<Fault>),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -65,9 +74,7 @@ impl Polls {
     pub async fn wish(&self, caller: &Principal, app: &AppId, id: SyncId, wish: Wish) -> Result<Poll, Error> {
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
-        let found = store::lock(&mut transaction, (&caller.tenant, app), id).await?;
-        let seen = found.filter(|poll| poll.user_id == caller.id.as_uuid() || manages(caller, app));
-        let mut poll = seen.ok_or(Error::Unknown(id))?;
+        let mut poll = seen(&mut transaction, caller, app, id).await?;
         if wish == Wish::Pause {
             "paused".clone_into(&mut poll.status);
         } else {
@@ -78,23 +85,9 @@ impl Polls {
             poll.next_at = now;
         }
         if wish == Wish::Reset {
-            (poll.cursor, poll.progress, poll.seeded) = (None, None, false);
-            // What a sync has met is what it may have to delete.
-            if poll.kind == Kind::Trigger.as_str() {
-                store::forget_all(&mut transaction, poll.id).await?;
-            }
+            begin_anew(&mut transaction, &mut poll).await?;
         }
-        if poll.status == "active" {
-            let waiting = Waiting {
-                id: poll.id,
-                kind: poll.kind.clone(),
-                name: poll.name.clone(),
-                connection_id: poll.connection_id,
-                message_id: poll.message_id,
-            };
-            poll.message_id = renew(&mut transaction, (&caller.tenant, app), &waiting, now).await?;
-        }
-        store::save(&mut transaction, &poll, now).await?;
+        put_back(&mut transaction, (&caller.tenant, app), &mut poll, now).await?;
         let action = match wish {
             Wish::Run | Wish::RunConfirmed => Action::SyncRun,
             Wish::Pause => Action::SyncPaused,
@@ -107,6 +100,83 @@ impl Polls {
         transaction.commit().await?;
         Ok(poll)
     }
+
+    /// Sets what a poll asks for besides what the manifest says, in place of what was set before. Another question begins anew, now.
+    pub async fn ask_for(&self, caller: &Principal, app: &App, id: SyncId, input: Map<String, Value>) -> Result<Poll, Error> {
+        let now = self.clock.now();
+        let mut transaction = self.pool.begin().await?;
+        let mut poll = seen(&mut transaction, caller, &app.id, id).await?;
+        let declared = Declaration::find(app, &poll).ok_or(Error::Unknown(id))?;
+        let faults = faults(app, declared.poll(), &input);
+        if !faults.is_empty() {
+            return Err(Error::Invalid(faults));
+        }
+        let input = Value::Object(input);
+        if input == poll.input {
+            return Ok(poll);
+        }
+        let names: Vec<_> = input.as_object().into_iter().flat_map(Map::keys).cloned().collect();
+        poll.input = input;
+        begin_anew(&mut transaction, &mut poll).await?;
+        if poll.status == "stopped" {
+            "active".clone_into(&mut poll.status);
+        }
+        poll.next_at = now;
+        put_back(&mut transaction, (&caller.tenant, &app.id), &mut poll, now).await?;
+        let event = Event::by(caller, Action::SyncInputSaved).on("sync", id).with("integration", app.id.as_str());
+        audit::record(&mut transaction, &event.with("name", poll.name.clone()).with("fields", names.join(", ")), now).await?;
+        transaction.commit().await?;
+        Ok(poll)
+    }
+}
+
+/// A poll that `caller` may steer, for as long as the transaction lasts.
+async fn seen(connection: &mut PgConnection, caller: &Principal, app: &AppId, id: SyncId) -> Result<Poll, Error> {
+    let found = store::lock(connection, (&caller.tenant, app), id).await?;
+    found.filter(|poll| poll.user_id == caller.id.as_uuid() || manages(caller, app)).ok_or(Error::Unknown(id))
+}
+
+/// Lets a poll forget how far it has read.
+async fn begin_anew(connection: &mut PgConnection, poll: &mut Poll) -> sqlx::Result<()> {
+    (poll.cursor, poll.progress, poll.seeded) = (None, None, false);
+    // What a sync has met is what it may have to delete.
+    if poll.kind == Kind::Trigger.as_str() {
+        store::forget_all(connection, poll.id).await?;
+    }
+    Ok(())
+}
+
+/// Stores a poll that was changed by hand, and puts it into the queue for now where it is active.
+async fn put_back(
+    connection: &mut PgConnection,
+    place: (&TenantId, &AppId),
+    poll: &mut Poll,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    if poll.status == "active" {
+        let waiting = Waiting {
+            id: poll.id,
+            kind: poll.kind.clone(),
+            name: poll.name.clone(),
+            connection_id: poll.connection_id,
+            message_id: poll.message_id,
+        };
+        poll.message_id = renew(connection, place, &waiting, now).await?;
+    }
+    store::save(connection, poll, now).await?;
+    Ok(())
+}
+
+/// What is wrong with what somebody wants to ask for.
+fn faults(app: &App, declared: &manifest::Poll, own: &Map<String, Value>) -> Vec<Fault> {
+    let taken = cursor::filled_in(declared).filter(|name| own.contains_key(*name));
+    let taken: Vec<_> = taken.map(|name| Fault::new(format!("$.{name}"), "is filled in from what the vendor answers")).collect();
+    if !taken.is_empty() {
+        return taken;
+    }
+    let whole = Value::Object(cursor::input(declared, &Value::Object(own.clone()), None, None));
+    let schema = app.actions.get(&declared.action).and_then(|action| action.input.as_ref());
+    schema.map(|schema| schema.faults(&whole)).unwrap_or_default()
 }
 
 /// Makes the polls of an integration those of its manifest. Those that are of no connection act for whoever installs it.

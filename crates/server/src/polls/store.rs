@@ -38,6 +38,8 @@ pub struct Poll {
     pub error_run: Option<Uuid>,
     /// Somebody has said that the run at hand, or the next one, may delete most of what is there.
     pub deletions_confirmed: bool,
+    /// What it asks for besides what the manifest says, an object.
+    pub input: Value,
 }
 
 /// A poll with the label of its connection.
@@ -70,7 +72,7 @@ pub async fn find(connection: &mut PgConnection, id: Uuid) -> sqlx::Result<Optio
         Poll,
         "select id, app_id, kind, name, connection_id, user_id, status, version, message_id, pass, progress, cursor, seeded,
              next_at, started_at, ended_at, succeeded_at, created, updated, deleted, rejected, rejection, failures, error_code,
-             error_category, error_message, error_run, deletions_confirmed
+             error_category, error_message, error_run, deletions_confirmed, input
          from polls where id = $1",
         id,
     )
@@ -106,7 +108,7 @@ pub async fn save(connection: &mut PgConnection, poll: &Poll, now: DateTime<Utc>
         "update polls set version = version + 1, message_id = $23, status = $3, pass = $4, progress = $5, cursor = $6, seeded = $7, next_at = $8,
              started_at = $9, ended_at = $10, succeeded_at = $11, created = $12, updated = $13, deleted = $14, rejected = $15,
              rejection = $16, failures = $17, error_code = $18, error_category = $19, error_message = $20, error_run = $21,
-             updated_at = $22, deletions_confirmed = $24
+             updated_at = $22, deletions_confirmed = $24, input = $25
          where id = $1 and version = $2",
         poll.id,
         poll.version,
@@ -132,6 +134,7 @@ pub async fn save(connection: &mut PgConnection, poll: &Poll, now: DateTime<Utc>
         now,
         poll.message_id,
         poll.deletions_confirmed,
+        poll.input,
     )
     .execute(connection)
     .await?;
@@ -149,7 +152,7 @@ pub async fn list(
     let rows = sqlx::query!(
         "select polls.id, app_id, polls.kind, name, connection_id, polls.user_id, polls.status, polls.version,
              message_id, pass, progress, cursor, seeded, next_at, started_at, ended_at, succeeded_at, created, updated, deleted,
-             rejected, rejection, failures, error_code, error_category, error_message, error_run, deletions_confirmed,
+             rejected, rejection, failures, error_code, error_category, error_message, error_run, deletions_confirmed, polls.input,
              connections.label as \"label?\"
          from polls left join connections on connections.id = connection_id
          where polls.tenant_id = $1 and app_id = $2 and ($3::uuid is null or polls.user_id = $3) and ($4::uuid is null or polls.id > $4)
@@ -193,6 +196,7 @@ pub async fn list(
             error_message: row.error_message,
             error_run: row.error_run,
             deletions_confirmed: row.deletions_confirmed,
+            input: row.input,
         },
     });
     Ok(listed.collect())

@@ -101,13 +101,13 @@ pub struct Turn {
 }
 
 /// What is asked, and what becomes of the answer.
-enum Declared<'a> {
+pub enum Declared<'a> {
     Sync(&'a Sync),
     Trigger(&'a Trigger),
 }
 
 impl<'a> Declared<'a> {
-    fn find(app: &'a App, poll: &Poll) -> Option<Self> {
+    pub fn find(app: &'a App, poll: &Poll) -> Option<Self> {
         let content = &app.manifest.content;
         match Kind::parse(&poll.kind)? {
             Kind::Sync => content.syncs.iter().find(|sync| sync.poll.name == poll.name).map(Self::Sync),
@@ -115,7 +115,7 @@ impl<'a> Declared<'a> {
         }
     }
 
-    const fn poll(&self) -> &'a manifest::Poll {
+    pub const fn poll(&self) -> &'a manifest::Poll {
         match self {
             Self::Sync(sync) => &sync.poll,
             Self::Trigger(trigger) => &trigger.poll,

@@ -277,6 +277,71 @@ async fn an_answer_that_lacks_most_of_what_was_there_deletes_nothing_before_some
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_a_sync_belongs_to_says_what_it_asks_for() {
+    let server = server().await;
+    let vendor = Vendor::start(&[person(1, "Ann", 1), person(2, "Bob", 3)]).await;
+    let admin = server.user("admin").await;
+    let mut syncs = json!([manifest(&vendor, json!({}))["syncs"][0]]);
+    syncs[0]["autoStart"] = json!(false);
+    syncs[0].as_object_mut().expect("a sync").remove("cursor");
+    syncs[0]["deletions"] = json!("missing");
+    syncs[0]["input"] = json!({ "since": "2026-01-02" });
+    admin.post("/api/v1/apps", manifest(&vendor, json!({ "syncs": syncs }))).await.expect(200);
+    let ann = server.user("ann").await;
+    connect(&ann, "main").await;
+    let found = sync(&ann, "tracker", "people", |sync| sync["status"] == "paused").await;
+    assert_eq!(found["input"], json!({}));
+    let path = format!("{TRACKER}/syncs/{}/input", found["id"].as_str().expect("an id"));
+
+    let refused = ann.put(&path, json!({ "after": "2" })).await.expect(400);
+    assert_eq!(refused.value("/errors/0/path"), json!("$.after"), "{refused:?}");
+    assert_eq!(ann.put(&path, json!({ "since": 5 })).await.expect(400).value("/errors/0/path"), json!("$.since"));
+    server.user("other").await.put(&path, json!({ "since": "2026-01-01" })).await.expect(404);
+    let set = ann.put(&path, json!({ "since": "2026-01-03" })).await.expect(200).json;
+    assert_eq!(
+        (&set["input"], &set["status"]),
+        (&json!({ "since": "2026-01-03" }), &json!("paused")),
+        "it waits until it is let go on"
+    );
+    assert!(vendor.asked().is_empty());
+    tell(&ann, &found, "resume").await;
+    sync(&ann, "tracker", "people", done(1)).await;
+    assert_eq!((vendor.asked(), names(&admin, "people").await), (vec!["2026-01-03".to_owned()], vec!["Bob".to_owned()]));
+
+    // The same once more is no other question; an empty object leaves what the manifest says.
+    ann.put(&path, json!({ "since": "2026-01-03" })).await.expect(200);
+    ann.put(&path, json!({})).await.expect(200);
+    sync(&ann, "tracker", "people", done(2)).await;
+    assert_eq!(vendor.asked(), ["2026-01-02"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_vendor_marks_as_deleted_goes_while_only_what_changed_is_read() {
+    let server = server().await;
+    let vendor = Vendor::start(&[person(1, "Ann", 1), person(2, "Bob", 2), person(3, "Cid", 3)]).await;
+    let admin = server.user("admin").await;
+    let mut syncs = json!([manifest(&vendor, json!({}))["syncs"][0]]);
+    syncs[0]["deletions"] = json!({ "flagged": { "at": "/properties/state", "is": "gone" } });
+    admin.post("/api/v1/apps", manifest(&vendor, json!({ "syncs": syncs }))).await.expect(200);
+    connect(&admin, "main").await;
+    let found = sync(&admin, "tracker", "people", done(1)).await;
+
+    let marked =
+        |id: u32, state: &str, day: u32| with(person(id, "x", day), json!({ "properties": { "name": "x", "state": state } }));
+    // One is gone, one says something else there, and one that is gone was never seen.
+    vendor.desk().people = vec![marked(1, "gone", 4), marked(2, "kept", 4), person(3, "Cid", 3), marked(9, "gone", 4)];
+    tell(&admin, &found, "run").await;
+    let found = sync(&admin, "tracker", "people", done(2)).await;
+    assert_eq!(["created", "updated", "deleted"].map(|kind| found["counts"][kind].as_i64()), [Some(0), Some(1), Some(1)]);
+    assert_eq!(names(&admin, "people").await, ["Cid", "x"]);
+    // It comes back.
+    vendor.desk().people = vec![person(1, "Ann", 5)];
+    tell(&admin, &found, "run").await;
+    let found = sync(&admin, "tracker", "people", done(3)).await;
+    assert_eq!((&found["counts"]["created"], &found["counts"]["deleted"]), (&json!(1), &json!(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_loses_its_turn_in_the_middle_of_a_page_writes_nothing_and_whoever_comes_goes_on_there() {
     let server = server().await;
     let people: Vec<_> = (1..=5).map(|id| person(id, &format!("p{id}"), id)).collect();

@@ -195,6 +195,8 @@ async fn accounts_and_automation(api: &Api, log: &mut Witness) {
         post(api, &format!("{syncs}/{sync}/{wish}"), json!({})).await;
         log.sees(&[event]).await;
     }
+    api.put(&format!("{syncs}/{sync}/input"), json!({ "folder": "inbox" })).await.expect(200);
+    log.sees(&["sync.input_saved"]).await;
     delete(api, &connection).await;
     log.sees(&["connection.deleted"]).await;
 

@@ -38,6 +38,7 @@ pub const BEYOND_ONES_OWN: &[(&str, &str)] = &[
     ("POST /api/v1/integrations/{integration_id}/syncs/{sync_id}/pause", "integration:echo:manage"),
     ("POST /api/v1/integrations/{integration_id}/syncs/{sync_id}/resume", "integration:echo:manage"),
     ("POST /api/v1/integrations/{integration_id}/syncs/{sync_id}/reset", "integration:echo:manage"),
+    ("PUT /api/v1/integrations/{integration_id}/syncs/{sync_id}/input", "integration:echo:manage"),
     ("GET /api/v1/namespaces/{namespace_id}", "namespaces:manage"),
     ("GET /api/v1/namespaces/{namespace_id}/scope", "namespaces:manage"),
     ("GET /api/v1/namespaces/{namespace_id}/departments", "namespaces:manage"),
@@ -353,7 +354,7 @@ async fn apps(world: &World<'_>, method: &str, path: &str) -> Option<Sample> {
             json_body("/api/v1/integrations/echo/actions/echo", json!({}))
         }
         ("GET", "/integrations/{integration_id}/syncs") => plain("/api/v1/integrations/echo/syncs"),
-        ("POST", path) if path.starts_with("/integrations/{integration_id}/syncs/{sync_id}/") => {
+        ("POST" | "PUT", path) if path.starts_with("/integrations/{integration_id}/syncs/{sync_id}/") => {
             let what = path.rsplit('/').next().unwrap_or_default();
             json_body(format!("/api/v1/integrations/echo/syncs/{}/{what}", world.sync().await), json!({}))
         }
