@@ -287,31 +287,30 @@ async fn whoever_a_sync_belongs_to_says_what_it_asks_for() {
     syncs[0]["deletions"] = json!("missing");
     syncs[0]["input"] = json!({ "since": "2026-01-02" });
     admin.post("/api/v1/apps", manifest(&vendor, json!({ "syncs": syncs }))).await.expect(200);
-    let ann = server.user("ann").await;
-    connect(&ann, "main").await;
-    let found = sync(&ann, "tracker", "people", |sync| sync["status"] == "paused").await;
+    connect(&admin, "main").await;
+    let found = sync(&admin, "tracker", "people", |sync| sync["status"] == "paused").await;
     assert_eq!(found["input"], json!({}));
     let path = format!("{TRACKER}/syncs/{}/input", found["id"].as_str().expect("an id"));
 
-    let refused = ann.put(&path, json!({ "after": "2" })).await.expect(400);
+    let refused = admin.put(&path, json!({ "after": "2" })).await.expect(400);
     assert_eq!(refused.value("/errors/0/path"), json!("$.after"), "{refused:?}");
-    assert_eq!(ann.put(&path, json!({ "since": 5 })).await.expect(400).value("/errors/0/path"), json!("$.since"));
+    assert_eq!(admin.put(&path, json!({ "since": 5 })).await.expect(400).value("/errors/0/path"), json!("$.since"));
     server.user("other").await.put(&path, json!({ "since": "2026-01-01" })).await.expect(404);
-    let set = ann.put(&path, json!({ "since": "2026-01-03" })).await.expect(200).json;
+    let set = admin.put(&path, json!({ "since": "2026-01-03" })).await.expect(200).json;
     assert_eq!(
         (&set["input"], &set["status"]),
         (&json!({ "since": "2026-01-03" }), &json!("paused")),
         "it waits until it is let go on"
     );
     assert!(vendor.asked().is_empty());
-    tell(&ann, &found, "resume").await;
-    sync(&ann, "tracker", "people", done(1)).await;
+    tell(&admin, &found, "resume").await;
+    sync(&admin, "tracker", "people", done(1)).await;
     assert_eq!((vendor.asked(), names(&admin, "people").await), (vec!["2026-01-03".to_owned()], vec!["Bob".to_owned()]));
 
     // The same once more is no other question; an empty object leaves what the manifest says.
-    ann.put(&path, json!({ "since": "2026-01-03" })).await.expect(200);
-    ann.put(&path, json!({})).await.expect(200);
-    sync(&ann, "tracker", "people", done(2)).await;
+    admin.put(&path, json!({ "since": "2026-01-03" })).await.expect(200);
+    admin.put(&path, json!({})).await.expect(200);
+    sync(&admin, "tracker", "people", done(2)).await;
     assert_eq!(vendor.asked(), ["2026-01-02"]);
 }
 
