@@ -14,7 +14,7 @@ use crate::{
     oauth1::Once,
     page::{Next, Pagination},
     parameters,
-    request::Prepared,
+    request::{LONGEST_ADDRESS, Prepared},
     retry::Retry,
     rules,
     template::as_text,
@@ -174,7 +174,7 @@ impl<T: Transport> Carrier<'_, T> {
         }
         let (mut url, mut headers) = (to.clone(), headers.clone());
         self.prepared.placed.apply(&mut url, &mut headers)?;
-        Ok(self.bodiless(url, headers))
+        self.bodiless(url, headers)
     }
 
     /// The request to a host that only `egress` names: nothing of the recipe goes there.
@@ -182,11 +182,14 @@ impl<T: Transport> Carrier<'_, T> {
         if !matches!(self.action.method, Method::GET | Method::HEAD) {
             return Err(Failure::answer("the vendor points to another host, where only what reads may go"));
         }
-        Ok(self.bodiless(to.clone(), HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("*/*"))])))
+        self.bodiless(to.clone(), HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("*/*"))]))
     }
 
-    fn bodiless(&self, url: Url, headers: HeaderMap) -> Outgoing {
-        Outgoing { method: self.action.method.clone(), url, headers, body: Bytes::new() }
+    fn bodiless(&self, url: Url, headers: HeaderMap) -> Result<Outgoing, Failure> {
+        if url.as_str().len() > LONGEST_ADDRESS {
+            return Err(Failure::answer("the vendor points to an address that is too long"));
+        }
+        Ok(Outgoing { method: self.action.method.clone(), url, headers, body: Bytes::new() })
     }
 
     /// Whether an address that the vendor names may be contacted.

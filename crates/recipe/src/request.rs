@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Bytes of an address at most: more than that HTTP libraries do not send.
-const LONGEST_ADDRESS: usize = 65_534;
+pub const LONGEST_ADDRESS: usize = 65_534;
 
 /// A request that can be made again: with another cursor, or because it did not get through.
 pub struct Prepared {

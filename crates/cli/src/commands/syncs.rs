@@ -41,13 +41,16 @@ enum Command {
     Resume(One),
     /// Let one forget how far it has read, and begin anew
     Reset(One),
-    /// Say what one asks for, besides what the manifest says, in place of what was said before; another question begins anew
+    /// Show or say what one asks for, besides what the manifest says; another question begins anew
     Input {
         #[command(flatten)]
         one: One,
-        /// Members of the action's input: name=text, or name:=JSON. None: only what the manifest says
+        /// Members of the action's input, in place of those that were set before: name=text, or name:=JSON. Without any, what is set is shown
         #[arg(value_name = "NAME=VALUE")]
         members: Vec<String>,
+        /// Let it ask for what the manifest says and nothing else
+        #[arg(long, conflicts_with = "members")]
+        none: bool,
     },
 }
 
@@ -78,6 +81,8 @@ pub struct Sync {
     next_run_at: Option<String>,
     succeeded_at: Option<String>,
     counts: Counts,
+    #[serde(default)]
+    input: Value,
     error: Option<Failed>,
 }
 
@@ -104,7 +109,11 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
         Command::Pause(one) => tell(context, one, ("pause", None), "It waits until it is resumed").await,
         Command::Resume(one) => tell(context, one, ("resume", None), "It goes on now").await,
         Command::Reset(one) => tell(context, one, ("reset", None), "It begins anew, now").await,
-        Command::Input { one, members } => ask_for(context, one, members).await,
+        Command::Input { one, members, none } if *none || !members.is_empty() => ask_for(context, one, members).await,
+        Command::Input { one, .. } => {
+            let input = one.find(&context.authorized()?).await?.input;
+            context.output.show(&input, || format!("{input:#}"))
+        }
     }
 }
 

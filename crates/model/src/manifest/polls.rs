@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Content, Effect};
@@ -122,7 +122,8 @@ pub enum Deletions {
 pub struct Flag {
     /// Where in a record it is, a JSON pointer.
     pub at: String,
-    /// What stands there then; absent: anything but null, false, zero and an empty text.
+    /// What stands there then, null included; absent: anything but null, false, zero and an empty text.
+    #[serde(default, deserialize_with = "given")]
     pub is: Option<Value>,
 }
 
@@ -131,6 +132,8 @@ impl Flag {
     pub fn marks(&self, record: &Value) -> bool {
         let Some(found) = record.pointer(&self.at) else { return false };
         match (&self.is, found) {
+            // A vendor may write the same number in another form.
+            (Some(Value::Number(expected)), Value::Number(found)) => expected == found || expected.as_f64() == found.as_f64(),
             (Some(expected), found) => expected == found,
             (None, Value::Null | Value::Bool(false)) => false,
             (None, Value::Number(number)) => number.as_f64() != Some(0.0),
@@ -163,6 +166,11 @@ impl Sync {
     pub fn mode(&self) -> SyncMode {
         self.mode.unwrap_or(if self.poll.cursor.is_some() { SyncMode::Incremental } else { SyncMode::Full })
     }
+}
+
+/// A member that is there, be it null.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 fn yes() -> bool {
@@ -425,6 +433,9 @@ mod tests {
             [true, false, false]
         );
         assert!(marks(Some(json!(false)), json!(false)), "a member such as \"active\"");
+        assert!(marks(Some(json!(1)), json!(1.0)));
+        let null: Flag = serde_json::from_value(json!({ "at": "/mark", "is": null })).expect("a mark");
+        assert_eq!([Value::Null, json!("there")].map(|value| null.marks(&json!({ "mark": value }))), [true, false]);
     }
 
     #[test]

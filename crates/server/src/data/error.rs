@@ -60,7 +60,8 @@ impl From<sqlx::Error> for Error {
         };
         match cause.code() {
             "23505" => Self::Conflict(format!("such a record is there already: {}", detail(cause))),
-            "23503" => Self::Conflict(format!("foreign key constraint violated: {}", detail(cause))),
+            // The second is of references that restrict, since PostgreSQL 18.
+            "23503" | "23001" => Self::Conflict(format!("foreign key constraint violated: {}", detail(cause))),
             "23502" => fault(cause.column(), "is required".to_owned()),
             "23514" => fault(None, format!("breaks the check '{}'", cause.constraint().unwrap_or_default())),
             "21000" => Self::Conflict("the same record is there twice in one request".to_owned()),

@@ -314,7 +314,7 @@ impl From<sqlx::Error> for Problem {
         if holds_nul(&error) {
             return Self::new(Code::InvalidRequest, "A text in the request holds the character U+0000, which cannot be stored.");
         }
-        if has_code(&error, &["23503"]) {
+        if has_code(&error, &["23503", "23001"]) {
             return Self::new(Code::Conflict, "Something else still refers to it, for example a record of an app.");
         }
         if has_code(&error, &["53100"]) {

@@ -54,7 +54,9 @@ pub fn filled_in(poll: &Poll) -> impl Iterator<Item = &str> {
 /// The input of the action: what the manifest says, what somebody has set for this one, and where to go on.
 pub fn input(poll: &Poll, own: &Value, cursor: Option<&Value>, page: Option<&Value>) -> Map<String, Value> {
     let mut input = poll.input.clone();
-    input.extend(own.as_object().cloned().unwrap_or_default());
+    // The manifest may have come to fill one in since it was set.
+    let own = own.as_object().into_iter().flatten().filter(|(name, _)| !filled_in(poll).any(|filled| filled == name.as_str()));
+    input.extend(own.map(|(name, value)| (name.clone(), value.clone())));
     let cursor = poll.cursor.as_ref().map(|declared| &declared.input).zip(cursor);
     let page = poll.page.as_ref().map(|declared| &declared.input).zip(page);
     for (name, value) in cursor.into_iter().chain(page) {

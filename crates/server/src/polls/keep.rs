@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
@@ -47,13 +46,14 @@ pub async fn page(turn: &mut Turn, sync: &Sync, answer: Answer, mut progress: Pr
     if !store::lock_version(&mut transaction, (turn.poll.id, turn.poll.version)).await? {
         return Ok(false);
     }
+    // First, because what comes may have the unique values of what goes.
+    for gone in gone.chunks(DELETED as usize) {
+        let ids: Vec<String> = gone.iter().map(|(id, _)| id.clone()).collect();
+        delete_marked(turn, (&keeper, sync), &mut transaction, &ids).await?;
+    }
     let kept = keep(turn, &keeper, &mut transaction, records).await?;
     if sync.deletions == Deletions::Missing {
         store::meet(&mut transaction, (turn.poll.id, turn.next.pass), &ids).await?;
-    }
-    for gone in gone.chunks(DELETED as usize) {
-        let ids: Vec<&String> = gone.iter().map(|(id, _)| id).collect();
-        turn.next.deleted += delete(turn, (&keeper, sync), &mut transaction, &ids).await?;
     }
     let nameless = i64::try_from(page.nameless).unwrap_or(i64::MAX);
     let next = &mut turn.next;
@@ -130,12 +130,41 @@ async fn delete(
     turn: &Turn,
     (keeper, sync): (&Keeper<'_>, &Sync),
     connection: &mut PgConnection,
-    ids: &[impl Serialize],
+    ids: &[String],
 ) -> Result<i64, Failure> {
     let mut condition = Map::new();
     condition.insert(sync.id_field.clone(), json!({ "$in": ids }));
     condition.extend(of_connection(turn, sync));
     Ok(keeper.delete(connection, &Value::Object(condition), DELETED).await?)
+}
+
+/// Deletes what the vendor has marked. A record that may not go, because others refer to it, stays, counts as rejected, and keeps none of the rest.
+async fn delete_marked(
+    turn: &mut Turn,
+    by: (&Keeper<'_>, &Sync),
+    connection: &mut PgConnection,
+    ids: &[String],
+) -> Result<(), Failure> {
+    let mut part = connection.begin().await?;
+    match delete(turn, by, &mut part, ids).await {
+        Ok(deleted) => {
+            part.commit().await?;
+            turn.next.deleted += deleted;
+            Ok(())
+        }
+        Err(failure) if failure.category == ErrorCategory::Validation => {
+            part.rollback().await?;
+            if let [id] = ids {
+                turn.next.rejected += 1;
+                turn.next.rejection.get_or_insert_with(|| format!("{id}: {}", failure.message));
+                return Ok(());
+            }
+            let (first, second) = ids.split_at(ids.len() / 2);
+            Box::pin(delete_marked(turn, by, connection, first)).await?;
+            Box::pin(delete_marked(turn, by, connection, second)).await
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Whether the vendor says that it does not have a record any more.
@@ -151,8 +180,8 @@ const fn is_most(unmet: i64, before: i64) -> bool {
 /// An answer that lacks so much is a fault of the vendor more often than the truth.
 fn too_many(turn: &Turn, unmet: i64, before: i64) -> Failure {
     let message = format!(
-        "the vendor's answer lacks {unmet} of {before} records that were there before, so they would be deleted; none was. If that is right, run it \
-         once with confirmDeletions (`weft syncs run {} {} --confirm-deletions`); if not, resume it when the vendor answers in full",
+        "the vendor's answer lacks {unmet} of {before} records that were there before, so they would be deleted; none was. If that is right, \
+         for example because it asks for something else now, run it once with confirmDeletions (`weft syncs run {} {} --confirm-deletions`); if not, resume it when the vendor answers in full",
         turn.app.id, turn.poll.name
     );
     Failure::new(TOO_MANY_DELETIONS, ErrorCategory::Validation, message)

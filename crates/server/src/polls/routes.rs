@@ -19,7 +19,7 @@ use super::{
 use crate::{
     http::{
         Problems,
-        extract::{Caller, Json, Path, Query},
+        extract::{Caller, Json, Path, Query, denied},
         page::{self, Paging},
         problem::Problem,
     },
@@ -238,7 +238,8 @@ async fn reset(
 /// Say what a sync or a trigger asks for
 ///
 /// Members of the action's input, besides those that the manifest gives it, or in their place: which channel, which folder. They take the place of what was set
-/// before. Another question begins anew, as after `reset`; one that is paused waits.
+/// before. Another question begins anew, as after `reset`; one that is paused waits. A full sync with deletions takes what only the question before gave for what the
+/// vendor does not have any more. Whoever the sync or trigger acts for may do this, with the permission to call the action.
 #[utoipa::path(put, path = "/api/v1/integrations/{integration_id}/syncs/{sync_id}/input", tag = "syncs",
     params(("integration_id" = AppId, Path), ("sync_id" = SyncId, Path)), request_body = Object,
     responses((status = 200, body = Sync), Problems))]
@@ -258,6 +259,7 @@ impl From<Error> for Problem {
         match error {
             Error::Unknown(_) => Self::not_found(message),
             Error::Invalid(faults) => Self::invalid(&message, faults),
+            Error::Denied(key) => denied(&key),
             Error::Database(cause) => cause.into(),
         }
     }

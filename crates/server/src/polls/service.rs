@@ -25,6 +25,8 @@ use crate::{
 
 /// That of jobs that say nothing.
 const PRIORITY: i16 = 5;
+/// Bytes of JSON that somebody adds to the input of a poll at most: it is stored with each page.
+const LARGEST_INPUT: usize = 16 * 1024;
 /// Polls that come into the queue in one statement.
 const BATCH: usize = 1000;
 
@@ -34,6 +36,8 @@ pub enum Error {
     Unknown(SyncId),
     #[error("the input does not fit")]
     Invalid(Vec<Fault>),
+    #[error("permission denied: {0}")]
+    Denied(String),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -101,12 +105,18 @@ impl Polls {
         Ok(poll)
     }
 
-    /// Sets what a poll asks for besides what the manifest says, in place of what was set before. Another question begins anew, now.
+    /// Sets what a poll asks for besides what the manifest says, in place of what was set before. Another question begins anew, now. It is asked as
+    /// whoever the poll acts for, so nobody else says what.
     pub async fn ask_for(&self, caller: &Principal, app: &App, id: SyncId, input: Map<String, Value>) -> Result<Poll, Error> {
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
         let mut poll = seen(&mut transaction, caller, &app.id, id).await?;
-        let declared = Declaration::find(app, &poll).ok_or(Error::Unknown(id))?;
+        let declared = Declaration::find(app, &poll).filter(|_| poll.user_id == caller.id.as_uuid()).ok_or(Error::Unknown(id))?;
+        if let Some(action) = app.actions.get(&declared.poll().action)
+            && !caller.permissions.allows(&action.permission)
+        {
+            return Err(Error::Denied(action.permission.clone()));
+        }
         let faults = faults(app, declared.poll(), &input);
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
@@ -139,6 +149,8 @@ async fn seen(connection: &mut PgConnection, caller: &Principal, app: &AppId, id
 /// Lets a poll forget how far it has read.
 async fn begin_anew(connection: &mut PgConnection, poll: &mut Poll) -> sqlx::Result<()> {
     (poll.cursor, poll.progress, poll.seeded) = (None, None, false);
+    // That was said of another run.
+    poll.deletions_confirmed = false;
     // What a sync has met is what it may have to delete.
     if poll.kind == Kind::Trigger.as_str() {
         store::forget_all(connection, poll.id).await?;
@@ -169,6 +181,9 @@ async fn put_back(
 
 /// What is wrong with what somebody wants to ask for.
 fn faults(app: &App, declared: &manifest::Poll, own: &Map<String, Value>) -> Vec<Fault> {
+    if own.iter().map(|(name, value)| name.len() + value.to_string().len()).sum::<usize>() > LARGEST_INPUT {
+        return vec![Fault::new("$", format!("is larger than {} KiB", LARGEST_INPUT / 1024))];
+    }
     let taken = cursor::filled_in(declared).filter(|name| own.contains_key(*name));
     let taken: Vec<_> = taken.map(|name| Fault::new(format!("$.{name}"), "is filled in from what the vendor answers")).collect();
     if !taken.is_empty() {

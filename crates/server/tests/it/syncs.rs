@@ -321,23 +321,36 @@ async fn what_the_vendor_marks_as_deleted_goes_while_only_what_changed_is_read()
     let admin = server.user("admin").await;
     let mut syncs = json!([manifest(&vendor, json!({}))["syncs"][0]]);
     syncs[0]["deletions"] = json!({ "flagged": { "at": "/properties/state", "is": "gone" } });
-    admin.post("/api/v1/apps", manifest(&vendor, json!({ "syncs": syncs }))).await.expect(200);
+    let mut contract = manifest(&vendor, json!({}))["dataContract"].clone();
+    contract[0]["fields"][2]["unique"] = json!(true);
+    contract[1]["fields"] =
+        json!([{ "name": "about", "type": "entity_link", "references": { "entity": "people" }, "required": true }]);
+    contract[1]["indexes"] = json!([]);
+    admin.post("/api/v1/apps", manifest(&vendor, json!({ "syncs": syncs, "dataContract": contract }))).await.expect(200);
     connect(&admin, "main").await;
     let found = sync(&admin, "tracker", "people", done(1)).await;
 
     let marked =
         |id: u32, state: &str, day: u32| with(person(id, "x", day), json!({ "properties": { "name": "x", "state": state } }));
-    // One is gone, one says something else there, and one that is gone was never seen.
-    vendor.desk().people = vec![marked(1, "gone", 4), marked(2, "kept", 4), person(3, "Cid", 3), marked(9, "gone", 4)];
+    // One is gone, and another has its name now; one says something else there, and one that is gone was never seen.
+    vendor.desk().people =
+        vec![person(4, "Ann", 4), marked(1, "gone", 4), marked(2, "kept", 4), person(3, "Cid", 3), marked(9, "gone", 4)];
     tell(&admin, &found, "run").await;
     let found = sync(&admin, "tracker", "people", done(2)).await;
-    assert_eq!(["created", "updated", "deleted"].map(|kind| found["counts"][kind].as_i64()), [Some(0), Some(1), Some(1)]);
-    assert_eq!(names(&admin, "people").await, ["Cid", "x"]);
-    // It comes back.
-    vendor.desk().people = vec![person(1, "Ann", 5)];
+    assert_eq!(["created", "updated", "deleted"].map(|kind| found["counts"][kind].as_i64()), [Some(1), Some(1), Some(1)]);
+    assert_eq!(names(&admin, "people").await, ["Ann", "Cid", "x"]);
+    // It comes back, and one may not go, because something refers to it.
+    let listed = admin.get(PEOPLE).await.expect(200).json;
+    let bob = listed.as_array().into_iter().flatten().find(|person| person["external_id"] == "2");
+    let about = bob.and_then(|bob| bob["id"].as_str()).expect("an id").to_owned();
+    admin.post("/api/v1/apps/tracker/collections/tags", json!({ "about": about })).await.expect(201);
+    admin.delete(&format!("{PEOPLE}/{about}")).await.expect(409);
+    vendor.desk().people = vec![person(1, "Ada", 5), marked(2, "gone", 5), marked(4, "gone", 5)];
     tell(&admin, &found, "run").await;
     let found = sync(&admin, "tracker", "people", done(3)).await;
-    assert_eq!((&found["counts"]["created"], &found["counts"]["deleted"]), (&json!(1), &json!(0)));
+    let counts = ["created", "deleted", "rejected"].map(|kind| found["counts"][kind].as_i64());
+    assert_eq!(counts, [Some(1), Some(1), Some(1)], "{found}");
+    assert_eq!(names(&admin, "people").await, ["Ada", "Cid", "x"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

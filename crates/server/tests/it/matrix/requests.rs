@@ -38,7 +38,6 @@ pub const BEYOND_ONES_OWN: &[(&str, &str)] = &[
     ("POST /api/v1/integrations/{integration_id}/syncs/{sync_id}/pause", "integration:echo:manage"),
     ("POST /api/v1/integrations/{integration_id}/syncs/{sync_id}/resume", "integration:echo:manage"),
     ("POST /api/v1/integrations/{integration_id}/syncs/{sync_id}/reset", "integration:echo:manage"),
-    ("PUT /api/v1/integrations/{integration_id}/syncs/{sync_id}/input", "integration:echo:manage"),
     ("GET /api/v1/namespaces/{namespace_id}", "namespaces:manage"),
     ("GET /api/v1/namespaces/{namespace_id}/scope", "namespaces:manage"),
     ("GET /api/v1/namespaces/{namespace_id}/departments", "namespaces:manage"),
