@@ -161,10 +161,9 @@ impl Base {
 
     /// Whether an address is at the same host, port and scheme.
     pub fn has(&self, url: &Url) -> bool {
-        let (own, other) = (&self.0, url);
-        own.scheme() == other.scheme()
-            && own.host_str() == other.host_str()
-            && own.port_or_known_default() == other.port_or_known_default()
+        self.0.scheme() == url.scheme()
+            && self.0.host_str() == url.host_str()
+            && self.0.port_or_known_default() == url.port_or_known_default()
     }
 }
 

@@ -161,6 +161,8 @@ mod tests {
         assert_eq!(Value::Object(input(&poll, &json!({}), None, None)), json!({ "limit": 2 }));
         let own = json!({ "limit": 5, "team": "red" });
         assert_eq!(Value::Object(input(&poll, &own, None, None)), own);
+        let since_filled_in = json!({ "limit": 5, "since": "friday", "after": 3 });
+        assert_eq!(Value::Object(input(&poll, &since_filled_in, None, None)), json!({ "limit": 5 }));
         let both = input(&poll, &json!({}), Some(&json!("monday")), Some(&json!(7)));
         assert_eq!(Value::Object(both), json!({ "limit": 2, "since": "monday", "after": 7 }));
     }

@@ -121,11 +121,11 @@ impl Polls {
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
         }
+        let names: Vec<String> = input.keys().cloned().collect();
         let input = Value::Object(input);
         if input == poll.input {
             return Ok(poll);
         }
-        let names: Vec<_> = input.as_object().into_iter().flat_map(Map::keys).cloned().collect();
         poll.input = input;
         begin_anew(&mut transaction, &mut poll).await?;
         if poll.status == "stopped" {

@@ -295,6 +295,7 @@ async fn whoever_a_sync_belongs_to_says_what_it_asks_for() {
     let refused = admin.put(&path, json!({ "after": "2" })).await.expect(400);
     assert_eq!(refused.value("/errors/0/path"), json!("$.after"), "{refused:?}");
     assert_eq!(admin.put(&path, json!({ "since": 5 })).await.expect(400).value("/errors/0/path"), json!("$.since"));
+    assert_eq!(admin.put(&path, json!({ "since": "x".repeat(20_000) })).await.expect(400).value("/errors/0/path"), json!("$"));
     server.user("other").await.put(&path, json!({ "since": "2026-01-01" })).await.expect(404);
     let set = admin.put(&path, json!({ "since": "2026-01-03" })).await.expect(200).json;
     assert_eq!(
