@@ -2,13 +2,15 @@
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
+use axum::body::Body;
 use futures::StreamExt;
+use http::Response;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
+use hyper::body::Incoming;
 use object_store::{
     ClientOptions,
     client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService},
 };
-use reqwest::Body;
 use tokio::time::timeout;
 
 use crate::http::outbound::{self, Outbound};
@@ -40,7 +42,7 @@ impl HttpService for Way {
         'service: 'answer,
         Self: 'answer,
     {
-        let request = request.map(Body::wrap);
+        let request = request.map(Body::new);
         Box::pin(async move {
             let answer = timeout(PATIENCE, self.0.exchange(request)).await;
             let answer = answer.map_err(|late| HttpError::new(HttpErrorKind::Timeout, late))?;
@@ -59,10 +61,9 @@ const fn kind(error: &outbound::Error) -> HttpErrorKind {
     }
 }
 
-fn answered(response: reqwest::Response) -> HttpResponse {
-    let response: axum::http::Response<Body> = response.into();
+fn answered(response: Response<Incoming>) -> HttpResponse {
     response.map(|body| {
-        let body = body.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error.without_url()));
+        let body = body.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error));
         let frames = tokio_stream::StreamExt::timeout(BodyStream::new(body), PATIENCE);
         let frames = frames.map(|frame| frame.unwrap_or_else(|late| Err(HttpError::new(HttpErrorKind::Timeout, late))));
         HttpResponseBody::new(StreamBody::new(frames))

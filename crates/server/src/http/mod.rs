@@ -29,16 +29,16 @@ use ipnet::IpNet;
 use serde::Serialize;
 use tower::Layer;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, Cors, CorsLayer};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use utoipa::{
     IntoResponses, PartialSchema, ToSchema,
     openapi::{ContentBuilder, RefOr, Response as Documented, ResponseBuilder},
 };
 use weft_model::RunId;
 
-use crate::{files, node::Node};
+use crate::{config::Settings, files, node::Node};
 use problem::{Code, Problem, ProblemBody};
-use trace::{Origin, TraceId};
+use trace::{Origin, TraceId, Visit};
 
 /// The largest JSON body, in bytes.
 pub const BODY_LIMIT: usize = 50 * 1024 * 1024;
@@ -54,7 +54,7 @@ pub fn router(node: &Arc<Node>) -> Cors<Router> {
             Problem::new(Code::MethodNotAllowed, format!("This path does not take {method}. The API is described at /docs."))
         })
         // One layer for everything: each costs every request an allocation or two and a copy of it.
-        .layer(middleware::from_fn_with_state(Arc::<[IpNet]>::from(node.settings.trusted_proxies.as_slice()), surround))
+        .layer(middleware::from_fn_with_state(Arc::new(Surroundings::of(&node.settings)), surround))
         .with_state(Arc::clone(node));
     cors(&node.settings.cors_origins).layer(routes)
 }
@@ -63,20 +63,35 @@ pub fn router(node: &Arc<Node>) -> Cors<Router> {
 pub fn door(node: &Arc<Node>) -> Router {
     files::door()
         .fallback(async || Problem::new(Code::NotFound, "Only uploads come in here."))
-        .layer(middleware::from_fn_with_state(Arc::<[IpNet]>::from([]), surround))
+        .layer(middleware::from_fn_with_state(Arc::default(), surround))
         .with_state(Arc::clone(node))
 }
 
+/// What all requests have around them.
+#[derive(Debug, Default)]
+struct Surroundings {
+    proxies: Vec<IpNet>,
+    /// Whether somebody collects spans. Where nobody does, a request gets one when something is logged.
+    traced: bool,
+}
+
+impl Surroundings {
+    fn of(settings: &Settings) -> Self {
+        Self { proxies: settings.trusted_proxies.clone(), traced: settings.otlp_endpoint.is_some() }
+    }
+}
+
 /// What happens around every request: a trace, figures, and an answer even when the handler panics.
-async fn surround(State(proxies): State<Arc<[IpNet]>>, request: Request, next: Next) -> Response {
+async fn surround(State(around): State<Arc<Surroundings>>, request: Request, next: Next) -> Response {
     let (trace, figures) = (TraceId::of(&request), metrics::Figures::begin(&request));
-    let origin = Origin { trace, address: address::client(&proxies, request.extensions(), request.headers()) };
-    let span = trace::span(&request, trace);
+    let origin = Origin { trace, address: address::client(&around.proxies, request.extensions(), request.headers()) };
+    let visit = Visit::of(&request, origin);
+    let span = if around.traced { visit.span() } else { Span::none() };
     let handled = async {
         let handled = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         handled.unwrap_or_else(|_| Problem::internal("a handler panicked").into_response())
     };
-    let mut response = trace::within(origin, handled.instrument(span)).await;
+    let mut response = trace::serve(visit, handled.instrument(span)).await;
     trace::header(response.headers_mut(), trace);
     figures.end(response.status());
     response
@@ -97,9 +112,10 @@ pub fn paths() -> BTreeSet<String> {
 }
 
 fn cors(origins: &[String]) -> CorsLayer {
-    let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    let origins: Vec<_> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
     CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
+        // A list of its own would be copied for every request.
+        .allow_origin(AllowOrigin::predicate(move |origin, _| origins.contains(origin)))
         .allow_methods(AllowMethods::mirror_request())
         .allow_headers(AllowHeaders::mirror_request())
 }

@@ -4,8 +4,9 @@ use std::{fmt, net::IpAddr};
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderName, HeaderValue},
+    http::{HeaderMap, HeaderName, HeaderValue, Method},
 };
+use tracing::Span;
 
 /// The 128-bit identifier that ties logs, runs, traces and error bodies of one request together; 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +47,44 @@ pub struct Origin {
     pub address: Option<IpAddr>,
 }
 
+/// A request as the log and traces name it.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    origin: Origin,
+    method: Method,
+    /// The pattern of the route. Never the path itself: that holds identifiers and the tokens of webhooks.
+    route: Option<MatchedPath>,
+}
+
+impl Visit {
+    pub fn of(request: &Request, origin: Origin) -> Self {
+        Self { origin, method: request.method().clone(), route: request.extensions().get::<MatchedPath>().cloned() }
+    }
+
+    pub fn span(&self) -> Span {
+        let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
+        tracing::info_span!("http.request", method = %self.method, route, trace.id = %self.origin.trace)
+    }
+}
+
+/// What a task does something for.
+#[derive(Debug, Clone)]
+enum For {
+    Visit(Visit),
+    Origin(Origin),
+}
+
 tokio::task_local! {
-    static CURRENT: Origin;
+    static CURRENT: For;
 }
 
 /// The request that this task serves; a fresh trace outside of any request.
 pub fn origin() -> Origin {
-    CURRENT.try_with(|origin| *origin).unwrap_or_else(|_| Origin { trace: TraceId::generate(), address: None })
+    let known = CURRENT.try_with(|current| match current {
+        For::Visit(visit) => visit.origin,
+        For::Origin(origin) => *origin,
+    });
+    known.unwrap_or_else(|_| Origin { trace: TraceId::generate(), address: None })
 }
 
 /// The trace of the request that this task serves.
@@ -60,19 +92,26 @@ pub fn current() -> TraceId {
     origin().trace
 }
 
-/// Runs `work` as a part of a request.
+/// A span for what this task logs, where it serves a request.
+pub fn span() -> Option<Span> {
+    let visit = |current: &For| if let For::Visit(visit) = current { Some(visit.span()) } else { None };
+    CURRENT.try_with(visit).ok().flatten()
+}
+
+/// Serves a request.
+pub async fn serve<T>(visit: Visit, work: impl Future<Output = T>) -> T {
+    CURRENT.scope(For::Visit(visit), work).await
+}
+
+/// Runs `work` as a part of something that came from a request.
 pub async fn within<T>(origin: Origin, work: impl Future<Output = T>) -> T {
-    CURRENT.scope(origin, work).await
+    CURRENT.scope(For::Origin(origin), work).await
 }
 
-/// Takes the origin along into a task that outlives the request.
+/// Takes the request along into a task that outlives it.
 pub fn carry<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    within(origin(), work)
-}
-
-/// The span of a request.
-pub fn span(request: &Request, trace: TraceId) -> tracing::Span {
-    tracing::info_span!("http.request", method = %request.method(), route = route(request), trace.id = %trace)
+    let current = CURRENT.try_with(For::clone).unwrap_or_else(|_| For::Origin(origin()));
+    CURRENT.scope(current, work)
 }
 
 /// Names the trace in an answer.
@@ -80,11 +119,6 @@ pub fn header(headers: &mut HeaderMap, trace: TraceId) {
     if let Ok(value) = HeaderValue::from_str(&trace.to_string()) {
         headers.insert(HeaderName::from_static("x-trace-id"), value);
     }
-}
-
-/// The pattern of a request's route. Never the path itself: that holds identifiers and the tokens of webhooks.
-pub fn route(request: &Request) -> &str {
-    request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str)
 }
 
 #[cfg(test)]

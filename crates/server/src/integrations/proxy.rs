@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, Method, header},
     response::Response,
 };
+use http_body_util::BodyExt;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use weft_model::{AppId, ConnectionId};
 
@@ -73,11 +74,18 @@ async fn pass_on(
         body,
         trace: trace::current(),
     };
-    Ok(answer(runs::proxy(&node, call).await?))
+    let of_head = call.method == Method::HEAD;
+    Ok(answer(runs::proxy(&node, call).await?, of_head))
 }
 
-fn answer(Forwarded { run, left, response }: Forwarded) -> Response {
-    let mut headers = weft_recipe::passable(response.headers());
+fn answer(Forwarded { run, left, response }: Forwarded, of_head: bool) -> Response {
+    let (mut head, body) = response.into_parts();
+    let mut headers = weft_recipe::passable(&head.headers);
+    // It tells of a body that does not come: the length of what comes would not be it.
+    let body = if of_head { Body::from_stream(body.into_data_stream()) } else { Body::new(body) };
+    if let Some(length) = head.headers.remove(header::CONTENT_LENGTH).filter(|_| of_head) {
+        headers.insert(header::CONTENT_LENGTH, length);
+    }
     for name in NOT_OURS {
         headers.remove(name);
     }
@@ -87,9 +95,8 @@ fn answer(Forwarded { run, left, response }: Forwarded) -> Response {
     if let Some(left) = left {
         runs::budget_headers(&mut headers, left);
     }
-    let status = response.status();
-    let mut answer = Response::new(Body::from_stream(response.bytes_stream()));
-    *answer.status_mut() = status;
+    let mut answer = Response::new(body);
+    *answer.status_mut() = head.status;
     *answer.headers_mut() = headers;
     answer
 }

@@ -126,6 +126,7 @@ impl Polls {
         if input == poll.input {
             return Ok(poll);
         }
+        store::set_input(&mut transaction, poll.id, &input).await?;
         poll.input = input;
         begin_anew(&mut transaction, &mut poll).await?;
         if poll.status == "stopped" {

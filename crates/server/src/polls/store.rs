@@ -108,7 +108,7 @@ pub async fn save(connection: &mut PgConnection, poll: &Poll, now: DateTime<Utc>
         "update polls set version = version + 1, message_id = $23, status = $3, pass = $4, progress = $5, cursor = $6, seeded = $7, next_at = $8,
              started_at = $9, ended_at = $10, succeeded_at = $11, created = $12, updated = $13, deleted = $14, rejected = $15,
              rejection = $16, failures = $17, error_code = $18, error_category = $19, error_message = $20, error_run = $21,
-             updated_at = $22, deletions_confirmed = $24, input = $25
+             updated_at = $22, deletions_confirmed = $24
          where id = $1 and version = $2",
         poll.id,
         poll.version,
@@ -134,11 +134,16 @@ pub async fn save(connection: &mut PgConnection, poll: &Poll, now: DateTime<Utc>
         now,
         poll.message_id,
         poll.deletions_confirmed,
-        poll.input,
     )
     .execute(connection)
     .await?;
     Ok(result.rows_affected() > 0)
+}
+
+/// Stores what a poll asks for. Apart, because it is large and all else of a poll changes with every page.
+pub async fn set_input(connection: &mut PgConnection, id: Uuid, input: &Value) -> sqlx::Result<()> {
+    sqlx::query!("update polls set input = $2 where id = $1", id, input).execute(connection).await?;
+    Ok(())
 }
 
 /// The polls of an integration by their ids: somebody's, or everybody's.

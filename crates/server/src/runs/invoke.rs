@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, value::RawValue};
-use weft_model::{AppId, Principal, RunId, TenantId, manifest::AppKind, run::RunKind};
+use weft_model::{AppId, Principal, RunId, TenantId, manifest::AppKind, run::RunKind, schema::LazySchema};
 use weft_workers::{CallError, Job};
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     error::{Cause, Error},
     once::run_once,
     prepared::{Prepared, With, caller},
+    recipe::{Given, carry_out},
     record::Record,
 };
 use crate::{
@@ -188,26 +189,45 @@ fn context(principal: Option<&Arc<Principal>>, record: &Record, hops: u8) -> Cal
     CallContext { principal, hops, contacts, ..CallContext::of_platform(record.id, record.trace) }
 }
 
-/// Executes on the app's worker, or as the action's recipe says, and checks what comes back. What a warm call of a worker does not
-/// need is boxed, here and further down: the future of every call would have room for it, and is moved.
+/// Executes on the app's worker and checks what comes back. What a warm call does not need is boxed, here and further down: the future
+/// of every call would have room for it, and is moved.
 pub(super) async fn execute(
     node: &Node,
     app: &Arc<App>,
     action: Option<&Action>,
     request: CallRequest,
 ) -> Result<Box<RawValue>, Cause> {
-    let executed = match action.and_then(|action| action.recipe.as_ref()) {
-        Some(recipe) => Box::pin(super::recipe::carry_out(node, app, recipe, request)).await,
-        None => node.apps.call(app, request).await.map_err(told),
-    };
-    let output = match executed {
+    let output = match node.apps.call(app, request).await.map_err(told) {
         Ok(output) => output,
         Err(cause) => return Err(cause.masked(&Box::pin(node.integrations.masks(app)).await)),
     };
-    let Some(schema) = action.and_then(|action| action.output.as_ref()) else { return Ok(output) };
-    let value: Value = serde_json::from_str(output.get()).map_err(|error| Cause::Internal(error.to_string()))?;
-    let faults = schema.faults(&value);
-    if faults.is_empty() { Ok(output) } else { Err(Cause::InvalidOutput(faults)) }
+    if let Some(schema) = action.and_then(|action| action.output.as_ref()) {
+        let value = serde_json::from_str(output.get()).map_err(|error| Cause::Internal(error.to_string()))?;
+        check_output(schema, &value)?;
+    }
+    Ok(output)
+}
+
+/// The same by an action's recipe.
+pub(super) async fn execute_recipe(
+    node: &Node,
+    app: &App,
+    (action, recipe): (&Action, &weft_recipe::Action),
+    given: Given<'_>,
+) -> Result<Box<RawValue>, Cause> {
+    let output = match carry_out(node, app, recipe, given).await {
+        Ok(output) => output,
+        Err(cause) => return Err(cause.masked(&node.integrations.masks(app).await)),
+    };
+    if let Some(schema) = &action.output {
+        check_output(schema, &output)?;
+    }
+    serde_json::value::to_raw_value(&output).map_err(|error| Cause::Internal(error.to_string()))
+}
+
+fn check_output(schema: &LazySchema, output: &Value) -> Result<(), Cause> {
+    let faults = schema.faults(output);
+    if faults.is_empty() { Ok(()) } else { Err(Cause::InvalidOutput(faults)) }
 }
 
 fn told(error: apps::Error) -> Cause {

@@ -10,7 +10,8 @@ use super::{
     admission::{Asked, Asker, Audience, Left, Place, Question},
     convention::{lacks_rights, refusal},
     error::Cause,
-    invoke::{Invocation, execute},
+    invoke::{Invocation, execute, execute_recipe},
+    recipe::Given,
     record::Record,
 };
 use crate::{
@@ -146,6 +147,28 @@ impl Prepared {
         self.with.left()
     }
 
+    /// Once, by the action's recipe or on the app's worker.
+    async fn carry_out(
+        &self,
+        node: &Node,
+        app: &Arc<App>,
+        action: &Action,
+        credential: Option<&Credential>,
+    ) -> Result<Box<RawValue>, Cause> {
+        let Some(recipe) = &action.recipe else {
+            return execute(node, app, Some(action), self.request(app, action, credential)?).await;
+        };
+        let given = Given {
+            input: &self.invocation.input,
+            config: self.with.config.json(),
+            credentials: credential.map(Credential::json),
+            way: credential.and_then(|credential| way_name(app, credential)),
+            context: &self.context,
+            timeout: action.timeout,
+        };
+        Box::pin(execute_recipe(node, app, (action, recipe), given)).await
+    }
+
     fn request(&self, app: &App, action: &Action, credential: Option<&Credential>) -> Result<CallRequest, Cause> {
         let invocation = &self.invocation;
         let owner = credential.and_then(|credential| credential.owner).unwrap_or(invocation.principal.id);
@@ -203,7 +226,7 @@ impl Prepared {
     /// A token that the vendor refuses is renewed, and the call made once more: a refusal has had no effect.
     async fn attempt(&self, node: &Node, app: &Arc<App>, action: &Action) -> Result<Box<RawValue>, Cause> {
         let Some(credential) = self.with.credential() else {
-            return execute(node, app, Some(action), self.request(app, action, None)?).await;
+            return self.carry_out(node, app, action, None).await;
         };
         let refused = match self.execute_with(node, app, action, credential).await {
             Err(Cause::Failed(failure)) if says_expired(app, credential, &failure) => Err(Cause::Failed(failure)),
@@ -223,8 +246,7 @@ impl Prepared {
         action: &Action,
         credential: &Credential,
     ) -> Result<Box<RawValue>, Cause> {
-        let request = self.request(app, action, Some(credential))?;
-        let result = execute(node, app, Some(action), request).await.map_err(|cause| {
+        let result = self.carry_out(node, app, action, Some(credential)).await.map_err(|cause| {
             let cause = self.with.masked(cause).masked(&credential.masks);
             self.context.told.seen().iter().fold(cause, |cause, told| cause.masked(&told.masks))
         });

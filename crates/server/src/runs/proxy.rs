@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
+use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::sync::watch;
 use weft_model::{
@@ -29,7 +30,7 @@ use crate::{
     apps::App,
     background::outlive,
     connections::{Chosen, Credential, Wish, renews, status_expired, way_name},
-    http::trace::TraceId,
+    http::{outbound::Ask, trace::TraceId},
     node::Node,
 };
 
@@ -66,7 +67,7 @@ pub struct Forwarded {
     pub run: RunId,
     /// What was left of the vendor's budget, where there is one.
     pub left: Option<Left>,
-    pub response: reqwest::Response,
+    pub response: Response<Incoming>,
 }
 
 /// Passes a request on. It goes on until the answer begins, even when whoever asked for it goes away.
@@ -141,7 +142,7 @@ async fn send(
     app: &App,
     call: ProxyCall,
     (record, with): (&Record, &With),
-) -> Result<reqwest::Response, Cause> {
+) -> Result<Response<Incoming>, Cause> {
     let forward = forward(app, &call, (with, with.credential()))?;
     let host = forward.url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = forward.url.port_or_known_default().unwrap_or_default();
@@ -171,7 +172,7 @@ async fn exchange(
     app: &App,
     mut call: ProxyCall,
     (with, mut forward): (&With, Forward),
-) -> Result<reqwest::Response, Cause> {
+) -> Result<Response<Incoming>, Cause> {
     let body = std::mem::take(&mut call.body);
     let credential = with.credential().filter(|credential| renews(app, credential));
     let may_go_again = credential.is_some() && body.size_hint().exact().is_some_and(|length| length <= KEPT);
@@ -234,11 +235,11 @@ fn forward(app: &App, call: &ProxyCall, (with, credential): (&With, Option<&Arc<
     weft_recipe::forward(recipes, wanted, &call.headers, &values).map_err(told)
 }
 
-async fn stream(node: &Node, forward: Forward, body: Body) -> Result<reqwest::Response, Cause> {
+async fn stream(node: &Node, forward: Forward, body: Body) -> Result<Response<Incoming>, Cause> {
     let secrets = forward.secrets.clone();
     let (moved, moving) = watch::channel(());
-    let request = request(forward, body, move || _ = moved.send(()));
-    node.outbound.stream(request, standstill(moving)).await.map_err(|error| {
+    let (ask, body) = request(forward, body, move || _ = moved.send(()));
+    node.outbound.stream(ask, body, standstill(moving)).await.map_err(|error| {
         let category = if error.is_passing() { weft_workers::Category::Transient } else { weft_workers::Category::Poison };
         let masks = crate::secrets::Masks::new(secrets.iter().map(String::as_str));
         let failure = weft_workers::Failure::new(masks.text(&error.to_string()));
@@ -260,31 +261,27 @@ async fn standstill(mut moving: watch::Receiver<()>) -> Duration {
 }
 
 /// Calls `moved` for each part of the body that goes out, and drops it with the last.
-fn request(forward: Forward, body: Body, moved: impl Fn() + Send + 'static) -> reqwest::Request {
-    let Forward { method, url, headers, .. } = forward;
-    let mut request = reqwest::Request::new(method, url);
-    *request.headers_mut() = headers;
-    let length = body.size_hint().exact();
-    if length == Some(0) {
-        return request;
-    }
+fn request(forward: Forward, body: Body, moved: impl Fn() + Send + 'static) -> (Ask, Body) {
+    let Forward { method, url, mut headers, .. } = forward;
     // With a length where it is known: many vendors take no chunks.
-    if let Some(length) = length {
-        request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    let length = body.size_hint().exact();
+    if let Some(length) = length.filter(|length| *length > 0) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    *request.body_mut() = Some(reqwest::Body::wrap_stream(body.into_data_stream().inspect(move |_| moved())));
-    request
+    let body =
+        if length == Some(0) { Body::empty() } else { Body::from_stream(body.into_data_stream().inspect(move |_| moved())) };
+    (Ask { method, url, headers }, body)
 }
 
 /// How the run ends: as the vendor's status says.
-fn outcome(response: &reqwest::Response) -> Result<usize, Failed> {
+fn outcome(response: &Response<Incoming>) -> Result<usize, Failed> {
     let status = response.status().as_u16();
     let category = match status {
         401 | 403 => ErrorCategory::Auth,
         429 => ErrorCategory::RateLimited,
         400..=499 => ErrorCategory::Validation,
         500..=599 => ErrorCategory::Transient,
-        _ => return Ok(response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default()),
+        _ => return Ok(response.body().size_hint().exact().and_then(|length| usize::try_from(length).ok()).unwrap_or_default()),
     };
     Err(Failed::new(&format!("http_{status}"), category, format!("the vendor answered with status {status}")))
 }

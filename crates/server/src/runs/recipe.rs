@@ -1,14 +1,10 @@
-//! Carrying out an action by its recipe, in place of a backend: it gets the same message, and its failures are told alike.
+//! Carrying out an action by its recipe, in place of a backend: it gets the same values, and its failures are told alike.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::Response;
-use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use weft_model::manifest::HostPattern;
 use weft_recipe::{Call, Failure, Interrupted, Outgoing, Transport};
@@ -16,19 +12,20 @@ use weft_workers::Category;
 
 use super::{error::Cause, record::Contacts};
 use crate::{
-    apps::{App, CallRequest},
-    http::outbound::Limits,
+    apps::{App, CallContext},
+    http::outbound::{Ask, Limits},
     node::Node,
 };
 
-/// What a backend gets with `__integration`, as far as recipes look at it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Message {
-    input: Value,
-    config: Value,
-    user_credentials: Option<Value>,
-    connection_way: Option<String>,
+/// What a call gives to a recipe.
+pub struct Given<'a> {
+    pub input: &'a RawValue,
+    pub config: &'a RawValue,
+    pub credentials: Option<&'a RawValue>,
+    /// By which way the connection was made that they are from.
+    pub way: Option<&'a str>,
+    pub context: &'a CallContext,
+    pub timeout: Duration,
 }
 
 /// The world of one call.
@@ -40,25 +37,15 @@ struct World<'a> {
 }
 
 /// Carries a recipe out. Failures hold no credential of the call; the caller masks what else is secret.
-pub async fn carry_out(
-    node: &Node,
-    app: &App,
-    recipe: &Arc<weft_recipe::Action>,
-    request: CallRequest,
-) -> Result<Box<RawValue>, Cause> {
-    let message: Message = serde_json::from_str(request.params.get()).map_err(|error| Cause::Internal(error.to_string()))?;
-    let key = request.context.run.to_string();
-    let call = Call {
-        input: &message.input,
-        config: &message.config,
-        credentials: message.user_credentials.as_ref(),
-        way: message.connection_way.as_deref(),
-        key: Some(&key),
-    };
-    let world = World { node, app, contacts: &request.context.contacts, deadline: Instant::now() + request.timeout };
-    let carried = tokio::time::timeout(request.timeout, weft_recipe::execute(recipe, &call, &world)).await;
-    let value = carried.unwrap_or_else(|_| Err(late(request.timeout))).map_err(told)?;
-    serde_json::value::to_raw_value(&value).map_err(|error| Cause::Internal(error.to_string()))
+pub async fn carry_out(node: &Node, app: &App, recipe: &weft_recipe::Action, given: Given<'_>) -> Result<Value, Cause> {
+    let parsed = |text: &RawValue| serde_json::from_str::<Value>(text.get()).map_err(|error| Cause::Internal(error.to_string()));
+    let (input, config) = (parsed(given.input)?, parsed(given.config)?);
+    let credentials = given.credentials.map(parsed).transpose()?;
+    let key = given.context.run.to_string();
+    let call = Call { input: &input, config: &config, credentials: credentials.as_ref(), way: given.way, key: Some(&key) };
+    let world = World { node, app, contacts: &given.context.contacts, deadline: Instant::now() + given.timeout };
+    let carried = tokio::time::timeout(given.timeout, weft_recipe::execute(recipe, &call, &world)).await;
+    carried.unwrap_or_else(|_| Err(late(given.timeout))).map_err(told)
 }
 
 fn late(limit: Duration) -> Failure {
@@ -109,15 +96,9 @@ impl Transport for World<'_> {
         }
         self.contacts.add(host, port);
         let limits = Limits { timeout: self.left(), body: limit, redirects: 0 };
-        let mut sent = reqwest::Request::new(request.method, request.url);
-        *sent.headers_mut() = request.headers;
-        *sent.body_mut() = Some(request.body.into());
-        let sent = self.node.outbound.fetch(sent, limits).await;
-        sent.map(|response| response.map(Bytes::from)).map_err(|error| Interrupted {
-            unsent: error.is_unsent(),
-            passing: error.is_passing(),
-            message: error.to_string(),
-        })
+        let Outgoing { method, url, headers, body } = request;
+        let sent = self.node.outbound.fetch(Ask { method, url, headers }, body, limits).await;
+        sent.map_err(|error| Interrupted { unsent: error.is_unsent(), passing: error.is_passing(), message: error.to_string() })
     }
 
     async fn pause(&self, delay: Duration) {

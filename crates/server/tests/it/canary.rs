@@ -15,6 +15,8 @@ use weft_testkit::{
     server::url,
 };
 
+use weft_server::ServeArgs;
+
 use crate::startup::{arguments, data_dir, start};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +80,9 @@ async fn no_secret_is_in_any_file_or_log_line() {
     // While there is only one subscriber, whichever thread gets to a log line first decides for all whether it is ever written.
     let _another = tracing::Dispatch::new(NoSubscriber::new());
     let folder = data_dir();
-    let server = start(arguments(folder.path())).await.expect("started");
+    // Where spans are collected, every request has one.
+    let collected = ServeArgs { otlp_endpoint: Some("http://127.0.0.1:9".to_owned()), ..arguments(folder.path()) };
+    let server = start(collected).await.expect("started");
     let (secrets, _) = plant(Api::new(url(&server))).await;
     server.stop().await.expect("stopped");
 

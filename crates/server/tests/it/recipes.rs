@@ -390,6 +390,10 @@ async fn the_proxy_streams_and_leads_nowhere_else() {
     let request = admin.request(Method::POST, "/api/v1/integrations/tracker/proxy/stream").body(body);
     let answer = admin.send(request).await.expect(200);
     assert!(answer.bytes == megabytes.to_uppercase().into_bytes(), "{} bytes came back", answer.bytes.len());
+    vendor.will(200, &[("content-length", "1234")], &json!(null));
+    let about = admin.send(admin.request(Method::HEAD, "/api/v1/integrations/tracker/proxy/large")).await.expect(200);
+    assert_eq!((about.header("content-length"), about.bytes.len()), (Some("1234"), 0));
+    assert_eq!(vendor.seen().iter().map(|request| request.method.as_str()).collect::<Vec<_>>(), ["HEAD"]);
 
     let refused = admin.get("/api/v1/integrations/tracker/proxy/x/..%2f..%2fadmin").await.expect(422);
     assert!(refused.text("/error").contains("leads out"), "{refused:?}");

@@ -313,6 +313,36 @@ async fn whoever_a_sync_belongs_to_says_what_it_asks_for() {
     admin.put(&path, json!({})).await.expect(200);
     sync(&admin, "tracker", "people", done(2)).await;
     assert_eq!(vendor.asked(), ["2026-01-02"]);
+
+    // Whose it is does not suffice: it is asked by calling the action.
+    let user = server.user("user").await;
+    server.grant(&admin, &user, &["integration:tracker:list_tags"]).await;
+    connect(&user, "mine").await;
+    let found = sync(&user, "tracker", "people", |sync| sync["status"] == "paused").await;
+    let path = format!("{TRACKER}/syncs/{}/input", found["id"].as_str().expect("an id"));
+    let denied = user.put(&path, json!({ "since": "2026-01-01" })).await.expect(403);
+    assert!(denied.text("/error").contains("integration:tracker:list_people"), "{denied:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_agreed_to_deletions_did_so_for_the_question_that_was_asked_then() {
+    let server = server().await;
+    let people: Vec<_> = (1..=30).map(|day| person(day, &format!("Person {day}"), day)).collect();
+    let vendor = Vendor::start(&people).await;
+    let admin = server.user("admin").await;
+    let mut syncs = json!([manifest(&vendor, json!({}))["syncs"][0]]);
+    syncs[0].as_object_mut().expect("a sync").remove("cursor");
+    syncs[0]["deletions"] = json!("missing");
+    admin.post("/api/v1/apps", manifest(&vendor, json!({ "syncs": syncs }))).await.expect(200);
+    connect(&admin, "main").await;
+    let found = sync(&admin, "tracker", "people", done(1)).await;
+    tell(&admin, &found, "pause").await;
+    tell(&admin, &found, "run?confirmDeletions=true").await;
+    let path = format!("{TRACKER}/syncs/{}/input", found["id"].as_str().expect("an id"));
+    admin.put(&path, json!({ "since": "2026-01-29" })).await.expect(200);
+    tell(&admin, &found, "resume").await;
+    let stopped = sync(&admin, "tracker", "people", |sync| sync["status"] == "stopped").await;
+    assert_eq!((&stopped["error"]["code"], names(&admin, "people").await.len()), (&json!("too_many_deletions"), 30));
 }
 
 #[tokio::test(flavor = "multi_thread")]

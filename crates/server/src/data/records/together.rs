@@ -37,9 +37,23 @@ struct Waiting {
     under_way: usize,
 }
 
+/// All who wait.
+#[derive(Default)]
+struct Queues(HashMap<Kind, Waiting>);
+
+impl Queues {
+    fn leave(&mut self, kind: &Kind) {
+        let Some(here) = self.0.get_mut(kind) else { return };
+        here.under_way -= 1;
+        if here.under_way == 0 {
+            self.0.remove(kind);
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Together {
-    waiting: Mutex<HashMap<Kind, Waiting>>,
+    waiting: Mutex<Queues>,
 }
 
 impl Together {
@@ -54,7 +68,7 @@ impl Together {
         let (sender, answer) = oneshot::channel();
         if node.records.together.ask(kind.clone(), (id, sender)) {
             // A task of its own, because others wait for it when this caller goes away.
-            tokio::spawn(serve(Arc::clone(node), Arc::clone(app), name.to_owned(), kind));
+            tokio::spawn(serve(Turn { node: Arc::clone(node), kind, over: false }, Arc::clone(app), name.to_owned()));
         }
         // The task ends without an answer only while the server stops.
         answer.await.unwrap_or(Err(Error::Busy))
@@ -63,41 +77,57 @@ impl Together {
     /// Queues up; whether a statement has to be begun for it.
     fn ask(&self, kind: Kind, asked: Asked) -> bool {
         let mut waiting = self.lock();
-        let here = waiting.entry(kind).or_default();
+        let here = waiting.0.entry(kind).or_default();
         here.asked.push(asked);
         let free = here.under_way < AT_ONCE;
         here.under_way += usize::from(free);
         free
     }
 
-    /// Those who wait, or none: then the turn is over.
-    fn next(&self, kind: &Kind) -> Vec<Asked> {
-        let mut waiting = self.lock();
-        let Some(here) = waiting.get_mut(kind) else { return Vec::new() };
-        let asked = mem::take(&mut here.asked);
-        if asked.is_empty() {
-            here.under_way -= 1;
-            if here.under_way == 0 {
-                waiting.remove(kind);
-            }
-        }
-        asked
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Kind, Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// One of the statements that may be under way at once.
+struct Turn {
+    node: Arc<Node>,
+    kind: Kind,
+    over: bool,
+}
+
+impl Turn {
+    /// Those who wait, or none: then the turn is over.
+    fn next(&mut self) -> Vec<Asked> {
+        let mut waiting = self.node.records.together.lock();
+        let asked = waiting.0.get_mut(&self.kind).map(|here| mem::take(&mut here.asked)).unwrap_or_default();
+        if asked.is_empty() {
+            waiting.leave(&self.kind);
+            self.over = true;
+        }
+        asked
+    }
+}
+
+impl Drop for Turn {
+    /// One that a panic ends leaves its place too; who still waits then, with nobody else to serve them, is told to come again.
+    fn drop(&mut self) {
+        if !self.over {
+            self.node.records.together.lock().leave(&self.kind);
+        }
+    }
+}
+
 /// Answers those who wait at an entity until nobody does.
-async fn serve(node: Arc<Node>, app: Arc<App>, name: String, kind: Kind) {
+async fn serve(mut turn: Turn, app: Arc<App>, name: String) {
     loop {
-        let asked = node.records.together.next(&kind);
+        let asked = turn.next();
         if asked.is_empty() {
             return;
         }
+        let (node, kind) = (&turn.node, &turn.kind);
         let found = match app.entities.get(&name) {
-            Some(entity) => read(&node, &app, statement(entity, &asked, kind.owner)).await,
+            Some(entity) => read(node, &app, statement(entity, &asked, kind.owner)).await,
             None => Ok(HashMap::new()),
         };
         for (id, sender) in asked {

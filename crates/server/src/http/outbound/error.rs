@@ -40,11 +40,10 @@ impl Error {
         matches!(self, Self::Unresolved { .. } | Self::Unreachable { .. } | Self::Timeout { .. })
     }
 
-    /// What the HTTP library reports, by its innermost cause: its own text would quote the whole address.
-    pub(super) fn transport(host: &str, error: &reqwest::Error) -> Self {
+    /// What the HTTP library reports, by its innermost cause.
+    pub(super) fn transport(host: &str, error: &(dyn std::error::Error + 'static), connected: bool) -> Self {
         let host = host.to_owned();
-        let connected = !error.is_connect();
-        let mut cause: &dyn std::error::Error = error;
+        let mut cause = error;
         loop {
             match cause.downcast_ref::<Nowhere>() {
                 Some(Nowhere::Inward) => return Self::Inward { host },

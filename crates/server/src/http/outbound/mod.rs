@@ -7,22 +7,30 @@
 //!
 //! Knows nothing of what is asked for. Errors name the host, never the path or a header, which may hold secrets.
 
+mod connect;
 mod error;
 mod resolve;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use reqwest::{Client, redirect::Policy};
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header},
+};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use hyper_util::client::legacy::Client;
 use url::{Host, Url};
 use weft_jail::{AddressGuard, Resolver};
 
 use super::trace;
+use connect::Connector;
 pub use error::Error;
-use resolve::Guarded;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("weft/", env!("CARGO_PKG_VERSION")));
 
 /// What one request may take.
 #[derive(Debug, Clone, Copy)]
@@ -35,58 +43,63 @@ pub struct Limits {
     pub redirects: u8,
 }
 
+/// What is asked, and where: a request but for its body.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub method: Method,
+    pub url: Url,
+    pub headers: HeaderMap,
+}
+
 /// The client for all of them.
 pub struct Outbound {
-    client: Client,
+    client: Client<Connector, Body>,
     guard: Arc<AddressGuard>,
 }
 
 impl Outbound {
-    pub fn new(guard: Arc<AddressGuard>, resolver: impl Resolver + 'static) -> Result<Self, reqwest::Error> {
-        let resolver = Arc::new(Guarded { guard: Arc::clone(&guard), resolver: Arc::new(resolver) });
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .dns_resolver(resolver)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(concat!("weft/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+    pub fn new(guard: Arc<AddressGuard>, resolver: impl Resolver + 'static) -> io::Result<Self> {
+        let client = connect::client(Arc::clone(&guard), Arc::new(resolver))?;
         Ok(Self { client, guard })
     }
 
     /// Sends a request and reads the whole answer, whatever its status.
     pub async fn send(&self, request: Request<Vec<u8>>, limits: Limits) -> Result<Response<Vec<u8>>, Error> {
-        let request = reqwest::Request::try_from(request).map_err(|_| Error::Address)?;
-        self.fetch(request, limits).await
+        let (head, body) = request.into_parts();
+        let url = Url::parse(&head.uri.to_string()).map_err(|_| Error::Address)?;
+        let ask = Ask { method: head.method, url, headers: head.headers };
+        self.fetch(ask, body.into(), limits).await.map(|answer| answer.map(Vec::from))
     }
 
     /// The same, of a request whose address is parsed already.
-    pub async fn fetch(&self, request: reqwest::Request, limits: Limits) -> Result<Response<Vec<u8>>, Error> {
-        let host = request.url().host_str().unwrap_or_default().to_owned();
-        let answer = tokio::time::timeout(limits.timeout, self.follow(request, limits)).await;
+    pub async fn fetch(&self, ask: Ask, body: Bytes, limits: Limits) -> Result<Response<Bytes>, Error> {
+        let host = self.admit(&ask.url)?;
+        let answer = tokio::time::timeout(limits.timeout, self.follow(ask, body, (&host, limits))).await;
         answer.unwrap_or(Err(Error::Timeout { host, after: limits.timeout }))
     }
 
     /// Sends a request and returns the answer as it begins to come, whatever it is: a redirect is the answer. Whoever reads it decides how
     /// much and for how long.
-    pub async fn exchange(&self, request: Request<reqwest::Body>) -> Result<reqwest::Response, Error> {
-        let request = reqwest::Request::try_from(request).map_err(|_| Error::Address)?;
-        let host = self.admit(request.url())?;
-        self.client.execute(request).await.map_err(|error| Error::transport(&host, &error))
+    pub async fn exchange(&self, request: Request<Body>) -> Result<Response<Incoming>, Error> {
+        let url = Url::parse(&request.uri().to_string()).map_err(|_| Error::Address)?;
+        let host = self.admit(&url)?;
+        self.request(request, &host).await
     }
 
-    async fn follow(&self, mut request: reqwest::Request, limits: Limits) -> Result<Response<Vec<u8>>, Error> {
-        let mut left = limits.redirects;
+    async fn follow(&self, mut ask: Ask, body: Bytes, (host, limits): (&str, Limits)) -> Result<Response<Bytes>, Error> {
+        let (mut host, mut left) = (host.to_owned(), limits.redirects);
+        let repeatable = limits.redirects > 0 && matches!(ask.method, Method::GET | Method::HEAD);
         loop {
-            let again = if limits.redirects > 0 { Again::of(&request) } else { None };
-            let (answer, host) = self.execute(request).await?;
+            let again = repeatable.then(|| ask.clone());
+            let answer = self.execute(ask, body.clone(), &host).await?;
             let next = match again {
                 Some(again) => again.after(&answer, &host)?,
                 None => None,
             };
             let Some(next) = next else { return read(answer, host, limits.body).await };
-            request = next;
             left = left.checked_sub(1).ok_or(Error::Redirect { host })?;
+            host = self.admit(&next.url)?;
+            ask = next;
         }
     }
 
@@ -94,22 +107,31 @@ impl Outbound {
     /// bodies pass through as they come. A redirect is an answer.
     pub async fn stream(
         &self,
-        request: reqwest::Request,
+        ask: Ask,
+        body: Body,
         give_up: impl Future<Output = Duration>,
-    ) -> Result<reqwest::Response, Error> {
-        let host = request.url().host_str().unwrap_or_default().to_owned();
+    ) -> Result<Response<Incoming>, Error> {
+        let host = self.admit(&ask.url)?;
         tokio::select! {
-            begun = self.execute(request) => begun.map(|(answer, _)| answer),
+            begun = self.execute(ask, body, &host) => begun,
             after = give_up => Err(Error::Timeout { host, after }),
         }
     }
 
-    async fn execute(&self, mut request: reqwest::Request) -> Result<(reqwest::Response, String), Error> {
-        let host = self.admit(request.url())?;
-        let value = format!("00-{}-{:016x}-01", trace::current(), rand::random::<u64>().max(1));
-        request.headers_mut().insert(TRACE_PARENT, HeaderValue::from_str(&value).map_err(|_| Error::Address)?);
-        let answer = self.client.execute(request).await.map_err(|error| Error::transport(&host, &error))?;
-        Ok((answer, host))
+    async fn execute<B: Into<Body>>(&self, ask: Ask, body: B, host: &str) -> Result<Response<Incoming>, Error> {
+        let mut request = Request::new(body.into());
+        *request.method_mut() = ask.method;
+        *request.uri_mut() = Uri::from_maybe_shared(String::from(ask.url)).map_err(|_| Error::Address)?;
+        *request.headers_mut() = ask.headers;
+        let trace = format!("00-{}-{:016x}-01", trace::current(), rand::random::<u64>().max(1));
+        request.headers_mut().insert(TRACE_PARENT, HeaderValue::try_from(trace).map_err(|_| Error::Address)?);
+        self.request(request, host).await
+    }
+
+    async fn request(&self, mut request: Request<Body>, host: &str) -> Result<Response<Incoming>, Error> {
+        request.headers_mut().entry(header::ACCEPT).or_insert(ANYTHING);
+        request.headers_mut().entry(header::USER_AGENT).or_insert(USER_AGENT);
+        self.client.request(request).await.map_err(|error| Error::transport(host, &error, !error.is_connect()))
     }
 
     /// The host of an address that may be asked. Those behind a name are judged when it is looked up.
@@ -130,26 +152,9 @@ impl Outbound {
     }
 }
 
-/// What is needed to ask again elsewhere.
-struct Again {
-    url: Url,
-    method: Method,
-    headers: header::HeaderMap,
-}
-
-impl Again {
-    /// Of a request that can be repeated without doing something twice.
-    fn of(request: &reqwest::Request) -> Option<Self> {
-        let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
-        repeatable.then(|| Self {
-            url: request.url().clone(),
-            method: request.method().clone(),
-            headers: request.headers().clone(),
-        })
-    }
-
-    /// The request that an answer redirects to, unless that is an answer to keep; an error where it must not lead.
-    fn after(self, answer: &reqwest::Response, host: &str) -> Result<Option<reqwest::Request>, Error> {
+impl Ask {
+    /// What an answer redirects to, unless that is an answer to keep; an error where it must not lead.
+    fn after(self, answer: &Response<Incoming>, host: &str) -> Result<Option<Self>, Error> {
         let redirects = [
             StatusCode::MOVED_PERMANENTLY,
             StatusCode::FOUND,
@@ -165,35 +170,33 @@ impl Again {
         target.map(|target| Some(self.to(target))).ok_or_else(|| Error::Redirect { host: host.to_owned() })
     }
 
-    fn to(self, target: Url) -> reqwest::Request {
-        let stays = self.url.origin() == target.origin();
-        let mut request = reqwest::Request::new(self.method, target);
-        *request.headers_mut() = self.headers;
-        if !stays {
+    fn to(mut self, target: Url) -> Self {
+        if self.url.origin() != target.origin() {
             for secret in [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION] {
-                request.headers_mut().remove(secret);
+                self.headers.remove(secret);
             }
         }
-        request
+        Self { url: target, ..self }
     }
 }
 
-async fn read(mut answer: reqwest::Response, host: String, limit: usize) -> Result<Response<Vec<u8>>, Error> {
-    let too_large = |host| Err(Error::TooLarge { host, limit });
-    if answer.content_length().is_some_and(|length| length > limit as u64) {
-        return too_large(host);
+async fn read(answer: Response<Incoming>, host: String, limit: usize) -> Result<Response<Bytes>, Error> {
+    let (head, mut body) = answer.into_parts();
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Error::TooLarge { host, limit });
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| Error::transport(&host, &error))? {
-        if body.len() + chunk.len() > limit {
-            return too_large(host);
+    let (mut first, mut rest) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Error::transport(&host, &error, true))?;
+        let Ok(part) = frame.into_data() else { continue };
+        if first.len() + rest.len() + part.len() > limit {
+            return Err(Error::TooLarge { host, limit });
         }
-        body.extend_from_slice(&chunk);
+        // Most answers are one part, which is not copied.
+        if first.is_empty() { first = part } else { rest.extend_from_slice(&part) }
     }
-    let mut whole = Response::new(body);
-    *whole.status_mut() = answer.status();
-    *whole.headers_mut() = std::mem::take(answer.headers_mut());
-    Ok(whole)
+    let whole = if rest.is_empty() { first } else { [&first[..], &rest].concat().into() };
+    Ok(Response::from_parts(head, whole))
 }
 
 #[cfg(test)]

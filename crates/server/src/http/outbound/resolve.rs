@@ -1,12 +1,20 @@
 //! Looking names up for the client: what is inward is left out before anything is connected to.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+    vec,
+};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use futures::future::BoxFuture;
+use hyper_util::client::legacy::connect::dns::Name;
+use tower::Service;
 use weft_jail::{AddressGuard, Resolver};
 
 /// A resolver that gives out only addresses which may be contacted. The client connects to what it gets from here and looks
 /// nothing up a second time.
+#[derive(Clone)]
 pub struct Guarded {
     pub guard: Arc<AddressGuard>,
     pub resolver: Arc<dyn Resolver>,
@@ -21,21 +29,26 @@ pub enum Nowhere {
     Inward,
 }
 
-impl Resolve for Guarded {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (guard, resolver) = (Arc::clone(&self.guard), Arc::clone(&self.resolver));
+impl Service<Name> for Guarded {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = Nowhere;
+    type Future = BoxFuture<'static, Result<Self::Response, Nowhere>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Nowhere>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let Self { guard, resolver } = self.clone();
         Box::pin(async move {
             let found = resolver.resolve(name.as_str()).await.unwrap_or_default();
             if found.is_empty() {
-                return Err(Nowhere::Unresolved.into());
+                return Err(Nowhere::Unresolved);
             }
-            let open: Vec<_> = found.into_iter().filter(|address| guard.permits_host(name.as_str(), *address)).collect();
-            if open.is_empty() {
-                return Err(Nowhere::Inward.into());
-            }
+            let open = found.into_iter().filter(|address| guard.permits_host(name.as_str(), *address));
             // Port 0 stands for the one in the address.
-            let addresses: Addrs = Box::new(open.into_iter().map(|address| SocketAddr::new(address, 0)));
-            Ok(addresses)
+            let open: Vec<_> = open.map(|address| SocketAddr::new(address, 0)).collect();
+            if open.is_empty() { Err(Nowhere::Inward) } else { Ok(open.into_iter()) }
         })
     }
 }
