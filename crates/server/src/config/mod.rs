@@ -15,6 +15,7 @@ use std::{
     time::Duration as Span,
 };
 
+use axum::http::HeaderValue;
 use chrono::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -268,6 +269,10 @@ impl Settings {
             master_key: problems.key("WEFT_MASTER_KEY", args.master_key),
             jwt_secret: problems.key("WEFT_JWT_SECRET", args.jwt_secret),
         };
+        if settings.cors_origins.iter().any(|origin| HeaderValue::from_str(origin).is_err() || origin.contains('*')) {
+            problems
+                .add("cors_origins: name each origin in full, as in https://app.example.com; there are no wildcards".to_owned());
+        }
         if let Err(error) = EnvFilter::try_new(&settings.log_filter) {
             problems.add(format!("log.filter: '{}': {error}", settings.log_filter));
         }

@@ -63,12 +63,15 @@ pub fn router(node: &Arc<Node>) -> Cors<Router> {
 pub fn door(node: &Arc<Node>) -> Router {
     files::door()
         .fallback(async || Problem::new(Code::NotFound, "Only uploads come in here."))
-        .layer(middleware::from_fn_with_state(Arc::default(), surround))
+        .layer(middleware::from_fn_with_state(
+            Arc::new(Surroundings { proxies: Vec::new(), ..Surroundings::of(&node.settings) }),
+            surround,
+        ))
         .with_state(Arc::clone(node))
 }
 
 /// What all requests have around them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Surroundings {
     proxies: Vec<IpNet>,
     /// Whether somebody collects spans. Where nobody does, a request gets one when something is logged.

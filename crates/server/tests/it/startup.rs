@@ -184,7 +184,7 @@ async fn an_address_that_is_taken_is_named_with_what_to_do() {
 fn all_problems_of_the_settings_are_reported_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("weft.toml");
-    fs::write(&file, "registration = \"sometimes\"\negress_allow = [\"10.0.0.0/99\"]\n").expect("written");
+    fs::write(&file, "registration = \"sometimes\"\negress_allow = [\"10.0.0.0/99\"]\ncors_origins = [\"*\"]\n").expect("written");
     let arguments = ServeArgs {
         listen: Some("everywhere".into()),
         public_url: Some("ftp://example.com".into()),
@@ -204,12 +204,13 @@ fn all_problems_of_the_settings_are_reported_at_once() {
         "database_url:",
         "registration:",
         "egress_allow:",
+        "cors_origins:",
         "log.format:",
         "log.filter:",
         "telemetry.otlp_endpoint:",
         "WEFT_MASTER_KEY:",
         "WEFT_JWT_SECRET:",
-        "the settings have 10 problems",
+        "the settings have 11 problems",
     ] {
         assert!(message.contains(setting), "{setting} {message}");
     }

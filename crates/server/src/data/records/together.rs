@@ -70,7 +70,7 @@ impl Together {
             // A task of its own, because others wait for it when this caller goes away.
             tokio::spawn(serve(Turn { node: Arc::clone(node), kind, over: false }, Arc::clone(app), name.to_owned()));
         }
-        // The task ends without an answer only while the server stops.
+        // The task ends without an answer only when the server stops, or a statement panics.
         answer.await.unwrap_or(Err(Error::Busy))
     }
 

@@ -43,7 +43,8 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, address: Uri) -> Self::Future {
         let connect = HttpsConnector::clone(&self.0).oneshot(address);
-        Box::pin(async { tokio::time::timeout(CONNECT_TIMEOUT, connect).await? })
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()));
+        Box::pin(async move { tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(late)? })
     }
 }
 
@@ -52,6 +53,8 @@ pub fn client(guard: Arc<AddressGuard>, resolver: Arc<dyn Resolver>) -> io::Resu
     let mut plain = HttpConnector::new_with_resolver(Guarded { guard, resolver });
     plain.enforce_http(false);
     plain.set_nodelay(true);
+    // Shared out among the addresses of a name: the second gets its turn when the first does not answer.
+    plain.set_connect_timeout(Some(CONNECT_TIMEOUT));
     plain.set_keepalive(Some(KEEPALIVE.0));
     plain.set_keepalive_interval(Some(KEEPALIVE.0));
     plain.set_keepalive_retries(Some(KEEPALIVE.1));

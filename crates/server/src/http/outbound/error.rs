@@ -6,7 +6,7 @@ use super::resolve::Nowhere;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("the address is no http or https URL without user name and password")]
+    #[error("the address is no http or https URL without user name and password, or longer than 65,534 bytes")]
     Address,
     #[error(
         "{host} is not on the public internet; in development, the setting egress_allow (WEFT_EGRESS_ALLOW) opens such addresses"

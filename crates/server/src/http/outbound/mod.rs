@@ -86,12 +86,13 @@ impl Outbound {
         self.request(request, &host).await
     }
 
-    async fn follow(&self, mut ask: Ask, body: Bytes, (host, limits): (&str, Limits)) -> Result<Response<Bytes>, Error> {
+    async fn follow(&self, mut ask: Ask, mut body: Bytes, (host, limits): (&str, Limits)) -> Result<Response<Bytes>, Error> {
         let (mut host, mut left) = (host.to_owned(), limits.redirects);
         let repeatable = limits.redirects > 0 && matches!(ask.method, Method::GET | Method::HEAD);
         loop {
             let again = repeatable.then(|| ask.clone());
-            let answer = self.execute(ask, body.clone(), &host).await?;
+            // What was sent along is for whom it was sent to.
+            let answer = self.execute(ask, std::mem::take(&mut body), &host).await?;
             let next = match again {
                 Some(again) => again.after(&answer, &host)?,
                 None => None,

@@ -148,6 +148,23 @@ async fn of_the_addresses_of_a_name_only_those_that_may_be_contacted_are_used() 
 }
 
 #[tokio::test]
+async fn an_address_that_does_not_answer_leaves_time_for_the_next() {
+    let (address, _) = server().await;
+    let silent = SocketAddr::from(([127, 0, 0, 2], address.port()));
+    let listener = tokio::net::TcpSocket::new_v4().unwrap();
+    listener.bind(silent).unwrap();
+    let _listener = listener.listen(0).unwrap();
+    // Nobody takes these, and when there is no room for more, whoever comes waits.
+    let mut waiting = Vec::new();
+    let connect = || tokio::time::timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(silent));
+    while let Ok(stream) = connect().await {
+        waiting.push(stream.unwrap());
+    }
+    let outbound = outbound(&["127.0.0.0/8"], Names::leading_to(&[&["127.0.0.2", "127.0.0.1"]]));
+    ask(&outbound, &format!("http://two.test:{}/", address.port())).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_name_that_changes_its_mind_is_looked_up_once_per_connection_and_judged_each_time() {
     let (address, hits) = server().await;
     let names = Names::leading_to(&[&["127.0.0.1"], &["127.0.0.2"]]);
