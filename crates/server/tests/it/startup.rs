@@ -184,7 +184,8 @@ async fn an_address_that_is_taken_is_named_with_what_to_do() {
 fn all_problems_of_the_settings_are_reported_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("weft.toml");
-    fs::write(&file, "registration = \"sometimes\"\negress_allow = [\"10.0.0.0/99\"]\ncors_origins = [\"*\"]\n").expect("written");
+    fs::write(&file, "registration = \"sometimes\"\negress_allow = [\"10.0.0.0/99\"]\ncors_origins = [\"*\"]\n")
+        .expect("written");
     let arguments = ServeArgs {
         listen: Some("everywhere".into()),
         public_url: Some("ftp://example.com".into()),

@@ -257,7 +257,7 @@ async fn an_answer_that_lacks_most_of_what_was_there_deletes_nothing_before_some
     // The vendor is well again, and has lost a few.
     vendor.desk().tags.extend_from_slice(&tags[..25]);
     tell(&admin, &stopped, "resume").await;
-    let deleted = sync(&admin, "tracker", "tags", |sync| sync["status"] == "active" && sync["counts"]["deleted"] == 5).await;
+    let deleted = sync(&admin, "tracker", "tags", |sync| sync["running"] == false && sync["counts"]["deleted"] == 5).await;
     assert!(deleted["error"].is_null(), "{deleted}");
 
     vendor.desk().tags.clear();
