@@ -16,7 +16,7 @@ use tracing::{
 };
 use tracing_subscriber::{
     EnvFilter, Layer,
-    layer::{Context as Surroundings, SubscriberExt},
+    layer::{self, SubscriberExt},
     registry::LookupSpan,
     util::SubscriberInitExt,
 };
@@ -75,15 +75,15 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     L: Layer<S>,
 {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Surroundings<'_, S>) {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: layer::Context<'_, S>) {
         self.0.on_new_span(attributes, id, context);
     }
 
-    fn on_record(&self, span: &Id, values: &Record<'_>, context: Surroundings<'_, S>) {
+    fn on_record(&self, span: &Id, values: &Record<'_>, context: layer::Context<'_, S>) {
         self.0.on_record(span, values, context);
     }
 
-    fn on_event(&self, event: &Event<'_>, context: Surroundings<'_, S>) {
+    fn on_event(&self, event: &Event<'_>, context: layer::Context<'_, S>) {
         let span = context.lookup_current().is_none().then(trace::span).flatten();
         let _entered = span.as_ref().map(tracing::Span::enter);
         self.0.on_event(event, context);
@@ -117,10 +117,7 @@ pub fn metrics() -> anyhow::Result<PrometheusHandle> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
+    use std::sync::Mutex;
 
     use axum::{body::Body, extract::Request};
     use tracing_subscriber::fmt::{self, MakeWriter};
@@ -128,32 +125,12 @@ mod tests {
     use super::*;
     use crate::http::trace::{Origin, TraceId, Visit, serve};
 
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no panic").write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Log {
-        type Writer = Self;
-
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
-    }
+    static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
     // For the whole process: one that counts for a thread alone makes no spans while it writes a line.
     #[tokio::test]
     async fn a_line_tells_of_which_request_it_is() {
-        let log = Log::default();
-        let lines = fmt::layer().with_ansi(false).with_writer(log.clone());
+        let lines = fmt::layer().with_ansi(false).with_writer(|| LOG.make_writer());
         tracing_subscriber::registry().with(EnvFilter::new("info")).with(Late(lines)).try_init().expect("the only one");
         let request = Request::post("/x").body(Body::empty()).expect("a request");
         let trace = TraceId::generate();
@@ -163,7 +140,7 @@ mod tests {
         })
         .await;
         tracing::info!("outside of any");
-        let text = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+        let text = String::from_utf8(LOG.lock().expect("no panic").clone()).expect("text");
         let line = |said: &str| text.lines().find(|line| line.contains(said)).unwrap_or_default().to_owned();
         for said in ["within one", "and again"] {
             let expected = format!("http.request{{method=POST route=\"unmatched\" trace.id={trace}}}");

@@ -181,8 +181,8 @@ struct RunOptions {
 
 /// Run a sync or a trigger now
 ///
-/// Besides its schedule. One that is at work finishes that run and begins no other. One that stopped goes on; one that is paused stays so. One that stopped with `too_many_deletions` wants
-/// `confirmDeletions` if the vendor's answer is right.
+/// Besides its schedule. One that is at work finishes that run and begins no other. One that stopped goes on; one that is paused
+/// stays so. One that stopped with `too_many_deletions` wants `confirmDeletions` if the vendor's answer is right.
 #[utoipa::path(post, path = "/api/v1/integrations/{integration_id}/syncs/{sync_id}/run", tag = "syncs",
     params(("integration_id" = AppId, Path), ("sync_id" = SyncId, Path), RunOptions), responses((status = 200, body = Sync), Problems))]
 async fn run(

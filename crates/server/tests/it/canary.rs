@@ -1,21 +1,17 @@
 //! Secrets lie nowhere in clear: a canary is put wherever a secret can go, then tables, files and log lines are searched for it.
 //! The same is done to the whole program, its traces and its processes included, in the tests of `weft-cli`.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+use std::sync::Mutex;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
+use weft_server::ServeArgs;
 use weft_testkit::{
     Api, TestServer,
     canary::{assert_files_without, assert_without, plant},
     server::url,
 };
-
-use weft_server::ServeArgs;
 
 use crate::startup::{arguments, data_dir, start};
 
@@ -44,49 +40,27 @@ async fn no_secret_is_in_any_table_or_in_an_answer_that_is_none_of_its_business(
     assert!(rows > 20, "what was planted is there: {rows}");
 }
 
-/// A place for log lines.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 // On one thread, which is what the log is captured on.
 #[tokio::test]
 async fn no_secret_is_in_any_file_or_log_line() {
-    let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter("debug,weft_server=trace,weft_workers=trace")
         .with_span_events(FmtSpan::FULL)
-        .with_writer(log.clone())
+        .with_writer(|| LOG.make_writer())
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     // While there is only one subscriber, whichever thread gets to a log line first decides for all whether it is ever written.
     let _another = tracing::Dispatch::new(NoSubscriber::new());
     let folder = data_dir();
-    // Where spans are collected, every request has one.
+    // Where spans are collected, every request has one; a log that is one thread's gets none made for its lines.
     let collected = ServeArgs { otlp_endpoint: Some("http://127.0.0.1:9".to_owned()), ..arguments(folder.path()) };
     let server = start(collected).await.expect("started");
     let (secrets, _) = plant(Api::new(url(&server))).await;
     server.stop().await.expect("stopped");
 
-    let lines = String::from_utf8_lossy(&log.0.lock().expect("no panic")).into_owned();
+    let lines = String::from_utf8_lossy(&LOG.lock().expect("no panic")).into_owned();
     assert!(lines.contains("http.request") && lines.contains("/api/v1/hooks/{token}"), "{lines}");
     assert_without(&secrets, &lines, "the log");
     let seen = assert_files_without(&secrets, folder.path());

@@ -92,7 +92,7 @@ impl Outbound {
         loop {
             let again = repeatable.then(|| ask.clone());
             // What was sent along is for whom it was sent to.
-            let answer = self.execute(ask, std::mem::take(&mut body), &host).await?;
+            let answer = self.execute(ask, std::mem::take(&mut body).into(), &host).await?;
             let next = match again {
                 Some(again) => again.after(&answer, &host)?,
                 None => None,
@@ -119,8 +119,8 @@ impl Outbound {
         }
     }
 
-    async fn execute<B: Into<Body>>(&self, ask: Ask, body: B, host: &str) -> Result<Response<Incoming>, Error> {
-        let mut request = Request::new(body.into());
+    async fn execute(&self, ask: Ask, body: Body, host: &str) -> Result<Response<Incoming>, Error> {
+        let mut request = Request::new(body);
         *request.method_mut() = ask.method;
         *request.uri_mut() = Uri::from_maybe_shared(String::from(ask.url)).map_err(|_| Error::Address)?;
         *request.headers_mut() = ask.headers;
