@@ -123,7 +123,7 @@ impl<P: Platform> App<P> {
     }
 
     /// Calls the running process, or the next one as soon as it is ready, once there is a place for the call.
-    pub(crate) async fn call(&self, call: &Call<P::Context>) -> Result<Box<RawValue>, CallError> {
+    pub(crate) async fn call(&self, call: &Call<'_, P::Context>) -> Result<Box<RawValue>, CallError> {
         let begun = Instant::now();
         let _pass = if call.nested { None } else { Some(self.gate.enter(call.params.get().len(), call.timeout).await?) };
         let left = call.timeout.saturating_sub(begun.elapsed());
@@ -143,13 +143,14 @@ impl<P: Platform> App<P> {
         self.last_death.borrow().as_ref().map(|(death, _)| death.clone())
     }
 
-    async fn call_now(&self, call: &Call<P::Context>, begun: Instant) -> Result<Box<RawValue>, CallError> {
+    async fn call_now(&self, call: &Call<'_, P::Context>, begun: Instant) -> Result<Box<RawValue>, CallError> {
         if let Some(process) = self.running()
             && let Some(outcome) = process.call(call, call.timeout.saturating_sub(begun.elapsed())).await
         {
             return outcome;
         }
-        self.call_when_ready(call, begun).await
+        // Boxed, because it is rare: the future of every call would have room for it.
+        Box::pin(self.call_when_ready(call, begun)).await
     }
 
     fn running(&self) -> Option<Arc<Process<P>>> {
@@ -159,7 +160,7 @@ impl<P: Platform> App<P> {
         }
     }
 
-    async fn call_when_ready(&self, call: &Call<P::Context>, begun: Instant) -> Result<Box<RawValue>, CallError> {
+    async fn call_when_ready(&self, call: &Call<'_, P::Context>, begun: Instant) -> Result<Box<RawValue>, CallError> {
         let mut state = self.state.clone();
         let mut woken = false;
         loop {

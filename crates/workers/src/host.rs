@@ -6,6 +6,7 @@ use crate::{
     logs::Journal,
     process::Shared,
 };
+use ahash::RandomState;
 use dashmap::DashMap;
 use serde_json::value::RawValue;
 use std::{collections::BTreeMap, sync::Arc};
@@ -15,14 +16,14 @@ use tokio::{sync::broadcast, task::JoinSet};
 /// processes are killed; [`Host::stop_all`] ends them gently.
 pub struct Host<P: Platform> {
     shared: Arc<Shared<P>>,
-    apps: DashMap<Arc<str>, Arc<App<P>>>,
+    apps: DashMap<Arc<str>, Arc<App<P>>, RandomState>,
     /// Apart from `apps`, because a log can be followed before its app was ever started.
     journals: DashMap<Arc<str>, Arc<Journal<P>>>,
 }
 
 impl<P: Platform> Host<P> {
     pub fn new(settings: HostSettings, platform: Arc<P>) -> Arc<Self> {
-        Arc::new(Self { shared: Arc::new(Shared { settings, platform }), apps: DashMap::new(), journals: DashMap::new() })
+        Arc::new(Self { shared: Arc::new(Shared { settings, platform }), apps: DashMap::default(), journals: DashMap::new() })
     }
 
     /// Deploys a version: starts its process, waits until it is ready, and only then sends it the new calls; the process before
@@ -90,9 +91,9 @@ impl<P: Platform> Host<P> {
     /// Calls a handler of the app. A call that arrives while the process starts waits for it; a crashed app gets one more try; one
     /// that finds too many others before it is refused.
     /// Dropping the future gives the call up.
-    pub async fn call(&self, app: &str, call: Call<P::Context>) -> Result<Box<RawValue>, CallError> {
+    pub async fn call(&self, app: &str, call: &Call<'_, P::Context>) -> Result<Box<RawValue>, CallError> {
         let app = self.find(app).ok_or_else(|| CallError::NotRunning { app: app.into() })?;
-        app.call(&call).await
+        app.call(call).await
     }
 
     /// The app's log from now on, across restarts and deployments. A receiver that lags behind by more than 256 lines loses the

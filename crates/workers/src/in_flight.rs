@@ -4,6 +4,7 @@
 //! process. Whoever presents an id afterwards finds nothing, which is what makes an id a proof of "on behalf of this call".
 
 use crate::{Death, DeathKind, Failure};
+use ahash::RandomState;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dashmap::DashMap;
 use serde_json::value::RawValue;
@@ -57,7 +58,7 @@ struct Entry<C> {
 }
 
 pub(crate) struct InFlight<C> {
-    calls: DashMap<CallId, Entry<C>>,
+    calls: DashMap<CallId, Entry<C>, RandomState>,
     /// Counts tickets rather than entries, so that a call is seen before its entry exists.
     tickets: AtomicUsize,
     retired: AtomicBool,
@@ -71,7 +72,7 @@ pub(crate) struct InFlight<C> {
 impl<C> InFlight<C> {
     pub(crate) fn new() -> Self {
         Self {
-            calls: DashMap::new(),
+            calls: DashMap::default(),
             tickets: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
             death: OnceLock::new(),

@@ -61,13 +61,13 @@ pub struct Job {
 }
 
 /// One call of a backend's handler.
-pub struct Call<C> {
-    pub method: String,
+pub struct Call<'a, C> {
+    pub method: &'a str,
     /// Makes it a call of `onJob`, whatever the method is called, and the parameters the job's payload.
     pub job: Option<Job>,
-    pub params: Box<RawValue>,
+    pub params: &'a RawValue,
     /// `{userId, email, connectionId?, appId?}`, or nothing when the platform itself calls.
-    pub caller: Option<Box<RawValue>>,
+    pub caller: Option<&'a RawValue>,
     pub context: Arc<C>,
     /// Covers everything, waiting for a place and a start of the process included.
     pub timeout: Duration,
@@ -116,7 +116,7 @@ pub struct WorkerReport {
     pub last_death: Option<(Death, Duration)>,
 }
 
-impl<C> fmt::Debug for Call<C> {
+impl<C> fmt::Debug for Call<'_, C> {
     /// The method only: parameters may hold anything.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").field("method", &self.method).field("timeout", &self.timeout).finish_non_exhaustive()

@@ -171,20 +171,20 @@ impl<P: Platform> Process<P> {
 
     /// Calls a handler; nothing if this process takes no calls any more, in which case nothing was sent. The caller bounds the
     /// time; `timeout` is only passed on.
-    pub(crate) async fn call(&self, call: &Call<P::Context>, timeout: Duration) -> Option<Result<Box<RawValue>, CallError>> {
+    pub(crate) async fn call(&self, call: &Call<'_, P::Context>, timeout: Duration) -> Option<Result<Box<RawValue>, CallError>> {
         let bytes = call.params.get().len();
         if bytes > self.request_limit {
             return Some(Err(CallError::TooLarge { bytes, limit: self.request_limit }));
         }
         let ticket = self.calls.open(Some(Arc::clone(&call.context)))?;
-        let (id, caller) = (ticket.id().as_str(), call.caller.as_deref());
+        let (id, caller) = (ticket.id().as_str(), call.caller);
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let message = match call.job {
             Some(Job { id: message, attempt }) => {
                 let msg_id = message.to_string();
-                ToWorker::Job { id, payload: &call.params, caller, msg_id, attempt, timeout_ms }
+                ToWorker::Job { id, payload: call.params, caller, msg_id, attempt, timeout_ms }
             }
-            None => ToWorker::Rpc { id, method: &call.method, params: &call.params, caller, timeout_ms },
+            None => ToWorker::Rpc { id, method: call.method, params: call.params, caller, timeout_ms },
         };
         // Fails when the process is ending; the answer then says why.
         let _ = self.lines.send(Outgoing::Line(message.line(bytes + 256))).await;
@@ -192,7 +192,7 @@ impl<P: Platform> Process<P> {
             Reply::Result(result) => Ok(result),
             Reply::Died(death) => Err(CallError::Died(death)),
             Reply::Error(failure) if failure.code.as_deref() == Some("unknown_method") => {
-                Err(CallError::UnknownMethod { method: call.method.clone() })
+                Err(CallError::UnknownMethod { method: call.method.to_owned() })
             }
             Reply::Error(failure) => Err(failure.into()),
         })

@@ -1,6 +1,6 @@
 //! What a backend may ask of the platform while it works on a call, and as whom.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
@@ -24,7 +24,7 @@ const MAX_DEPTH: u8 = 8;
 const STORAGE_UPLOAD: &str = "storage_upload";
 
 /// Who a call in flight belongs to. The host keeps it; the backend only ever holds the call's id.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct CallContext {
     /// Absent for calls of the platform itself, such as webhooks.
     pub principal: Option<Arc<Principal>>,
@@ -40,8 +40,8 @@ pub struct CallContext {
     pub told: Told,
     /// Whether the app acts as itself: in `onStart`, which nobody calls.
     pub itself: bool,
-    /// What the call has open in the database.
-    pub transactions: Arc<Transactions>,
+    /// What the call has open in the database, once it opened something.
+    pub transactions: OnceLock<Arc<Transactions>>,
 }
 
 /// A connection of an integration.
@@ -64,7 +64,7 @@ impl CallContext {
             connection: None,
             told: Told::default(),
             itself: false,
-            transactions: Arc::default(),
+            transactions: OnceLock::new(),
         }
     }
 }
@@ -219,7 +219,8 @@ async fn asker(node: &Node, app: &str, context: &CallContext) -> Result<Asker, d
     if caller.tenant != app.tenant {
         return Err(data::Error::App(Box::new(Error::Unknown(id))).into());
     }
-    Ok(Asker { app: id, caller, trace: context.trace, hops: context.hops, transactions: Arc::clone(&context.transactions) })
+    let transactions = Arc::clone(context.transactions.get_or_init(Arc::default));
+    Ok(Asker { app: id, caller, trace: context.trace, hops: context.hops, transactions })
 }
 
 /// Where a backend may upload a file, once. A file is the app's, so whoever may have the app do something may have it store one; so may a

@@ -30,22 +30,22 @@ impl Running {
 
 impl Apps {
     /// Calls a method of an app's backend, starting the process if it does not run.
-    pub async fn call(&self, app: &Arc<App>, request: CallRequest) -> Result<Box<RawValue>, Error> {
+    pub async fn call(&self, app: &Arc<App>, request: &CallRequest) -> Result<Box<RawValue>, Error> {
         // A backend that never got this far may have left a crashed worker behind, which is not to be woken.
         to_run(app)?;
-        let call = |request: &CallRequest| Call {
-            method: request.method.clone(),
+        let call = Call {
+            method: &request.method,
             job: request.job,
-            params: request.params.clone(),
-            caller: request.caller.clone(),
-            context: Arc::new(request.context.clone()),
+            params: &request.params,
+            caller: request.caller.as_deref(),
+            context: Arc::clone(&request.context),
             timeout: request.timeout,
             nested: request.context.depth > 0,
         };
-        match self.workers.call(app.id.as_str(), call(&request)).await {
+        match self.workers.call(app.id.as_str(), &call).await {
             Err(CallError::NotRunning { .. }) => {
                 Box::pin(self.ensure_started(app)).await?;
-                Ok(self.workers.call(app.id.as_str(), call(&request)).await?)
+                Ok(Box::pin(self.workers.call(app.id.as_str(), &call)).await?)
             }
             other => Ok(other?),
         }

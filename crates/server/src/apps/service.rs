@@ -1,6 +1,6 @@
 //! Installed apps: what is known of one, installing it from a manifest, removing it.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
@@ -147,12 +147,12 @@ pub struct Machine {
 
 /// One call of a backend's method.
 pub struct CallRequest {
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// The job that it is an attempt at, if it is one.
     pub job: Option<Job>,
     pub params: Box<RawValue>,
     pub caller: Option<Box<RawValue>>,
-    pub context: CallContext,
+    pub context: Arc<CallContext>,
     pub timeout: Duration,
 }
 

@@ -192,8 +192,9 @@ impl Connections {
             Some(Chosen::Inherited(id)) => Ok(Some(Arc::new(Choice { connection: id, owner: None, delegation: None }))),
             Some(Chosen::Asked(id)) => {
                 let now = self.clock.now();
-                let found = store::find_usable(&mut *self.pool.acquire().await?, whose(wish), Some(id), now).await?;
-                Ok(Some(Arc::new(Choice::new(found.ok_or(Error::Unknown(id))?, now))))
+                // Boxed, like renewals: the future of every call would have room for it.
+                let find = async { store::find_usable(&mut *self.pool.acquire().await?, whose(wish), Some(id), now).await };
+                Ok(Some(Arc::new(Choice::new(Box::pin(find).await?.ok_or(Error::Unknown(id))?, now))))
             }
             None => {
                 let key = self.key(wish);

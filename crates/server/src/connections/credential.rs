@@ -100,8 +100,8 @@ impl fmt::Debug for Credential {
 }
 
 /// What a backend was told of its call's connection while it worked on the call: it may quote that, too.
-#[derive(Debug, Clone, Default)]
-pub struct Told(Arc<Mutex<Vec<Arc<Credential>>>>);
+#[derive(Debug, Default)]
+pub struct Told(Mutex<Vec<Arc<Credential>>>);
 
 impl Told {
     pub fn add(&self, credential: &Arc<Credential>) {

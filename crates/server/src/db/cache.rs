@@ -7,22 +7,26 @@ use std::{
     time::Duration,
 };
 
+use ahash::RandomState;
+
 /// A bounded cache that is emptied by invalidation; an hour bounds what a lost notification could do.
 pub struct Cache<K, V> {
-    entries: moka::sync::Cache<K, V>,
+    entries: moka::sync::Cache<K, V, RandomState>,
     generation: AtomicU64,
 }
 
 impl<K: Hash + Eq + Send + Sync + Clone + 'static, V: Clone + Send + Sync + 'static> Cache<K, V> {
     pub fn new(capacity: u64) -> Self {
-        let entries = moka::sync::Cache::builder().max_capacity(capacity).time_to_live(Duration::from_hours(1)).build();
+        let entries = moka::sync::Cache::builder().max_capacity(capacity).time_to_live(Duration::from_hours(1));
+        let entries = entries.build_with_hasher(RandomState::new());
         Self { entries, generation: AtomicU64::new(0) }
     }
 
     /// One whose entries take room by their weight.
     pub fn weighted(capacity: u64, weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
         let builder = moka::sync::Cache::builder().max_capacity(capacity).weigher(weigh).support_invalidation_closures();
-        Self { entries: builder.time_to_live(Duration::from_hours(1)).build(), generation: AtomicU64::new(0) }
+        let entries = builder.time_to_live(Duration::from_hours(1)).build_with_hasher(RandomState::new());
+        Self { entries, generation: AtomicU64::new(0) }
     }
 
     /// The remembered value, or the one that `load` brings. A value that was loaded while the cache was being emptied is

@@ -6,7 +6,11 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     task::JoinHandle,
 };
 
@@ -64,9 +68,19 @@ impl<T: Send + Clone + 'static, R: Send + 'static> Groups<T, R> {
     }
 
     /// Stores an item soon. It is kept in memory and tried again while the database is away.
-    pub async fn write_later(&self, item: T) {
-        if self.sender.send((item, None)).await.is_err() {
-            tracing::error!("a record arrived after its writer had stopped");
+    ///
+    /// The item is handed over at once where there is room, so that the future of whoever calls has none for it.
+    pub fn write_later(&self, item: T) -> impl Future<Output = ()> + Send {
+        let refused = self.sender.try_send((item, None)).err().map(Box::new);
+        async move {
+            let stored = match refused.map(|refused| *refused) {
+                None => true,
+                Some(TrySendError::Full(item)) => Box::pin(self.sender.send(item)).await.is_ok(),
+                Some(TrySendError::Closed(_)) => false,
+            };
+            if !stored {
+                tracing::error!("a record arrived after its writer had stopped");
+            }
         }
     }
 }

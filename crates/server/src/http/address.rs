@@ -32,6 +32,9 @@ pub fn client(trusted: &[IpNet], extensions: &Extensions, headers: &HeaderMap) -
 /// The nearest address that no trusted proxy has. What stands left of it in the header is the client's own word.
 fn behind(trusted: &[IpNet], peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+    if !is_trusted(&peer) {
+        return peer;
+    }
     let mut nearest = peer;
     let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
     for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {

@@ -13,10 +13,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
-use weft_model::{
-    Fault, Principal, TenantId,
-    manifest::fields::{Piece, pieces},
-};
+use weft_model::{Fault, Principal, TenantId, manifest::fields::Piece};
 
 use super::{
     BODY_LIMIT,
@@ -183,6 +180,8 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
 /// A right that a route needs: permission keys of which one must be held. `{name}` stands for the path parameter of that name.
 pub trait Right: Send + Sync {
     const KEYS: &'static [&'static str];
+    /// The same keys in their parts.
+    fn patterns() -> &'static [Vec<Piece<'static>>];
     /// Whether it acts on the server as a whole, so that only members of the server's own tenant can have it.
     const OF_THE_INSTANCE: bool;
 }
@@ -191,11 +190,23 @@ macro_rules! rights {
     ($($(#[$doc:meta])* $name:ident = $([$of:ident])? $($key:literal)|+),* $(,)?) => {
         /// The rights that routes name.
         pub mod rights {
+            use std::sync::LazyLock;
+
+            use weft_model::manifest::fields::{Piece, pieces};
+
+            use super::Right;
+
             $(
                 $(#[$doc])*
                 pub struct $name;
-                impl super::Right for $name {
+                impl Right for $name {
                     const KEYS: &'static [&'static str] = &[$($key),+];
+
+                    fn patterns() -> &'static [Vec<Piece<'static>>] {
+                        static PATTERNS: LazyLock<Vec<Vec<Piece<'static>>>> =
+                            LazyLock::new(|| $name::KEYS.iter().map(|key| pieces(key)).collect());
+                        &PATTERNS
+                    }
                     const OF_THE_INSTANCE: bool = rights!(@ $($of)?);
                 }
             )*
@@ -284,7 +295,7 @@ impl<R: Right> FromRequestParts<Arc<Node>> for Authorized<R> {
         let parameters = RawPathParams::from_request_parts(parts, node)
             .await
             .map_err(|_| Problem::new(Code::InvalidRequest, "The path is not valid UTF-8."))?;
-        let keys: Vec<String> = R::KEYS.iter().map(|key| fill(key, &parameters)).collect();
+        let keys: Vec<String> = R::patterns().iter().map(|key| fill(key, &parameters)).collect();
         if !keys.iter().any(|key| principal.permissions.allows(key)) {
             return Err(lacking(keys));
         }
@@ -309,12 +320,12 @@ pub fn lacking(keys: Vec<String>) -> Problem {
 }
 
 /// In one go: what a parameter holds is never taken for the name of another.
-fn fill(key: &str, parameters: &RawPathParams) -> String {
+fn fill(key: &[Piece], parameters: &RawPathParams) -> String {
     let value = |name: &str| parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
     let text = |piece| match piece {
         Piece::Literal(text) => Cow::Borrowed(text),
         // A parameter that the path does not have is a key that nobody holds.
         Piece::Field(name) => value(name).map_or_else(|| format!("{{{name}}}").into(), Cow::Borrowed),
     };
-    pieces(key).into_iter().map(text).collect()
+    key.iter().copied().map(text).collect()
 }

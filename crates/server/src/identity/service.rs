@@ -136,7 +136,7 @@ pub struct Identity {
     pub(super) principals: Cache<Shown, Arc<Principal>>,
     pub(super) verified: Verified,
     /// The claims of session tokens whose signature was checked, by the digest of the whole token.
-    pub(super) checked: moka::sync::Cache<[u8; 32], Arc<Claims>>,
+    pub(super) checked: moka::sync::Cache<[u8; 32], Arc<Claims>, ahash::RandomState>,
     /// Changes whenever what is remembered is forgotten.
     changes: watch::Sender<()>,
 }
@@ -151,7 +151,8 @@ impl Identity {
         let (passwords, throttle) = (Passwords::new(), Throttle::new(clock.clone()));
         let principals = Cache::new(REMEMBERED_PRINCIPALS);
         let (verified, changes) = (Cache::new(REMEMBERED_PRINCIPALS), watch::Sender::default());
-        let checked = moka::sync::Cache::builder().max_capacity(REMEMBERED_TOKENS).time_to_live(REMEMBERED_FOR).build();
+        let checked = moka::sync::Cache::builder().max_capacity(REMEMBERED_TOKENS).time_to_live(REMEMBERED_FOR);
+        let checked = checked.build_with_hasher(ahash::RandomState::new());
         Self { pool, clock, authority, audit, issuer, key, policy, passwords, throttle, principals, verified, checked, changes }
     }
 

@@ -297,14 +297,14 @@ impl Integrations {
         let config = self.config(app).await?;
         let params = format!("{{\"config\":{}}}", config.json().get());
         let request = CallRequest {
-            method: "__bind".to_owned(),
+            method: "__bind".into(),
             job: None,
             params: RawValue::from_string(params).map_err(|error| Error::Bind(error.to_string()))?,
             caller: None,
-            context: CallContext::of_platform(RunId::generate(self.clock.now()), trace::current()),
+            context: Arc::new(CallContext::of_platform(RunId::generate(self.clock.now()), trace::current())),
             timeout: BIND_TIMEOUT,
         };
-        let answer = match self.apps.call(app, request).await {
+        let answer = match self.apps.call(app, &request).await {
             Ok(answer) => answer,
             Err(apps::Error::Call(CallError::UnknownMethod { .. })) => return Ok(None),
             Err(apps::Error::Call(error)) => return Err(Error::Bind(config.masks.call_error(error).to_string())),

@@ -184,9 +184,9 @@ fn check_input(action: &Action, input: &RawValue) -> Result<(), Cause> {
     if faults.is_empty() { Ok(()) } else { Err(Cause::InvalidInput(faults)) }
 }
 
-fn context(principal: Option<&Arc<Principal>>, record: &Record, hops: u8) -> CallContext {
+fn context(principal: Option<&Arc<Principal>>, record: &Record, hops: u8) -> Arc<CallContext> {
     let (principal, contacts) = (principal.map(Arc::clone), record.contacts.clone());
-    CallContext { principal, hops, contacts, ..CallContext::of_platform(record.id, record.trace) }
+    Arc::new(CallContext { principal, hops, contacts, ..CallContext::of_platform(record.id, record.trace) })
 }
 
 /// Executes on the app's worker and checks what comes back. What a warm call does not need is boxed, here and further down: the future
@@ -195,7 +195,7 @@ pub(super) async fn execute(
     node: &Node,
     app: &Arc<App>,
     action: Option<&Action>,
-    request: CallRequest,
+    request: &CallRequest,
 ) -> Result<Box<RawValue>, Cause> {
     let output = match node.apps.call(app, request).await.map_err(told) {
         Ok(output) => output,
@@ -237,14 +237,21 @@ fn told(error: apps::Error) -> Cause {
     }
 }
 
-/// Records how a run ended and passes the result on.
-pub async fn finish(node: &Node, record: Record, result: Result<Box<RawValue>, Cause>) -> Result<Outcome, Error> {
+/// Records how a run ended, and passes the result on when that is handed over.
+pub fn finish(
+    node: &Node,
+    record: Record,
+    result: Result<Box<RawValue>, Cause>,
+) -> impl Future<Output = Result<Outcome, Error>> + Send {
     let (run, now) = (record.id, node.clock.now());
     let end = result.as_ref().map(|output| output.get().len()).map_err(Cause::failed);
-    node.runs.record(record.finished(now, end)).await;
-    match result {
-        Ok(output) => Ok(Outcome { run, left: None, output }),
-        Err(cause) => Err(Error { run: Some(run), cause, left: None }),
+    let recorded = node.runs.record(record.finished(now, end));
+    async move {
+        recorded.await;
+        match result {
+            Ok(output) => Ok(Outcome { run, left: None, output }),
+            Err(cause) => Err(Error { run: Some(run), cause, left: None }),
+        }
     }
 }
 
@@ -259,14 +266,14 @@ pub async fn call_rpc(node: &Arc<Node>, call: RpcCall) -> Result<Outcome, Error>
             ..Record::begin(what, (&call.app.tenant, &call.app.id), call.trace, shared.clock.now())
         };
         let request = CallRequest {
-            method: call.method,
+            method: call.method.into(),
             job: None,
             params: call.params,
             caller: Some(caller(&call.principal, None, None)?),
             context: context(Some(&call.principal), &record, 0),
             timeout: call.timeout,
         };
-        let result = execute(&shared, &call.app, None, request).await;
+        let result = execute(&shared, &call.app, None, &request).await;
         finish(&shared, record, result).await
     };
     outlive(&node.background, work).await
@@ -276,8 +283,8 @@ pub async fn call_rpc(node: &Arc<Node>, call: RpcCall) -> Result<Outcome, Error>
 pub async fn call_webhook(node: &Node, call: WebhookCall) -> Result<Outcome, Error> {
     let context = context(None, &call.record, 0);
     let (method, params) = (call.method, call.params);
-    let request = CallRequest { method, job: None, params, caller: None, context, timeout: call.timeout };
-    let result = execute(node, &call.app, None, request).await;
+    let request = CallRequest { method: method.into(), job: None, params, caller: None, context, timeout: call.timeout };
+    let result = execute(node, &call.app, None, &request).await;
     finish(node, call.record, result).await
 }
 
@@ -291,13 +298,13 @@ pub async fn call_job(node: &Node, call: JobCall) -> Result<Outcome, Error> {
         ..Record::begin((RunKind::Job, ON_JOB), whose, TraceId::generate(), node.clock.now())
     };
     let request = CallRequest {
-        method: ON_JOB.to_owned(),
+        method: ON_JOB.into(),
         job: Some(call.job),
         params: call.payload,
         caller: Some(caller(&call.principal, None, None)?),
         context: context(Some(&call.principal), &record, call.hops),
         timeout: call.timeout,
     };
-    let result = execute(node, &call.app, None, request).await;
+    let result = execute(node, &call.app, None, &request).await;
     finish(node, record, result).await
 }

@@ -27,7 +27,7 @@ pub struct Prepared {
     /// Before anything was read that the answer depends on.
     asked: Asked,
     with: With,
-    context: CallContext,
+    context: Arc<CallContext>,
 }
 
 /// What a call is made with: the configuration, and whose account at the vendor; `None` where the integration knows none.
@@ -131,14 +131,14 @@ fn raw(value: &impl Serialize) -> Result<Box<RawValue>, Cause> {
 impl Prepared {
     pub fn new((invocation, asked): (Invocation, Asked), with: With, record: &Record) -> Self {
         let connection = with.connection().map(|connection| Pinned { integration: invocation.provider.clone(), connection });
-        let context = CallContext {
+        let context = Arc::new(CallContext {
             principal: Some(Arc::clone(&invocation.principal)),
             depth: invocation.depth,
             hops: invocation.hops,
             contacts: record.contacts.clone(),
             connection,
             ..CallContext::of_platform(record.id, record.trace)
-        };
+        });
         Self { invocation, asked, with, context }
     }
 
@@ -156,7 +156,7 @@ impl Prepared {
         credential: Option<&Credential>,
     ) -> Result<Box<RawValue>, Cause> {
         let Some(recipe) = &action.recipe else {
-            return execute(node, app, Some(action), self.request(app, action, credential)?).await;
+            return execute(node, app, Some(action), &self.request(app, action, credential)?).await;
         };
         let given = Given {
             input: &self.invocation.input,
@@ -183,11 +183,11 @@ impl Prepared {
             connection_way: credential.and_then(|credential| way_name(app, credential)),
         })?;
         Ok(CallRequest {
-            method: "__integration".to_owned(),
+            method: "__integration".into(),
             job: None,
             params,
             caller: Some(caller(&invocation.principal, invocation.calling_app.as_ref(), connection_id)?),
-            context: self.context.clone(),
+            context: Arc::clone(&self.context),
             timeout: action.timeout,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ahash::RandomState;
 use dashmap::DashMap;
 use metrics::{Counter, Histogram};
 use sqlx::{PgConnection, PgPool};
@@ -52,7 +53,7 @@ pub struct Runs {
     node: Uuid,
     company: Company,
     /// The series of each kind and status: looking them up by their labels costs more than counting.
-    figures: DashMap<(RunKind, RunStatus), (Counter, Histogram)>,
+    figures: DashMap<(RunKind, RunStatus), (Counter, Histogram), RandomState>,
     records: Groups<Record, ()>,
     pub(super) claims: Groups<Claim, Claimed>,
     pub(super) answers: Groups<Answered, ()>,
@@ -80,7 +81,7 @@ impl Runs {
                 Ok(vec![(); group.len()])
             }
         });
-        let figures = DashMap::new();
+        let figures = DashMap::default();
         (Self { pool, clock, node, company, figures, records, claims, answers }, vec![recording, claiming, answering])
     }
 
@@ -90,9 +91,9 @@ impl Runs {
     }
 
     /// Records a run soon.
-    pub async fn record(&self, record: Record) {
+    pub fn record(&self, record: Record) -> impl Future<Output = ()> + Send {
         self.count(&record);
-        self.records.write_later(record).await;
+        self.records.write_later(record)
     }
 
     fn count(&self, record: &Record) {

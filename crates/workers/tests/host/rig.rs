@@ -49,11 +49,9 @@ impl Platform for TestPlatform {
             "call_again" => {
                 let host = self.host.get().and_then(Weak::upgrade).ok_or_else(|| Failure::new("no host"))?;
                 let params = to_raw_value(&params).map_err(bad)?;
-                host.call(
-                    &app,
-                    Call { method: "echo".to_owned(), job: None, params, caller: None, context, timeout: LONG, nested: true },
-                )
-                .await
+                let call =
+                    Call { method: "echo", job: None, params: &params, caller: None, context, timeout: LONG, nested: true };
+                host.call(&app, &call).await
             }
             other => Err(Failure::new(format!("no action {other}")).with_code("no_such_action").into()),
         }
@@ -171,16 +169,18 @@ impl Rig {
         limit: Duration,
     ) -> Result<Value, CallError> {
         let raw = |value: &Value| to_raw_value(value).map_err(|error| Failure::new(error.to_string()));
+        let identity = raw(&json!({ "userId": caller, "email": format!("{caller}@example.org") }))?;
+        let params = raw(&params)?;
         let call = Call {
-            method: method.to_owned(),
+            method,
             job: None,
-            params: raw(&params)?,
-            caller: Some(raw(&json!({ "userId": caller, "email": format!("{caller}@example.org") }))?),
+            params: &params,
+            caller: Some(&identity),
             context: Arc::new(Caller(caller.to_owned())),
             timeout: limit,
             nested: false,
         };
-        let result = self.host.call(app, call).await?;
+        let result = self.host.call(app, &call).await?;
         Ok(serde_json::from_str(result.get()).map_err(|error| Failure::new(error.to_string()))?)
     }
 }

@@ -292,14 +292,14 @@ impl Connections {
     ) -> Result<T, Error> {
         let encode = |error: serde_json::Error| sqlx::Error::Encode(error.into());
         let request = CallRequest {
-            method: method.to_owned(),
+            method: method.into(),
             job: None,
             params: serde_json::value::to_raw_value(params).map_err(encode)?,
             caller: None,
-            context: CallContext::of_platform(RunId::generate(self.clock.now()), trace::current()),
+            context: Arc::new(CallContext::of_platform(RunId::generate(self.clock.now()), trace::current())),
             timeout: BACKEND,
         };
-        let answer = match self.integrations.apps().call(app, request).await {
+        let answer = match self.integrations.apps().call(app, &request).await {
             Ok(answer) => answer,
             Err(apps::Error::Call(error)) => {
                 let error = config.masks().call_error(error);

@@ -71,7 +71,7 @@ impl Connections {
         if !way.renews() || !(due || over) {
             return Ok(connection);
         }
-        match self.renew(app, &connection).await {
+        match Box::pin(self.renew(app, &connection)).await {
             // It is still good for a moment; whoever comes next tries again.
             Err(Error::Unreachable(cause)) if !over => {
                 tracing::warn!(connection.id = %connection.id, cause, "connection.refresh: later");

@@ -74,7 +74,7 @@ impl Connections {
                     return Err(self.dead(connection));
                 }
                 let id = (connection.id, connection.credential.version);
-                self.mark(&app.tenant, id, (ConnectionStatus::Error, REMOVED, &error.to_string())).await?;
+                Box::pin(self.mark(&app.tenant, id, (ConnectionStatus::Error, REMOVED, &error.to_string()))).await?;
                 let current: Arc<Connection> = self.reopen(&app.tenant, connection.id).await?;
                 Err(self.dead(&current))
             }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ahash::RandomState;
 use moka::sync::Cache;
 
 use super::Place;
@@ -25,7 +26,7 @@ const REMEMBERED: (u64, Duration) = (100_000, Duration::from_hours(1));
 
 /// Which accounts are in trouble.
 pub struct Breakers {
-    troubled: Cache<Place, Arc<Mutex<Trouble>>>,
+    troubled: Cache<Place, Arc<Mutex<Trouble>>, RandomState>,
 }
 
 /// What is known of an account whose last call failed.
@@ -38,7 +39,8 @@ enum Trouble {
 impl Breakers {
     pub fn new() -> Self {
         let (count, idle) = REMEMBERED;
-        Self { troubled: Cache::builder().max_capacity(count).time_to_idle(idle).build() }
+        let troubled = Cache::builder().max_capacity(count).time_to_idle(idle);
+        Self { troubled: troubled.build_with_hasher(RandomState::new()) }
     }
 
     /// Whether a call may be made now; else how long to wait. When a pause is over, one call finds out for all.
