@@ -68,7 +68,7 @@ pub struct Call<'a, C> {
     pub params: &'a RawValue,
     /// `{userId, email, connectionId?, appId?}`, or nothing when the platform itself calls.
     pub caller: Option<&'a RawValue>,
-    pub context: Arc<C>,
+    pub context: &'a Arc<C>,
     /// Covers everything, waiting for a place and a start of the process included.
     pub timeout: Duration,
     /// Whether it is made on behalf of another call that is at work. Such a call never waits for a place, because the places may

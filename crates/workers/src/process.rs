@@ -176,7 +176,7 @@ impl<P: Platform> Process<P> {
         if bytes > self.request_limit {
             return Some(Err(CallError::TooLarge { bytes, limit: self.request_limit }));
         }
-        let ticket = self.calls.open(Some(Arc::clone(&call.context)))?;
+        let ticket = self.calls.open(Some(Arc::clone(call.context)))?;
         let (id, caller) = (ticket.id().as_str(), call.caller);
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let message = match call.job {

@@ -40,7 +40,7 @@ pub struct CallContext {
     pub told: Told,
     /// Whether the app acts as itself: in `onStart`, which nobody calls.
     pub itself: bool,
-    /// What the call has open in the database, once it opened something.
+    /// What the call has open in the database; made when it first asks for data.
     pub transactions: OnceLock<Arc<Transactions>>,
 }
 

@@ -38,7 +38,7 @@ impl Apps {
             job: request.job,
             params: &request.params,
             caller: request.caller.as_deref(),
-            context: Arc::clone(&request.context),
+            context: &request.context,
             timeout: request.timeout,
             nested: request.context.depth > 0,
         };

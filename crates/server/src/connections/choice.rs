@@ -107,7 +107,7 @@ type Key = (TenantId, u64, AppId, UserId, Option<AppId>);
 /// The choices that a node remembers, each tenant's by itself: what changes in one costs the others nothing.
 pub struct Choices {
     remembered: Cache<Key, Option<Arc<Choice>>>,
-    generations: DashMap<TenantId, AtomicU64>,
+    generations: DashMap<TenantId, AtomicU64, ahash::RandomState>,
     /// Changes of this node's own whose word has not come back from the database yet.
     own: moka::sync::Cache<TransactionId, ()>,
 }
@@ -116,7 +116,7 @@ impl Default for Choices {
     fn default() -> Self {
         let (count, longest) = OWN;
         let own = moka::sync::Cache::builder().max_capacity(count).time_to_live(longest).build();
-        Self { remembered: Cache::new(REMEMBERED), generations: DashMap::new(), own }
+        Self { remembered: Cache::new(REMEMBERED), generations: DashMap::default(), own }
     }
 }
 

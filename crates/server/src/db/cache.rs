@@ -1,4 +1,7 @@
 //! What a node remembers of the database, dropped as soon as it changes.
+//!
+//! Keys are hashed by ahash, as in every table that each call looks into: the standard library's hash costs several times as much. Its
+//! seeds are random as well, because callers choose some of the keys.
 
 use std::{
     future::Future,
@@ -17,8 +20,8 @@ pub struct Cache<K, V> {
 
 impl<K: Hash + Eq + Send + Sync + Clone + 'static, V: Clone + Send + Sync + 'static> Cache<K, V> {
     pub fn new(capacity: u64) -> Self {
-        let entries = moka::sync::Cache::builder().max_capacity(capacity).time_to_live(Duration::from_hours(1));
-        let entries = entries.build_with_hasher(RandomState::new());
+        let builder = moka::sync::Cache::builder().max_capacity(capacity).time_to_live(Duration::from_hours(1));
+        let entries = builder.build_with_hasher(RandomState::new());
         Self { entries, generation: AtomicU64::new(0) }
     }
 

@@ -69,19 +69,27 @@ impl<T: Send + Clone + 'static, R: Send + 'static> Groups<T, R> {
 
     /// Stores an item soon. It is kept in memory and tried again while the database is away.
     ///
-    /// The item is handed over at once where there is room, so that the future of whoever calls has none for it.
+    /// It is handed over now, not when this is awaited, so that whoever calls has no room for it in its own future. Awaiting it is
+    /// waiting for a place, where there was none: an item that never gets one is not stored.
     pub fn write_later(&self, item: T) -> impl Future<Output = ()> + Send {
-        let refused = self.sender.try_send((item, None)).err().map(Box::new);
+        let waits = match self.sender.try_send((item, None)) {
+            Err(TrySendError::Full(item)) => Some(Box::pin(self.sender.send(item))),
+            sent => {
+                told_of_end(sent.is_ok());
+                None
+            }
+        };
         async move {
-            let stored = match refused.map(|refused| *refused) {
-                None => true,
-                Some(TrySendError::Full(item)) => Box::pin(self.sender.send(item)).await.is_ok(),
-                Some(TrySendError::Closed(_)) => false,
-            };
-            if !stored {
-                tracing::error!("a record arrived after its writer had stopped");
+            if let Some(sending) = waits {
+                told_of_end(sending.await.is_ok());
             }
         }
+    }
+}
+
+fn told_of_end(stored: bool) {
+    if !stored {
+        tracing::error!("a record arrived after its writer had stopped");
     }
 }
 
@@ -293,6 +301,31 @@ mod tests {
         drop(writer);
         task.await.expect("the writer ends");
         assert_eq!(*stored.lock().expect("no panics"), [12, 14, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_place_waits_for_one_and_nothing_overtakes_it() {
+        let stored = Arc::new(Mutex::new(Vec::new()));
+        let (sink, gate) = (Arc::clone(&stored), Arc::new(tokio::sync::Semaphore::new(0)));
+        let open = Arc::clone(&gate);
+        let (writer, task) = Groups::start(Pace { capacity: 1, ..PACE }, move |items: Vec<u32>| {
+            let (sink, gate) = (Arc::clone(&sink), Arc::clone(&gate));
+            async move {
+                gate.acquire().await.expect("never closed").forget();
+                sink.lock().expect("no panics").extend(items.iter().copied());
+                Ok(vec![(); items.len()])
+            }
+        });
+        // Handed over without being awaited. Nothing else runs meanwhile, so it has the only place.
+        drop(writer.write_later(1));
+        let (mut second, mut third) = (Box::pin(writer.write_later(2)), Box::pin(writer.write_later(3)));
+        assert!(futures::poll!(&mut second).is_pending());
+        assert!(futures::poll!(&mut third).is_pending());
+        open.add_permits(3);
+        futures::future::join(third, second).await;
+        drop(writer);
+        task.await.expect("the writer ends");
+        assert_eq!(*stored.lock().expect("no panics"), [1, 2, 3]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -180,10 +180,11 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
 /// A right that a route needs: permission keys of which one must be held. `{name}` stands for the path parameter of that name.
 pub trait Right: Send + Sync {
     const KEYS: &'static [&'static str];
-    /// The same keys in their parts.
-    fn patterns() -> &'static [Vec<Piece<'static>>];
     /// Whether it acts on the server as a whole, so that only members of the server's own tenant can have it.
     const OF_THE_INSTANCE: bool;
+
+    /// The keys in their parts.
+    fn patterns() -> &'static [Vec<Piece<'static>>];
 }
 
 macro_rules! rights {
@@ -201,13 +202,13 @@ macro_rules! rights {
                 pub struct $name;
                 impl Right for $name {
                     const KEYS: &'static [&'static str] = &[$($key),+];
+                    const OF_THE_INSTANCE: bool = rights!(@ $($of)?);
 
                     fn patterns() -> &'static [Vec<Piece<'static>>] {
                         static PATTERNS: LazyLock<Vec<Vec<Piece<'static>>>> =
                             LazyLock::new(|| $name::KEYS.iter().map(|key| pieces(key)).collect());
                         &PATTERNS
                     }
-                    const OF_THE_INSTANCE: bool = rights!(@ $($of)?);
                 }
             )*
         }

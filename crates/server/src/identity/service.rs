@@ -151,8 +151,8 @@ impl Identity {
         let (passwords, throttle) = (Passwords::new(), Throttle::new(clock.clone()));
         let principals = Cache::new(REMEMBERED_PRINCIPALS);
         let (verified, changes) = (Cache::new(REMEMBERED_PRINCIPALS), watch::Sender::default());
-        let checked = moka::sync::Cache::builder().max_capacity(REMEMBERED_TOKENS).time_to_live(REMEMBERED_FOR);
-        let checked = checked.build_with_hasher(ahash::RandomState::new());
+        let builder = moka::sync::Cache::builder().max_capacity(REMEMBERED_TOKENS).time_to_live(REMEMBERED_FOR);
+        let checked = builder.build_with_hasher(ahash::RandomState::new());
         Self { pool, clock, authority, audit, issuer, key, policy, passwords, throttle, principals, verified, checked, changes }
     }
 

@@ -195,9 +195,12 @@ pub(super) async fn execute(
     node: &Node,
     app: &Arc<App>,
     action: Option<&Action>,
-    request: &CallRequest,
+    request: CallRequest,
 ) -> Result<Box<RawValue>, Cause> {
-    let output = match node.apps.call(app, request).await.map_err(told) {
+    let answer = node.apps.call(app, &request).await;
+    // With the call ends what it has open in the database.
+    drop(request);
+    let output = match answer.map_err(told) {
         Ok(output) => output,
         Err(cause) => return Err(cause.masked(&Box::pin(node.integrations.masks(app)).await)),
     };
@@ -237,7 +240,7 @@ fn told(error: apps::Error) -> Cause {
     }
 }
 
-/// Records how a run ended, and passes the result on when that is handed over.
+/// Records how a run ended. That is handed over now, not when this is awaited; then the result is passed on.
 pub fn finish(
     node: &Node,
     record: Record,
@@ -273,7 +276,7 @@ pub async fn call_rpc(node: &Arc<Node>, call: RpcCall) -> Result<Outcome, Error>
             context: context(Some(&call.principal), &record, 0),
             timeout: call.timeout,
         };
-        let result = execute(&shared, &call.app, None, &request).await;
+        let result = execute(&shared, &call.app, None, request).await;
         finish(&shared, record, result).await
     };
     outlive(&node.background, work).await
@@ -284,7 +287,7 @@ pub async fn call_webhook(node: &Node, call: WebhookCall) -> Result<Outcome, Err
     let context = context(None, &call.record, 0);
     let (method, params) = (call.method, call.params);
     let request = CallRequest { method: method.into(), job: None, params, caller: None, context, timeout: call.timeout };
-    let result = execute(node, &call.app, None, &request).await;
+    let result = execute(node, &call.app, None, request).await;
     finish(node, call.record, result).await
 }
 
@@ -305,6 +308,6 @@ pub async fn call_job(node: &Node, call: JobCall) -> Result<Outcome, Error> {
         context: context(Some(&call.principal), &record, call.hops),
         timeout: call.timeout,
     };
-    let result = execute(node, &call.app, None, &request).await;
+    let result = execute(node, &call.app, None, request).await;
     finish(node, record, result).await
 }

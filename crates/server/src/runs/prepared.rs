@@ -156,7 +156,7 @@ impl Prepared {
         credential: Option<&Credential>,
     ) -> Result<Box<RawValue>, Cause> {
         let Some(recipe) = &action.recipe else {
-            return execute(node, app, Some(action), &self.request(app, action, credential)?).await;
+            return execute(node, app, Some(action), self.request(app, action, credential)?).await;
         };
         let given = Given {
             input: &self.invocation.input,

@@ -90,7 +90,7 @@ impl Runs {
         self.records.write(record).await
     }
 
-    /// Records a run soon.
+    /// Records a run soon, like [`Groups::write_later`].
     pub fn record(&self, record: Record) -> impl Future<Output = ()> + Send {
         self.count(&record);
         self.records.write_later(record)

@@ -10,7 +10,7 @@ use axum::{
     extract::{Query, State},
     routing::get,
 };
-use chrono::Duration;
+use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
@@ -418,6 +418,32 @@ async fn whoever_loses_its_turn_in_the_middle_of_a_page_writes_nothing_and_whoev
     assert_eq!(changes, 5, "nothing was written twice");
     database.close().await;
     second.stop().await.expect("the second node stops in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_asked_for_while_one_is_at_work_is_that_one() {
+    let server = server().await;
+    let people: Vec<_> = (1..=5).map(|id| person(id, &format!("p{id}"), id)).collect();
+    let vendor = Vendor::start(&people).await;
+    let admin = server.user("admin").await;
+    let more = manifest(&vendor, json!({}));
+    let only_people = json!({ "syncs": [more["syncs"][0]] });
+    admin.post("/api/v1/apps", with(more, only_people)).await.expect(200);
+    let release = Arc::new(Notify::new());
+    vendor.desk().hold = Some(("2".to_owned(), Arc::clone(&release)));
+    connect(&admin, "main").await;
+    eventually("it waits for the second page", async || vendor.desk().hold.is_none().then_some(())).await;
+
+    let at_work = sync(&admin, "tracker", "people", |sync| sync["running"] == true).await;
+    tell(&admin, &at_work, "run").await;
+    release.notify_one();
+    let after = sync(&admin, "tracker", "people", done(1)).await;
+    let next: DateTime<Utc> = serde_json::from_value(after["nextRunAt"].clone()).expect("a time");
+    assert!(next > server.clock.now(), "no other one is due: {after}");
+    assert_eq!(names(&admin, "people").await, ["p1", "p2", "p3", "p4", "p5"]);
+    let asked = vendor.asked();
+    assert_eq!(asked.iter().filter(|page| page.is_empty()).count(), 1, "it began once: {asked:?}");
+    assert!(asked.iter().all(|page| ["", "2", "4"].contains(&page.as_str())), "and no other began: {asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

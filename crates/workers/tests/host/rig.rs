@@ -49,8 +49,15 @@ impl Platform for TestPlatform {
             "call_again" => {
                 let host = self.host.get().and_then(Weak::upgrade).ok_or_else(|| Failure::new("no host"))?;
                 let params = to_raw_value(&params).map_err(bad)?;
-                let call =
-                    Call { method: "echo", job: None, params: &params, caller: None, context, timeout: LONG, nested: true };
+                let call = Call {
+                    method: "echo",
+                    job: None,
+                    params: &params,
+                    caller: None,
+                    context: &context,
+                    timeout: LONG,
+                    nested: true,
+                };
                 host.call(&app, &call).await
             }
             other => Err(Failure::new(format!("no action {other}")).with_code("no_such_action").into()),
@@ -170,13 +177,13 @@ impl Rig {
     ) -> Result<Value, CallError> {
         let raw = |value: &Value| to_raw_value(value).map_err(|error| Failure::new(error.to_string()));
         let identity = raw(&json!({ "userId": caller, "email": format!("{caller}@example.org") }))?;
-        let params = raw(&params)?;
+        let (params, context) = (raw(&params)?, Arc::new(Caller(caller.to_owned())));
         let call = Call {
             method,
             job: None,
             params: &params,
             caller: Some(&identity),
-            context: Arc::new(Caller(caller.to_owned())),
+            context: &context,
             timeout: limit,
             nested: false,
         };

@@ -39,8 +39,8 @@ enum Trouble {
 impl Breakers {
     pub fn new() -> Self {
         let (count, idle) = REMEMBERED;
-        let troubled = Cache::builder().max_capacity(count).time_to_idle(idle);
-        Self { troubled: troubled.build_with_hasher(RandomState::new()) }
+        let builder = Cache::builder().max_capacity(count).time_to_idle(idle);
+        Self { troubled: builder.build_with_hasher(RandomState::new()) }
     }
 
     /// Whether a call may be made now; else how long to wait. When a pause is over, one call finds out for all.
