@@ -158,6 +158,21 @@ async fn tell(api: &Api, sync: &Value, what: &str) {
     api.post(&format!("/api/v1/integrations/{app}/syncs/{id}/{what}"), json!({})).await.expect(200);
 }
 
+/// A sync of five people that waits for the second page until it is released.
+async fn held_at_the_second_page(server: &TestServer) -> (Vendor, Api, Arc<Notify>) {
+    let people: Vec<_> = (1..=5).map(|id| person(id, &format!("p{id}"), id)).collect();
+    let vendor = Vendor::start(&people).await;
+    let admin = server.user("admin").await;
+    let more = manifest(&vendor, json!({}));
+    let only_people = json!({ "syncs": [more["syncs"][0]] });
+    admin.post("/api/v1/apps", with(more, only_people)).await.expect(200);
+    let release = Arc::new(Notify::new());
+    vendor.desk().hold = Some(("2".to_owned(), Arc::clone(&release)));
+    connect(&admin, "main").await;
+    eventually("it waits for the second page", async || vendor.desk().hold.is_none().then_some(())).await;
+    (vendor, admin, release)
+}
+
 async fn names(api: &Api, entity: &str) -> Vec<String> {
     let listed = api.get(&format!("/api/v1/apps/tracker/collections/{entity}")).await.expect(200).json;
     let records = listed.as_array().or_else(|| listed["data"].as_array()).cloned().expect("records");
@@ -387,16 +402,7 @@ async fn what_the_vendor_marks_as_deleted_goes_while_only_what_changed_is_read()
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_loses_its_turn_in_the_middle_of_a_page_writes_nothing_and_whoever_comes_goes_on_there() {
     let server = server().await;
-    let people: Vec<_> = (1..=5).map(|id| person(id, &format!("p{id}"), id)).collect();
-    let vendor = Vendor::start(&people).await;
-    let admin = server.user("admin").await;
-    let more = manifest(&vendor, json!({}));
-    let only_people = json!({ "syncs": [more["syncs"][0]] });
-    admin.post("/api/v1/apps", with(more, only_people)).await.expect(200);
-    let release = Arc::new(Notify::new());
-    vendor.desk().hold = Some(("2".to_owned(), Arc::clone(&release)));
-    connect(&admin, "main").await;
-    eventually("it waits for the second page", async || vendor.desk().hold.is_none().then_some(())).await;
+    let (vendor, admin, release) = held_at_the_second_page(&server).await;
     assert_eq!(names(&admin, "people").await, ["p1", "p2"], "the first page is kept");
 
     // What a server that is gone leaves: a lease that is over.
@@ -423,16 +429,7 @@ async fn whoever_loses_its_turn_in_the_middle_of_a_page_writes_nothing_and_whoev
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_asked_for_while_one_is_at_work_is_that_one() {
     let server = server().await;
-    let people: Vec<_> = (1..=5).map(|id| person(id, &format!("p{id}"), id)).collect();
-    let vendor = Vendor::start(&people).await;
-    let admin = server.user("admin").await;
-    let more = manifest(&vendor, json!({}));
-    let only_people = json!({ "syncs": [more["syncs"][0]] });
-    admin.post("/api/v1/apps", with(more, only_people)).await.expect(200);
-    let release = Arc::new(Notify::new());
-    vendor.desk().hold = Some(("2".to_owned(), Arc::clone(&release)));
-    connect(&admin, "main").await;
-    eventually("it waits for the second page", async || vendor.desk().hold.is_none().then_some(())).await;
+    let (vendor, admin, release) = held_at_the_second_page(&server).await;
 
     let at_work = sync(&admin, "tracker", "people", |sync| sync["running"] == true).await;
     tell(&admin, &at_work, "run").await;
