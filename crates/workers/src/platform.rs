@@ -60,7 +60,7 @@ pub struct Job {
     pub attempt: i32,
 }
 
-/// One call of a backend's handler.
+/// One call of a backend's handler. Its parts are lent by whoever waits for the answer.
 pub struct Call<'a, C> {
     pub method: &'a str,
     /// Makes it a call of `onJob`, whatever the method is called, and the parameters the job's payload.
