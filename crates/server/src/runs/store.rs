@@ -3,11 +3,12 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use serde::Serialize;
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 use weft_model::{AppId, ConnectionId, RunId, TenantId, UserId};
 
-use super::record::{End, Record};
+use super::record::Record;
 use crate::db::copy::Rows;
 
 /// The longest names and messages that are stored, in characters.
@@ -83,7 +84,7 @@ async fn copy(connection: &mut PgConnection, node: Uuid, records: &[&Record]) ->
     }
     let mut rows = Rows::of(24);
     for record in records {
-        push(&mut rows, node, record)?;
+        Written::from(*record).push(node, &mut rows)?;
     }
     let mut copy = connection
         .copy_in_raw(
@@ -97,175 +98,121 @@ async fn copy(connection: &mut PgConnection, node: Uuid, records: &[&Record]) ->
     Ok(())
 }
 
-/// One row, in the order of the columns that `copy` names.
-fn push(rows: &mut Rows, node: Uuid, record: &Record) -> sqlx::Result<()> {
-    let (principal, end) = (record.principal.as_ref(), record.end.as_ref());
-    let failed = end.and_then(|end| end.result.as_ref().err());
-    rows.begin();
-    rows.push(record.id.as_uuid())?;
-    rows.push(record.tenant.as_str())?;
-    rows.push(node)?;
-    rows.push(record.kind.as_str())?;
-    rows.push(record.provider.as_str())?;
-    rows.push(storable(&record.action, NAME_LIMIT))?;
-    rows.push(record.app.as_ref().map(AppId::as_str))?;
-    rows.push(principal.map(|principal| principal.id.as_uuid()))?;
-    rows.push(principal.map(|principal| principal.kind.as_str()))?;
-    rows.push(principal.map(|principal| principal.email.as_str()))?;
-    rows.push(record.connection.map(ConnectionId::as_uuid))?;
-    rows.push(record.parent.map(RunId::as_uuid))?;
-    rows.push(record.status().as_str())?;
-    rows.push(record.attempts)?;
-    rows.push(record.started_at)?;
-    rows.push(end.map(|end| end.at))?;
-    rows.push(end.map(microseconds))?;
-    rows.push(bytes(record.input_bytes))?;
-    rows.push(end.and_then(|end| end.result.as_ref().ok()).map(|size| bytes(*size)))?;
-    rows.push(failed.map(|failed| storable(&failed.code, NAME_LIMIT)))?;
-    rows.push(failed.map(|failed| failed.category.as_str()))?;
-    rows.push(failed.map(|failed| storable(&failed.message, MESSAGE_LIMIT)))?;
-    rows.push(record.trace.to_string())?;
-    rows.push(record.contacts.list())
-}
-
-fn microseconds(end: &End) -> i64 {
-    i64::try_from(end.took.as_micros()).unwrap_or(i64::MAX)
-}
-
 /// Adds runs or their ends in one statement; each run is given once.
 async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[&Record]) -> sqlx::Result<()> {
     if records.is_empty() {
         return Ok(());
     }
-    let mut columns = Columns::default();
-    for record in records {
-        columns.push(record);
-    }
-    let Columns { id, tenant, kind, provider, action, app, principal, principal_kind, principal_email, parent, .. } = &columns;
-    let Columns {
-        status,
-        attempts,
-        started,
-        completed,
-        duration,
-        input,
-        output,
-        code,
-        category,
-        message,
-        trace,
-        hosts,
-        connection: connections,
-        ..
-    } = &columns;
+    let rows: Vec<_> = records.iter().map(|record| Written::from(*record)).collect();
     sqlx::query!(
         "insert into runs (id, tenant_id, node_id, kind, provider, action, app_id, principal_id, principal_kind,
              principal_email, connection_id, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes,
              output_bytes, error_code, error_category, error_message, trace_id, hosts)
          select id, tenant_id, $1, kind, provider, action, app_id, principal_id, principal_kind,
              principal_email, connection_id, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes,
-             output_bytes, error_code, error_category, error_message, trace_id, string_to_array(hosts, ' ')
-         from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::text[],
-             $10::text[], $11::uuid[], $12::text[], $13::int[], $14::timestamptz[], $15::timestamptz[], $16::bigint[], $17::bigint[],
-             $18::bigint[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[], $24::uuid[])
-             as given (id, tenant_id, kind, provider, action, app_id, principal_id, principal_kind,
-             principal_email, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes, output_bytes,
-             error_code, error_category, error_message, trace_id, hosts, connection_id)
+             output_bytes, error_code, error_category, error_message, trace_id, hosts
+         from json_populate_recordset(null::runs, $2)
          on conflict (tenant_id, id) do update set status = excluded.status, attempts = excluded.attempts,
              completed_at = excluded.completed_at, duration_us = excluded.duration_us, output_bytes = excluded.output_bytes,
              error_code = excluded.error_code, error_category = excluded.error_category, error_message = excluded.error_message,
              hosts = excluded.hosts
          where excluded.status <> 'running'",
         node,
-        id,
-        tenant as _,
-        kind as _,
-        provider as _,
-        action as _,
-        app as _,
-        principal as _,
-        principal_kind as _,
-        principal_email as _,
-        parent as _,
-        status as _,
-        attempts,
-        started,
-        completed as _,
-        duration as _,
-        input,
-        output as _,
-        code as _,
-        category as _,
-        message as _,
-        trace,
-        hosts,
-        connections as _,
+        Json(rows) as _,
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// The rows of a group, column by column, with texts where they are.
-#[derive(Default)]
-struct Columns<'a> {
-    id: Vec<Uuid>,
-    tenant: Vec<&'a str>,
-    kind: Vec<&'a str>,
-    provider: Vec<&'a str>,
-    action: Vec<Cow<'a, str>>,
-    app: Vec<Option<&'a str>>,
-    principal: Vec<Option<Uuid>>,
-    principal_kind: Vec<Option<&'a str>>,
-    principal_email: Vec<Option<&'a str>>,
-    parent: Vec<Option<Uuid>>,
-    status: Vec<&'a str>,
-    attempts: Vec<i32>,
-    started: Vec<DateTime<Utc>>,
-    completed: Vec<Option<DateTime<Utc>>>,
-    duration: Vec<Option<i64>>,
-    input: Vec<i64>,
-    output: Vec<Option<i64>>,
-    code: Vec<Option<Cow<'a, str>>>,
-    category: Vec<Option<&'a str>>,
-    message: Vec<Option<Cow<'a, str>>>,
-    trace: Vec<String>,
+/// A run as it is written: the columns of its row but for the node, with texts where they are.
+#[derive(Serialize)]
+struct Written<'a> {
+    id: Uuid,
+    tenant_id: &'a str,
+    kind: &'a str,
+    provider: &'a str,
+    action: Cow<'a, str>,
+    app_id: Option<&'a str>,
+    principal_id: Option<Uuid>,
+    principal_kind: Option<&'a str>,
+    principal_email: Option<&'a str>,
+    connection_id: Option<Uuid>,
+    parent_id: Option<Uuid>,
+    status: &'a str,
+    attempts: i32,
+    started_at: DateTime<Utc>,
+    completed_at: Option<DateTime<Utc>>,
+    duration_us: Option<i64>,
+    input_bytes: i64,
+    output_bytes: Option<i64>,
+    error_code: Option<Cow<'a, str>>,
+    error_category: Option<&'a str>,
+    error_message: Option<Cow<'a, str>>,
+    trace_id: String,
     hosts: Vec<String>,
-    connection: Vec<Option<Uuid>>,
 }
 
-impl<'a> Columns<'a> {
-    fn push(&mut self, record: &'a Record) {
-        let principal = record.principal.as_ref();
-        self.id.push(record.id.as_uuid());
-        self.tenant.push(record.tenant.as_str());
-        self.kind.push(record.kind.as_str());
-        self.provider.push(record.provider.as_str());
-        self.action.push(storable(&record.action, NAME_LIMIT));
-        self.app.push(record.app.as_ref().map(AppId::as_str));
-        self.principal.push(principal.map(|principal| principal.id.as_uuid()));
-        self.principal_kind.push(principal.map(|principal| principal.kind.as_str()));
-        self.principal_email.push(principal.map(|principal| principal.email.as_str()));
-        self.parent.push(record.parent.map(RunId::as_uuid));
-        self.status.push(record.status().as_str());
-        self.attempts.push(record.attempts);
-        self.started.push(record.started_at);
-        self.input.push(bytes(record.input_bytes));
-        self.trace.push(record.trace.to_string());
-        // No host has a space.
-        self.hosts.push(record.contacts.list().join(" "));
-        self.connection.push(record.connection.map(ConnectionId::as_uuid));
-        self.push_end(record.end.as_ref());
-    }
-
-    fn push_end(&mut self, end: Option<&'a End>) {
+impl<'a> From<&'a Record> for Written<'a> {
+    fn from(record: &'a Record) -> Self {
+        let (principal, end) = (record.principal.as_ref(), record.end.as_ref());
         let failed = end.and_then(|end| end.result.as_ref().err());
-        self.completed.push(end.map(|end| end.at));
-        self.duration.push(end.map(microseconds));
-        self.output.push(end.and_then(|end| end.result.as_ref().ok()).map(|size| bytes(*size)));
-        self.code.push(failed.map(|failed| storable(&failed.code, NAME_LIMIT)));
-        self.category.push(failed.map(|failed| failed.category.as_str()));
-        self.message.push(failed.map(|failed| storable(&failed.message, MESSAGE_LIMIT)));
+        Self {
+            id: record.id.as_uuid(),
+            tenant_id: record.tenant.as_str(),
+            kind: record.kind.as_str(),
+            provider: record.provider.as_str(),
+            action: storable(&record.action, NAME_LIMIT),
+            app_id: record.app.as_ref().map(AppId::as_str),
+            principal_id: principal.map(|principal| principal.id.as_uuid()),
+            principal_kind: principal.map(|principal| principal.kind.as_str()),
+            principal_email: principal.map(|principal| principal.email.as_str()),
+            connection_id: record.connection.map(ConnectionId::as_uuid),
+            parent_id: record.parent.map(RunId::as_uuid),
+            status: record.status().as_str(),
+            attempts: record.attempts,
+            started_at: record.started_at,
+            completed_at: end.map(|end| end.at),
+            duration_us: end.map(|end| i64::try_from(end.took.as_micros()).unwrap_or(i64::MAX)),
+            input_bytes: bytes(record.input_bytes),
+            output_bytes: end.and_then(|end| end.result.as_ref().ok()).map(|size| bytes(*size)),
+            error_code: failed.map(|failed| storable(&failed.code, NAME_LIMIT)),
+            error_category: failed.map(|failed| failed.category.as_str()),
+            error_message: failed.map(|failed| storable(&failed.message, MESSAGE_LIMIT)),
+            trace_id: record.trace.to_string(),
+            hosts: record.contacts.list(),
+        }
+    }
+}
+
+impl Written<'_> {
+    /// One row, in the order of the columns that `copy` names.
+    fn push(self, node: Uuid, rows: &mut Rows) -> sqlx::Result<()> {
+        rows.begin();
+        rows.push(self.id)?;
+        rows.push(self.tenant_id)?;
+        rows.push(node)?;
+        rows.push(self.kind)?;
+        rows.push(self.provider)?;
+        rows.push(self.action)?;
+        rows.push(self.app_id)?;
+        rows.push(self.principal_id)?;
+        rows.push(self.principal_kind)?;
+        rows.push(self.principal_email)?;
+        rows.push(self.connection_id)?;
+        rows.push(self.parent_id)?;
+        rows.push(self.status)?;
+        rows.push(self.attempts)?;
+        rows.push(self.started_at)?;
+        rows.push(self.completed_at)?;
+        rows.push(self.duration_us)?;
+        rows.push(self.input_bytes)?;
+        rows.push(self.output_bytes)?;
+        rows.push(self.error_code)?;
+        rows.push(self.error_category)?;
+        rows.push(self.error_message)?;
+        rows.push(self.trace_id)?;
+        rows.push(self.hosts)
     }
 }
 
