@@ -111,7 +111,7 @@ async fn upsert(connection: &mut PgConnection, node: Uuid, records: &[&Record]) 
          select id, tenant_id, $1, kind, provider, action, app_id, principal_id, principal_kind,
              principal_email, connection_id, parent_id, status, attempts, started_at, completed_at, duration_us, input_bytes,
              output_bytes, error_code, error_category, error_message, trace_id, hosts
-         from json_populate_recordset(null::runs, $2)
+         from jsonb_populate_recordset(null::runs, $2)
          on conflict (tenant_id, id) do update set status = excluded.status, attempts = excluded.attempts,
              completed_at = excluded.completed_at, duration_us = excluded.duration_us, output_bytes = excluded.output_bytes,
              error_code = excluded.error_code, error_category = excluded.error_category, error_message = excluded.error_message,
