@@ -38,5 +38,5 @@ pub use server::{Server, run};
 
 /// The Bun that a server would use: below `runtime_dir`, else beside or above this program, else on the PATH.
 pub fn find_bun(runtime_dir: Option<&std::path::Path>) -> anyhow::Result<std::path::PathBuf> {
-    host::find_bun(&host::Runtime::candidates(runtime_dir))
+    host::find_bun(&host::Runtime::candidates(runtime_dir)?)
 }

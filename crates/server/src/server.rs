@@ -32,7 +32,7 @@ use crate::{
     events,
     files::{Files, Storage},
     hooks::{self, Hooks},
-    host::{Accounts, DataDir, Keys, Runtime},
+    host::{Accounts, DataDir, Keys, Runtime, Signals, find_bun},
     http::{self, outbound::Outbound},
     identity::{Identity, Oidc, Policy},
     integrations::{Indexes, Integrations},
@@ -61,10 +61,12 @@ pub struct Server {
     background: Vec<JoinHandle<()>>,
     database: Option<Embedded>,
     node_id: Uuid,
+    /// Ends the wait for what is in flight.
+    hurry: CancellationToken,
     _data_dir: DataDir,
 }
 
-/// Runs a server until it is told to stop by SIGTERM or SIGINT.
+/// Runs a server until it is told to stop by SIGTERM, SIGINT or SIGHUP. A second one ends what is in flight.
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     if args.print_config {
         print!("{DEFAULT}");
@@ -75,7 +77,14 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let mut server = Server::start(settings, Clock::default()).await?;
     println!("Weft is ready at {}", server.node.url("/"));
     println!("API reference: {}   Next: weft login {}", server.node.url("/docs"), server.node.url(""));
-    let ended = server.until_stopped().await;
+    let mut signals = Signals::listen()?;
+    let ended = server.until_stopped(&mut signals).await;
+    let hurry = server.hurry.clone();
+    tokio::spawn(async move {
+        let name = signals.next().await;
+        tracing::info!("server.stop: {name} once more, what is in flight is not waited for");
+        hurry.cancel();
+    });
     server.stop().await?;
     telemetry.stop();
     ended
@@ -86,8 +95,10 @@ impl Server {
     pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Self> {
         let data_dir = DataDir::take(&settings.data_dir)?;
         let keys = Keys::new(data_dir.path());
-        let candidates = Runtime::candidates(settings.runtime_dir.as_deref());
+        let candidates = Runtime::candidates(settings.runtime_dir.as_deref())?;
         let accounts = Accounts::if_root();
+        // Before anything is made that another runtime could not use.
+        find_bun(&candidates)?;
         let listener = TcpListener::bind(settings.listen).await.with_context(|| {
             format!("cannot listen on {}: is another server running there? Choose another with --listen", settings.listen)
         })?;
@@ -174,7 +185,17 @@ impl Server {
         background.push(tokio::spawn(serve_door(side, Arc::clone(&node))));
         let serving = tokio::spawn(serve(listener, Arc::clone(&node)));
         tracing::info!(%address, data_dir = %data_dir.path().display(), node.id = %node_id, "server.start");
-        Ok(Self { address, node, serving, writers, background, database, node_id, _data_dir: data_dir })
+        Ok(Self {
+            address,
+            node,
+            serving,
+            writers,
+            background,
+            database,
+            node_id,
+            hurry: CancellationToken::new(),
+            _data_dir: data_dir,
+        })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -192,9 +213,7 @@ impl Server {
     }
 
     /// Waits for a signal, or for a part to fail that the server cannot be without.
-    async fn until_stopped(&mut self) -> anyhow::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    async fn until_stopped(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
         let database = async {
             match &mut self.database {
                 Some(database) => database.given_up().await,
@@ -202,8 +221,7 @@ impl Server {
             }
         };
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("server.stop: told to terminate"),
-            _ = interrupt.recv() => tracing::info!("server.stop: interrupted"),
+            name = signals.next() => tracing::info!("server.stop: {name}"),
             reason = database => bail!("the embedded database does not run any more: {reason}"),
         }
         Ok(())
@@ -213,13 +231,15 @@ impl Server {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.node.stopping.cancel();
         let abort = self.serving.abort_handle();
-        if tokio::time::timeout(DRAIN, self.serving).await.is_err() {
+        let hurry = self.hurry;
+        if in_time(&hurry, self.serving).await.is_none() {
             tracing::warn!("some requests did not finish in time");
             abort.abort();
         }
         self.node.background.close();
-        let _ = tokio::time::timeout(DRAIN, self.node.background.wait()).await;
-        self.node.apps.stop_all().await;
+        in_time(&hurry, self.node.background.wait()).await;
+        // Workers have times of their own; those that are left are killed when the node is gone.
+        hurry.run_until_cancelled(self.node.apps.stop_all()).await;
         for task in self.background {
             let abort = task.abort_handle();
             if tokio::time::timeout(DRAIN, task).await.is_err() {
@@ -236,13 +256,21 @@ impl Server {
         if let Err(error) = Runs::leave(&pool, self.node_id).await {
             tracing::warn!(%error, "cannot sign off at the database");
         }
-        records.close().await;
-        pool.close().await;
-        match self.database {
-            Some(database) => database.stop().await,
-            None => Ok(()),
+        // A database that hangs does not take leave of anybody.
+        if tokio::time::timeout(DRAIN, async { tokio::join!(records.close(), pool.close()) }).await.is_err() {
+            tracing::warn!("the connections to the database did not end in time");
         }
+        if let Some(database) = self.database {
+            database.stop().await?;
+        }
+        tracing::info!("server.stopped");
+        Ok(())
     }
+}
+
+/// What comes of it, unless that takes longer than [`DRAIN`] or there is a hurry.
+async fn in_time<T>(hurry: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    hurry.run_until_cancelled(tokio::time::timeout(DRAIN, work)).await?.ok()
 }
 
 async fn serve(listener: TcpListener, node: Arc<Node>) -> std::io::Result<()> {

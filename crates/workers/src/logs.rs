@@ -2,7 +2,7 @@
 //! is too slow loses the oldest lines. The feed belongs to the app, not to a process, so it survives restarts and deployments.
 //! What a backend causes beyond its quota is dropped and counted; what the host says is never dropped.
 
-use crate::{Limits, Platform, flood::Quota};
+use crate::{Death, Limits, Platform, flood::Quota};
 use serde::Serialize;
 use std::{
     fmt,
@@ -121,6 +121,12 @@ impl<P: Platform> Journal<P> {
 
     pub(crate) fn system(&self, message: &str) {
         self.put(Level::System, message, None);
+    }
+
+    /// Tells the app's log and the platform of an end that nobody asked for.
+    pub(crate) fn died(&self, death: &Death) {
+        self.system(&format!("worker crashed: {death}"));
+        self.platform.died(&self.app, death);
     }
 
     pub(crate) fn warn(&self, message: &str) {

@@ -50,6 +50,11 @@ pub trait Platform: Send + Sync + 'static {
     fn contacted(&self, app: &str, context: &Arc<Self::Context>, host: &str, port: u16) {
         let _ = (app, context, host, port);
     }
+
+    /// Hears that a process was lost that nobody stopped, or did not come up again. Must be quick and must not block.
+    fn died(&self, app: &str, death: &Death) {
+        let _ = (app, death);
+    }
 }
 
 /// The job that a call is an attempt at.

@@ -205,7 +205,7 @@ impl<P: Platform> Supervisor<P> {
 
     fn mourn(&mut self, death: &Death) {
         self.process = None;
-        self.journal.system(&format!("worker crashed: {death}"));
+        self.journal.died(death);
         self.last_death.send_replace(Some((death.clone(), Instant::now())));
         self.plan_restart(death);
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use weft_model::{AppId, ConnectionId, Principal, RunId};
-use weft_workers::{CallError, Category, Failure, LogLine, Platform};
+use weft_workers::{CallError, Category, Death, DeathKind, Failure, LogLine, Platform};
 
 use super::{dev, service::Error};
 use crate::{
@@ -161,6 +161,13 @@ impl Platform for Backend {
 
     fn contacted(&self, _app: &str, context: &Arc<CallContext>, host: &str, port: u16) {
         context.contacts.add(host, port);
+    }
+
+    fn died(&self, app: &str, death: &Death) {
+        metrics::counter!("weft_worker_deaths_total", "kind" => death.kind.to_string()).increment(1);
+        // What a backend said before it was ready may be a secret, and the log of an app is for those who follow it.
+        let reason = death.reason.lines().next().filter(|_| death.kind != DeathKind::StartFailed);
+        tracing::warn!(app, kind = %death.kind, reason, "a worker died");
     }
 
     fn log(&self, app: &str, context: Option<&Arc<CallContext>>, line: &LogLine) {

@@ -3,7 +3,11 @@
 //! A row committed alone costs a disk flush; hundreds in one statement cost one too. Writers hand their item over and may wait
 //! until it is on disk. A group is written as soon as the previous one is done, so a lone writer waits for nobody.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::{
@@ -17,6 +21,12 @@ use tokio::{
 /// Items per statement at most.
 const GROUP_SIZE: usize = 500;
 
+/// How long a group may take. A database that hangs says nothing, and its own limits are not kept either.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a failure is news where nothing was written after it.
+const NEWS: Duration = Duration::from_secs(30);
+
 /// The group could not be written; the item is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the database did not take the write")]
@@ -29,11 +39,12 @@ pub struct Groups<T, R> {
     sender: mpsc::Sender<(T, Waiter<R>)>,
     /// Tells the writer that somebody waits.
     hurry: Arc<Notify>,
+    trouble: Arc<Trouble>,
 }
 
 impl<T, R> Clone for Groups<T, R> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), hurry: Arc::clone(&self.hurry) }
+        Self { sender: self.sender.clone(), hurry: Arc::clone(&self.hurry), trouble: Arc::clone(&self.trouble) }
     }
 }
 
@@ -55,8 +66,14 @@ impl<T: Send + Clone + 'static, R: Send + 'static> Groups<T, R> {
         F: Future<Output = Result<Vec<R>, sqlx::Error>> + Send + 'static,
     {
         let (sender, receiver) = mpsc::channel(pace.capacity);
-        let hurry = Arc::new(Notify::new());
-        (Self { sender, hurry: Arc::clone(&hurry) }, tokio::spawn(run(receiver, hurry, pace, write)))
+        let (hurry, trouble) = (Arc::new(Notify::new()), Arc::new(Trouble::default()));
+        let handle = Self { sender, hurry: Arc::clone(&hurry), trouble: Arc::clone(&trouble) };
+        (handle, tokio::spawn(run(receiver, (hurry, trouble), pace, write)))
+    }
+
+    /// Whether the last group could not be written, as far as that was lately.
+    pub fn fails(&self) -> bool {
+        self.trouble.lasts()
     }
 
     /// Stores an item and waits until it is on disk.
@@ -87,14 +104,40 @@ impl<T: Send + Clone + 'static, R: Send + 'static> Groups<T, R> {
     }
 }
 
+/// When a group last failed, if none was written since. Told once, however often it is tried.
+#[derive(Default)]
+struct Trouble(Mutex<Option<Instant>>);
+
+impl Trouble {
+    fn begin(&self, error: &sqlx::Error, items: usize) {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(Instant::now()).is_none() {
+            tracing::warn!(%error, items, "records cannot be written; who waits for one is refused, the others are kept and tried again");
+        }
+    }
+
+    fn end(&self) {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            tracing::info!("records are written again");
+        }
+    }
+
+    fn lasts(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|since| since.elapsed() < NEWS)
+    }
+}
+
 fn told_of_end(stored: bool) {
     if !stored {
         tracing::error!("a record arrived after its writer had stopped");
     }
 }
 
-async fn run<T, R, W, F>(mut receiver: mpsc::Receiver<(T, Waiter<R>)>, hurry: Arc<Notify>, pace: Pace, write: W)
-where
+async fn run<T, R, W, F>(
+    mut receiver: mpsc::Receiver<(T, Waiter<R>)>,
+    (hurry, trouble): (Arc<Notify>, Arc<Trouble>),
+    pace: Pace,
+    write: W,
+) where
     T: Clone,
     W: Fn(Vec<T>) -> F,
     F: Future<Output = Result<Vec<R>, sqlx::Error>>,
@@ -102,7 +145,7 @@ where
     let mut group: Vec<(T, Waiter<R>)> = Vec::with_capacity(GROUP_SIZE);
     while receiver.recv_many(&mut group, GROUP_SIZE).await > 0 {
         gather(&mut receiver, &mut group, &hurry, pace.gather).await;
-        store(&mut receiver, &mut group, pace.capacity, &write).await;
+        store(&mut receiver, &mut group, (pace.capacity, &trouble), &write).await;
     }
 }
 
@@ -128,7 +171,7 @@ async fn gather<T, R>(
 async fn store<T: Clone, R, W, F>(
     receiver: &mut mpsc::Receiver<(T, Waiter<R>)>,
     group: &mut Vec<(T, Waiter<R>)>,
-    most: usize,
+    (most, trouble): (usize, &Trouble),
     write: &W,
 ) where
     W: Fn(Vec<T>) -> F,
@@ -137,8 +180,10 @@ async fn store<T: Clone, R, W, F>(
     let mut delay = Duration::from_millis(50);
     while !group.is_empty() {
         let size = group.len().min(GROUP_SIZE);
-        match write(group.iter().take(size).map(|(item, _)| item.clone()).collect()).await {
+        let writing = write(group.iter().take(size).map(|(item, _)| item.clone()).collect());
+        match tokio::time::timeout(PATIENCE, writing).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Ok(answers) => {
+                trouble.end();
                 for ((_, waiter), answer) in group.drain(..size).zip(answers) {
                     if let Some(waiter) = waiter {
                         // The writer may have gone away; its item is stored all the same.
@@ -148,10 +193,10 @@ async fn store<T: Clone, R, W, F>(
             }
             Err(error) if refuses_an_item(&error) => {
                 let refused = group.drain(..size).collect();
-                store_singly(receiver, refused, &error, write).await;
+                store_singly(receiver, refused, (&error, trouble), write).await;
             }
             Err(error) => {
-                tracing::warn!(%error, items = group.len(), "a group of records could not be written");
+                trouble.begin(&error, group.len());
                 group.retain_mut(|(_, waiter)| match waiter.take() {
                     Some(waiter) => {
                         let _ = waiter.send(Err(NotWritten));
@@ -203,7 +248,7 @@ fn refuses_an_item(error: &sqlx::Error) -> bool {
 async fn store_singly<T: Clone, R, W, F>(
     receiver: &mut mpsc::Receiver<(T, Waiter<R>)>,
     mut group: Vec<(T, Waiter<R>)>,
-    error: &sqlx::Error,
+    (error, trouble): (&sqlx::Error, &Trouble),
     write: &W,
 ) where
     W: Fn(Vec<T>) -> F,
@@ -212,7 +257,7 @@ async fn store_singly<T: Clone, R, W, F>(
     if group.len() > 1 {
         for item in group {
             // Nothing is taken in beside it: what comes is not to be stored before what was here.
-            Box::pin(store(receiver, &mut vec![item], 1, write)).await;
+            Box::pin(store(receiver, &mut vec![item], (1, trouble), write)).await;
         }
         return;
     }
@@ -232,6 +277,27 @@ mod tests {
     use super::*;
 
     const PACE: Pace = Pace { capacity: 1000, gather: Duration::from_millis(1) };
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_database_that_hangs_is_refused_and_the_others_are_tried_again() {
+        let attempts = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&attempts);
+        let (writer, task) = Groups::start(PACE, move |items: Vec<u32>| {
+            let hangs = counter.fetch_add(1, Ordering::SeqCst) == 0;
+            async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                Ok(items)
+            }
+        });
+        assert_eq!(writer.write(1).await, Err(NotWritten));
+        assert!(writer.fails());
+        assert_eq!(writer.write(2).await, Ok(2));
+        assert!(!writer.fails());
+        drop(writer);
+        task.await.expect("it ends");
+    }
 
     #[tokio::test]
     async fn everything_is_written_once_and_answered_in_order() {

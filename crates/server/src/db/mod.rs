@@ -10,7 +10,8 @@ use std::{str::FromStr, time::Duration};
 
 use anyhow::Context;
 use sqlx::{
-    Connection, PgPool,
+    Connection, PgConnection, PgPool,
+    migrate::MigrateError,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -36,12 +37,30 @@ pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
 pub async fn connect(options: PgConnectOptions, max_connections: u32) -> anyhow::Result<PgPool> {
     // Every entity of every app has statements of its own.
     let options = options.application_name("weft").statement_cache_capacity(PREPARED);
-    let pool = pool(max_connections).connect_with(options).await.context("cannot connect to the database")?;
+    let pool = match pool(max_connections).connect_with(options.clone()).await {
+        Ok(pool) => pool,
+        Err(error) => return Err(cause(error, &options).await).context("cannot connect to the database"),
+    };
     let version =
         sqlx::query_scalar!("select current_setting('server_version_num')::int as \"version!\"").fetch_one(&pool).await?;
     anyhow::ensure!(version >= 150_000, "the database is PostgreSQL {}; Weft needs 15 or newer", version / 10_000);
-    MIGRATIONS.run(&pool).await.context("cannot bring the database schema up to date")?;
+    match MIGRATIONS.run(&pool).await {
+        Err(MigrateError::VersionMissing(version)) => anyhow::bail!(
+            "the database was used by a newer Weft: it has migration {version}, which this one does not know. Install that version again, \
+             or restore a backup from before"
+        ),
+        done => done.context("cannot bring the database schema up to date")?,
+    }
     Ok(pool)
+}
+
+/// Why nobody could be reached, where the pool only knows that it took too long.
+async fn cause(error: sqlx::Error, options: &PgConnectOptions) -> sqlx::Error {
+    if !matches!(error, sqlx::Error::PoolTimedOut) {
+        return error;
+    }
+    let attempt = tokio::time::timeout(LONGEST_WAIT, PgConnection::connect_with(options)).await;
+    attempt.ok().and_then(Result::err).unwrap_or(error)
 }
 
 /// Connections of their own for records of apps, on which neither locks nor statements last: what one app keeps locked or asks too much of

@@ -2,11 +2,12 @@
 
 mod keys;
 mod runtime;
+mod signals;
 
 use std::{
     fs::{self, File, TryLockError},
     io::{Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +18,7 @@ use weft_model::AppId;
 
 pub use keys::{Keys, MasterFile};
 pub use runtime::{Runtime, find_bun};
+pub use signals::Signals;
 
 /// An unprivileged account for a server that is root. No entry in the password file is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +93,7 @@ impl DataDir {
             .write(true)
             .open(&lock_path)
             .with_context(|| format!("cannot write to the data directory {}", path.display()))?;
+        own(&lock, &path)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -123,6 +126,20 @@ impl DataDir {
     }
 }
 
+/// Refuses a directory in which a server of another account has worked: files of two owners serve neither.
+fn own(lock: &File, path: &Path) -> anyhow::Result<()> {
+    let (owner, own) = (lock.metadata().context("cannot read the lock's owner")?.uid(), nix::unistd::Uid::effective().as_raw());
+    if owner == own {
+        return Ok(());
+    }
+    let name = |id| nix::unistd::User::from_uid(id).ok().flatten().map_or_else(|| format!("account {id}"), |user| user.name);
+    let (owner, own) = (name(owner.into()), name(own.into()));
+    bail!(
+        "a server of {owner} has used the data directory {}, and this one runs as {own}: run it as {owner}, or choose another with --data-dir",
+        path.display()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,5 +152,18 @@ mod tests {
         assert!(message.contains(&std::process::id().to_string()) && message.contains("--data-dir"), "{message}");
         drop(first);
         DataDir::take(folder.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_directory_of_another_account_is_refused_by_name() {
+        if !nix::unistd::Uid::effective().is_root() {
+            // Only root can give a file away.
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(DataDir::take(folder.path()).expect("free"));
+        std::os::unix::fs::chown(folder.path().join("lock"), Some(64_099), None).expect("given away");
+        let message = DataDir::take(folder.path()).expect_err("another's").to_string();
+        assert!(message.contains("account 64099") && message.contains("root") && message.contains("--data-dir"), "{message}");
     }
 }

@@ -46,13 +46,20 @@ impl Runtime {
     }
 
     /// Folders that may hold `node_modules` with the pinned programs: the configured one, else `runtime` beside or above the program.
-    pub fn candidates(configured: Option<&Path>) -> Vec<PathBuf> {
+    /// Fails where the configured one has none: a server must not begin with what happens to be elsewhere.
+    pub fn candidates(configured: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
         if let Some(folder) = configured {
-            return vec![folder.to_owned()];
+            anyhow::ensure!(
+                folder.join("node_modules").is_dir(),
+                "the runtime folder {} holds no node_modules: run `npm ci` in the project's runtime folder, and name that folder with \
+                 --runtime-dir or WEFT_RUNTIME_DIR",
+                folder.display()
+            );
+            return Ok(vec![folder.to_owned()]);
         }
         let program = std::env::current_exe().and_then(fs::canonicalize).unwrap_or_default();
         let folders = program.ancestors().skip(1).map(|folder| folder.join("runtime"));
-        folders.filter(|folder| folder.is_dir()).collect()
+        Ok(folders.filter(|folder| folder.is_dir()).collect())
     }
 }
 

@@ -89,7 +89,7 @@ struct Runtime {
 
 #[derive(Serialize, ToSchema)]
 struct Postgres {
-    /// `online` or `offline`.
+    /// `online`; `refuses_writes` while what has to be on disk cannot be written, as with a full one; or `offline`.
     state: &'static str,
     /// Whether the server runs the database itself.
     embedded: bool,
@@ -196,7 +196,11 @@ async fn status(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result
             uptime_seconds: (node.clock.now() - node.started_at).num_seconds(),
         },
         postgres: Postgres {
-            state: if database_answers(&node).await { "online" } else { "offline" },
+            state: match database_answers(&node).await {
+                true if node.runs.writes_fail() || node.webhooks.writes_fail() => "refuses_writes",
+                true => "online",
+                false => "offline",
+            },
             embedded: node.settings.database_url.is_none(),
         },
         workers: Workers {

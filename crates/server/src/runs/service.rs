@@ -85,6 +85,11 @@ impl Runs {
         (Self { pool, clock, node, company, figures, records, claims, answers }, vec![recording, claiming, answering])
     }
 
+    /// Whether what has to be on disk before it begins cannot be written.
+    pub fn writes_fail(&self) -> bool {
+        self.records.fails() || self.claims.fails()
+    }
+
     /// Puts the start of a run on disk.
     pub async fn record_start(&self, record: Record) -> Result<(), NotWritten> {
         self.records.write(record).await

@@ -79,6 +79,11 @@ impl Webhooks {
         (Self { pool, clock, vault, targets: Cache::new(REMEMBERED), deliveries }, writing)
     }
 
+    /// Whether deliveries cannot be written.
+    pub fn writes_fail(&self) -> bool {
+        self.deliveries.fails()
+    }
+
     pub fn forget(&self) {
         self.targets.clear();
     }

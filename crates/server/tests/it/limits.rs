@@ -99,6 +99,8 @@ async fn a_backend_that_eats_memory_is_killed_and_its_run_says_so() {
     let workers = workers(&admin).await;
     assert_eq!((&workers["hog"]["status"], &workers["hog"]["lastDeath"]["kind"]), (&json!("running"), &json!("out_of_memory")));
     assert_eq!(workers["calm"].get("lastDeath"), None);
+    let figures = String::from_utf8(server.anonymous().get("/metrics").await.bytes).expect("text");
+    assert!(figures.contains("weft_worker_deaths_total{kind=\"out_of_memory\"}"), "{figures}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,6 +105,24 @@ async fn what_needs_the_database_is_refused_and_warm_calls_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_hangs_keeps_nobody_waiting_for_ever() {
+    let site = Site::start().await;
+    let (admin, anonymous) = (&site.admin, site.server.anonymous());
+    let state = async || admin.get("/api/v1/status").await.expect(200).text("/postgres/state");
+    site.proxy.hold("COMMIT");
+    let refused = anonymous.post(&site.hook, json!({})).await.expect(503);
+    assert_eq!(state().await, "refuses_writes");
+    admin.call("chat", "ping", json!({})).await.expect(200);
+
+    site.proxy.release();
+    site.recovered().await;
+    anonymous.post(&site.hook, json!({})).await.expect(200);
+    assert_eq!(state().await, "online");
+    let run = admin.get(&format!("/api/v1/runs/{}", refused.text("/runId"))).await.expect(200);
+    assert_eq!(run.text("/status"), "failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_destructive_action_whose_start_is_stored_unheard_is_refused_and_not_left_running() {
     let site = Site::start().await;
     // The run's trace is part of what is written at its start.

@@ -303,3 +303,35 @@ async fn an_embedded_database_that_is_killed_comes_back_by_itself() {
     }
     server.stop().await.expect("stopped in order");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_folder_that_is_none_is_refused_before_anything_is_made() {
+    let folder = data_dir();
+    let nowhere = folder.path().join("nowhere");
+    let error =
+        start(ServeArgs { runtime_dir: Some(nowhere), ..arguments(folder.path()) }).await.err().expect("it does not start");
+    let message = format!("{error:#}");
+    assert!(message.contains("nowhere") && message.contains("--runtime-dir"), "{message}");
+    let made: Vec<_> = fs::read_dir(folder.path()).expect("a folder").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(made, ["lock"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_of_a_newer_server_is_refused_in_plain_words() {
+    let mut server = TestServer::start().await;
+    server.stop().await;
+    let mut connection = PgConnection::connect(&server.database.url).await.expect("connected");
+    let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (999999, 'later', true, '', 0)";
+    sqlx::raw_sql(newer).execute(&mut connection).await.expect("done");
+    let message = refusal(&server, |arguments| arguments).await;
+    assert!(message.contains("newer Weft") && message.contains("999999"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_out_of_reach_is_said_to_be_that() {
+    let folder = data_dir();
+    let url = Some("postgres://weft:a-password@127.0.0.1:1/weft".to_owned());
+    let error = start(ServeArgs { database_url: url, ..arguments(folder.path()) }).await.err().expect("it does not start");
+    let message = format!("{error:#}");
+    assert!(message.contains("refused") && !message.contains("a-password"), "{message}");
+}
