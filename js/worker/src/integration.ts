@@ -3,14 +3,22 @@
  * Knows nothing of messages or processes.
  */
 import { PlatformActionError } from "./errors.ts";
-import { serve } from "./serve.ts";
+import { nameCalls, serve } from "./serve.ts";
 
 type Fields = Partial<IntegrationCall>;
 type Step = (call: Json, ctx: IntegrationContext) => unknown;
 
 /** The global `defineIntegration`. */
 export function defineIntegration(definition: IntegrationDefinition): void {
+  nameCalls(nameOf);
   serve(handlersOf(definition));
+}
+
+/** The methods are the platform's, so people know only what they are called with, or what they are for. */
+function nameOf(method: string, params: Json): string {
+  if (method === "__integration") return `the action \`${params?.action}\``;
+  if (method === "__webhook") return `the webhook \`${params?.name}\``;
+  return `\`${{ __bind: "bind", __auth_start: "authStart", __auth_callback: "authCallback" }[method] ?? method}\``;
 }
 
 /** The handlers that make an integration. */

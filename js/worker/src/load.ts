@@ -3,8 +3,11 @@
  */
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { messageOf, readable, stackOf } from "./errors.ts";
 
 const MAX_PROBLEMS = 10;
+/** Of a stack, which begins with the message. */
+const MAX_FRAMES = 8192;
 
 /** Imports the entry point, given relative to the working directory. */
 export async function load(entryPoint: string): Promise<void> {
@@ -17,9 +20,13 @@ export async function load(entryPoint: string): Promise<void> {
 
 /** Name, message and place of a failure to load; for compile errors one paragraph per problem. */
 export function describe(thrown: unknown): string {
+  return readable(() => describeAll(thrown));
+}
+
+function describeAll(thrown: unknown): string {
   const { errors } = (thrown ?? {}) as { errors?: unknown };
-  const problems = thrown instanceof AggregateError && Array.isArray(errors) ? errors : [thrown];
-  const shown = problems.slice(0, MAX_PROBLEMS).map(describeOne);
+  const problems = thrown instanceof AggregateError && Array.isArray(errors) ? [...errors] : [thrown];
+  const shown = problems.slice(0, MAX_PROBLEMS).map((problem) => readable(() => describeOne(problem)));
   if (problems.length > MAX_PROBLEMS) shown.push(`… and ${problems.length - MAX_PROBLEMS} more`);
   return shown.join("\n");
 }
@@ -28,8 +35,8 @@ function describeOne(thrown: unknown): string {
   if (thrown instanceof BuildMessage) return describeBuild(thrown);
   if (thrown instanceof ResolveMessage) return `ResolveMessage: ${relative(thrown.message)}`;
   if (!(thrown instanceof Error)) return `the entry point threw ${typeof thrown}: ${String(thrown)}`;
-  const place = firstFrame(thrown.stack ?? "");
-  return `${thrown.name}: ${thrown.message}${place ? ` (at ${place})` : ""}`;
+  const place = firstFrame(stackOf(thrown).slice(-MAX_FRAMES));
+  return `${thrown.name}: ${messageOf(thrown)}${place ? ` (at ${place})` : ""}`;
 }
 
 function describeBuild({ message, position }: BuildMessage): string {

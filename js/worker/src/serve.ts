@@ -1,8 +1,8 @@
 /**
  * The global `serve`: keeps the backend's handlers and answers the host's messages. Must not know about integrations.
  *
- * Every call gets exactly one answer: a result, or the error that its handler threw. Unknown messages are ignored, so
- * that an older worker survives a newer host.
+ * Every call gets exactly one answer: a result, or the error that its handler threw, however odd. Unknown messages are
+ * ignored, so that an older worker survives a newer host.
  */
 import { type App, type Call, globalLog, makeContext, settle, within } from "./calls.ts";
 import { startWatching, type Watched } from "./dev.ts";
@@ -11,6 +11,8 @@ import { exit, type Message, readLines, send } from "./wire.ts";
 
 /** Time for calls in flight when the host asks to stop; it kills the process after 10 s. */
 const DRAIN_MS = 5000;
+/** Says to the host that there is no handler, which an error of a handler must not say. */
+const UNKNOWN_METHOD = "unknown_method";
 const HANDLER_KINDS = ["rpc", "onStart", "onJob", "onShutdown"];
 
 /** What the host answers with to what was asked. */
@@ -24,11 +26,20 @@ const ANSWERS = new Set([
 ]);
 
 let handlers: Handlers | undefined;
+let nameOf: Naming = (method) => method;
 let app: App = { appId: "", runtimeUrl: "", credentials: {}, manifest: null };
 let watch: ReturnType<typeof startWatching> | undefined;
 let whenServing: (() => void) | undefined;
 let stopping = false;
 const inFlight = new Map<Call, Promise<void>>();
+
+/** How messages to people name a call. */
+export type Naming = (method: string, params: Json) => string;
+
+/** Sets it, for handlers whose names are not the backend's own. */
+export function nameCalls(naming: Naming): void {
+  nameOf = naming;
+}
 
 /** The global `serve`. */
 export function serve(given?: Handlers | Record<string, RpcHandler> | null): void {
@@ -118,6 +129,8 @@ async function start(id: unknown): Promise<void> {
 interface Work {
   call: Call;
   method: string;
+  /** For messages to people. Made before the handler runs, which may change the parameters. */
+  name: string;
   handler: RpcHandler | undefined;
   params: Json;
   caller: Caller | null;
@@ -126,14 +139,15 @@ interface Work {
 
 function answer(message: Message): void {
   const method = String(message.method);
-  begin(message, { method, handler: find(method), params: message.params, reply: "rpc_response" });
+  const params = message.params;
+  begin(message, { method, name: nameOf(method, params), handler: find(method), params, reply: "rpc_response" });
 }
 
 function work(message: Message): void {
   const onJob = handlers?.onJob?.bind(handlers);
   const job = { id: String(message.msg_id ?? ""), attempt: Number(message.attempt ?? 1) };
   const handler: RpcHandler | undefined = onJob && ((payload, caller, ctx) => onJob(payload, caller, { ...ctx, job }));
-  begin(message, { method: "onJob", handler, params: message.payload, reply: "job_result" });
+  begin(message, { method: "onJob", name: "onJob", handler, params: message.payload, reply: "job_result" });
 }
 
 function begin(message: Message, what: Omit<Work, "call" | "caller">): void {
@@ -144,18 +158,20 @@ function begin(message: Message, what: Omit<Work, "call" | "caller">): void {
 }
 
 async function run(work: Work): Promise<void> {
-  const { call, method, handler, params, caller } = work;
+  const { call, method, name, handler, params, caller } = work;
   let watched: Watched | undefined;
   try {
     if (handler) watched = watch?.(call, method, params, caller);
     const result = handler ? await handler(params, caller, makeContext(app, call)) : undefined;
     watched?.done(result);
     if (handler) respond(work, result);
-    else fail(work, { message: `unknown method: ${method}`, code: "unknown_method", category: "Validation" });
+    else fail(work, { message: `unknown method: ${method}`, code: UNKNOWN_METHOD, category: "Validation" });
   } catch (error) {
     watched?.failed(error);
-    if (isUnexpected(error)) globalLog.error(`${method}: ${stackOf(error)}`);
-    fail(work, toWire(error));
+    if (isUnexpected(error)) globalLog.error(`${name}: ${stackOf(error)}`);
+    const failure = toWire(error);
+    if (failure.code === UNKNOWN_METHOD) delete failure.code;
+    fail(work, failure);
   }
   inFlight.delete(call);
 }
@@ -170,7 +186,7 @@ function respond(work: Work, result: unknown): void {
     send({ type: work.reply, id: work.call.id, result });
     work.call.over = true;
   } catch (error) {
-    const message = `the result of ${work.method} cannot be sent: ${messageOf(error)}`;
+    const message = `the result of ${work.name} cannot be sent: ${messageOf(error)}`;
     fail(work, { message, code: "invalid_result", category: "Poison" });
   }
 }

@@ -3,11 +3,15 @@
  *
  * Outgoing messages of one turn of the event loop leave in a single write: under load a write per message would cost more than the
  * work itself. Whatever the backend writes to stdout by itself keeps its place in the order, and an unfinished line of
- * its own never swallows one of ours. A message that is too long for the host throws before anything is written.
+ * its own never swallows one of ours. A message that is too long for the host throws before anything is written. Half a
+ * surrogate pair is no text to the host's parser, and becomes a replacement character.
  */
 
 /** The longest line that the host reads, in bytes. */
 export const MAX_LINE = 1024 * 1024;
+
+/** JSON escapes surrogates only where their other half is missing; raw JSON of the backend may escape both. */
+const ESCAPE = /\\(?:ud[89ab]..\\ud[c-f]..|(ud[89a-f]..)|.)/g;
 
 export type Message = { type: string; [field: string]: unknown };
 
@@ -19,7 +23,7 @@ let foreignLineOpen = false;
 
 /** Queues one message. Throws if it is no JSON or longer than the host accepts. */
 export function send(message: Message): void {
-  const line = JSON.stringify(message);
+  const line = wellFormed(JSON.stringify(message));
   const bytes = lengthInBytes(line);
   if (bytes > MAX_LINE) {
     throw new RangeError(`${message.type} of ${bytes} bytes; at most ${MAX_LINE} fit into one message`);
@@ -34,7 +38,8 @@ export function send(message: Message): void {
 /** Writes everything queued, then ends the process. */
 export function exit(code: number): void {
   flush();
-  write("", () => process.exit(code));
+  // An empty line, which the host passes over: a write of nothing would not wait for the ones before it.
+  write("\n", () => process.exit(code));
 }
 
 /** Lets `process.stdout.write` of the backend and our own messages share one stream. */
@@ -73,6 +78,11 @@ function flush(): void {
   batch = "";
   foreignLineOpen = false;
   write(text);
+}
+
+function wellFormed(line: string): string {
+  if (!line.includes("\\ud")) return line;
+  return line.replace(ESCAPE, (found, half) => (half ? "\\ufffd" : found));
 }
 
 function lengthInBytes(line: string): number {

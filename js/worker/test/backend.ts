@@ -13,7 +13,7 @@ export const DISCOVER = {
 };
 
 export class Backend {
-  /** Every message so far, in order; a line that is no message appears as `{ type: "raw", line }`. */
+  /** Every message so far, in order; a line that is no message appears as `{ type: "raw", line }`, an empty one not at all. */
   readonly seen: Json[] = [];
   private readonly listeners = new Set<() => void>();
   private readonly process: Bun.Subprocess<"pipe", "pipe", "pipe">;
@@ -106,7 +106,7 @@ export class Backend {
     for await (const chunk of this.process.stdout) {
       const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
       rest = lines.pop() ?? "";
-      for (const line of lines) this.seen.push(parse(line));
+      for (const line of lines) if (line !== "") this.seen.push(parse(line));
       for (const listener of [...this.listeners]) listener();
     }
   }

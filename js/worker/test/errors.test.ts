@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { DISCOVER } from "./backend.ts";
 import { started } from "./running.ts";
 
 test("an ActionError reaches the caller with everything it says, and nothing is logged", async () => {
@@ -61,6 +62,80 @@ const odd: [string, string, Json][] = [
 test.each(odd)("throwing %s is answered sensibly", async (_, thrown, expected) => {
   const backend = await started(`serve({ rpc: { fail() { throw ${thrown}; } } });`);
   expect((await backend.call("fail")).error).toEqual(expected);
+});
+
+const hostile: [string, string, Json][] = [
+  ...["code", "category", "retryAfter", "details", "stack"].map((name): [string, string, Json] => [
+    `an error whose ${name} throws`,
+    `Object.defineProperty(new Error("m"), "${name}", { get() { throw 1; } })`,
+    { message: "m" },
+  ]),
+  [
+    "an error whose message throws",
+    `Object.defineProperty(new Error("m"), "message", { get() { throw 1; } })`,
+    { message: "an error that cannot be read" },
+  ],
+  [
+    "a proxy that throws",
+    `new Proxy(new Error("m"), { get() { throw 1; }, getPrototypeOf() { throw 1; } })`,
+    { message: "an error that cannot be read" },
+  ],
+  [
+    "an error whose stack is no text",
+    `Object.assign(new Error("m"), { stack: { toString() { throw 1; } } })`,
+    { message: "m" },
+  ],
+  ["details whose toJSON throws", `new ActionError("m", { details: { toJSON() { throw 1; } } })`, { message: "m" }],
+];
+
+test.each(hostile)("%s is answered with what can be read of it", async (_, thrown, expected) => {
+  const source = `serve({ rpc: { fail() { throw ${thrown}; }, ping: () => "pong" } });`;
+  for (const dev of [false, true]) {
+    const backend = await started(source, { ...DISCOVER, dev });
+    backend.begin("fail");
+    expect((await backend.call("ping")).result).toBe("pong");
+    const answer = backend.seen.find((message) => message.type === "rpc_response" && message.id === "call-1");
+    expect(answer?.error).toEqual(expected);
+  }
+});
+
+test("details are read once, for they may be others the next time", async () => {
+  const backend = await started(`let reads = 0; const details = { toJSON() { if (reads++) throw 1; return { n: 1 }; } };
+    serve({ rpc: { fail() { throw new ActionError("m", { details }); } } });`);
+  expect((await backend.call("fail")).error).toEqual({ message: "m", details: { n: 1 } });
+});
+
+test("half a surrogate pair becomes a replacement character wherever it is sent", async () => {
+  const backend = await started(String.raw`serve({ rpc: {
+    long() { throw new Error("a" + "😀".repeat(3000)); },
+    fail() { throw new ActionError("m\ud800", { code: "c\udc00", details: { "k\ud800": "C:\\udata \udfff 😀" } }); },
+    log() { log.info("a\ud800"); emit("b\ud800"); return JSON.rawJSON('"\\ud83d\\ude00"'); },
+  } });`);
+  expect((await backend.call("long")).error.message).toBe(`a${"😀".repeat(2047)}\ufffd`);
+  expect((await backend.call("fail")).error).toEqual({
+    message: "m\ufffd",
+    code: "c\ufffd",
+    details: { "k\ufffd": "C:\\udata \ufffd 😀" },
+  });
+  expect((await backend.call("log")).result).toBe("😀");
+  expect(backend.logs().at(-1)).toBe("a\ufffd");
+  expect((await backend.next("event")).name).toBe("b\ufffd");
+});
+
+test("details that are nested too deep for the host are left out", async () => {
+  const backend = await started(`serve({ rpc: { fail(levels) {
+    throw new ActionError("m", { details: JSON.parse("[".repeat(levels) + "]".repeat(levels)) });
+  } } });`);
+  expect((await backend.call("fail", 100)).error.details).toBeArray();
+  for (const levels of [101, 300, 30_000]) expect((await backend.call("fail", levels)).error).toEqual({ message: "m" });
+});
+
+test("an error cannot claim that there is no handler", async () => {
+  const backend = await started(`const unknown = () => { throw new ActionError("x", { code: "unknown_method" }); };
+    serve({ rpc: { unknown }, onJob: unknown });`);
+  expect((await backend.call("unknown")).error).toEqual({ message: "x" });
+  backend.send({ type: "job", id: "j", payload: {}, msg_id: "42", attempt: 1, timeout_ms: 1000 });
+  expect((await backend.next("job_result")).error).toEqual({ message: "x" });
 });
 
 test("a promise that nobody awaits is logged, and the process goes on", async () => {

@@ -76,6 +76,19 @@ test("bind and the two halves of a login are passed through", async () => {
   expect((await backend.call("__auth_callback", callback)).result.credentials).toEqual({ code: "c" });
 });
 
+test("an action, a webhook and a step whose result cannot be sent are called by the names that people know", async () => {
+  const backend = await started(`defineIntegration({ bind: () => 1n, webhooks: { message: () => 1n },
+    actions: { greet(input) { input.self = input; return input; }, fail() { throw new Error("odd"); } } });`);
+  const message = async (method: string, params: Json) => (await backend.call(method, params)).error.message;
+  expect(await message("__integration", { action: "greet", input: {} })).toStartWith(
+    "the result of the action `greet` cannot be sent: ",
+  );
+  expect(await message("__webhook", { name: "message" })).toStartWith("the result of the webhook `message` cannot");
+  expect(await message("__bind", {})).toStartWith("the result of `bind` cannot be sent: ");
+  await message("__integration", { action: "fail" });
+  expect((await backend.next("log")).message).toStartWith("the action `fail`: Error: odd");
+});
+
 test("only what is defined is offered", async () => {
   const backend = await started("defineIntegration({ actions: {} });");
   expect(backend.seen[0].methods).toEqual(["__integration"]);

@@ -105,6 +105,34 @@ describe("an entry point that cannot be loaded", () => {
     expect(await fatal("", "backend/index.ts")).toContain("the entry point backend/index.ts does not exist");
   });
 
+  test.each([
+    ["a huge error", `throw new Error("B".repeat(5e6));`, /^Error: B{4096} \(at index.ts:1:\d+\)$/],
+    ["a long text", `throw "B".repeat(9e5);`, /^the entry point threw string: B{10000}/],
+    ["half a pair", `throw new Error("a" + "😀".repeat(3000));`, /^Error: a(😀){2047}\ufffd \(at index.ts:1:\d+\)$/],
+    [
+      "problems that cannot be read",
+      `throw new AggregateError([null, { toString: null }, new Error("c")]);`,
+      /^the entry point threw object: null\nan error that cannot be read\nError: c \(at index.ts:1:\d+\)$/,
+    ],
+    [
+      "a message that throws",
+      `throw Object.defineProperty(new Error("m"), "message", { get() { throw new Error("n"); } });`,
+      /^Error: an error that cannot be read \(at index.ts:1:\d+\)$/,
+    ],
+    [
+      "a proxy that throws",
+      `throw new Proxy(new Error("m"), { get() { throw 1; }, getPrototypeOf() { throw 1; } });`,
+      /^an error that cannot be read$/,
+    ],
+  ])("is described however odd it is: %s", async (_, source, expected) => {
+    expect(await fatal(source)).toMatch(expected);
+  });
+
+  test("is described after all that the backend said before", async () => {
+    const source = `for (let n = 0; n < 500; n++) log.info("B".repeat(8000)); throw new Error("late");`;
+    expect(await fatal(source)).toStartWith("Error: late");
+  });
+
   test("cannot serve twice, nor serve what is no function", async () => {
     expect(await fatal("serve({}); serve({});")).toContain("serve() called twice");
     expect(await fatal("serve({ rpc: { a: 1 } });")).toContain(`the handler of "a" is of type number`);
@@ -139,6 +167,14 @@ describe("the end", () => {
     backend.send({ type: "shutdown" });
     expect(await backend.ended()).toBe(0);
     expect(backend.logs()[0]).toContain("onShutdown error: Error: stuck");
+  });
+
+  test("waits until the host has read the last answers", async () => {
+    const backend = await started(`serve({ rpc: { big: () => "B".repeat(9e5) } });`);
+    const ids = [1, 2, 3].map(() => backend.begin("big"));
+    backend.send({ type: "shutdown" });
+    expect(await backend.ended()).toBe(0);
+    for (const id of ids) expect((await backend.answer(id)).result).toHaveLength(9e5);
   });
 
   test("chosen by the backend loses no line", async () => {
