@@ -17,8 +17,9 @@ use crate::manifest::Manifest;
 
 /// The project's folder whose content becomes the archive's root.
 pub const BACKEND: &str = "backend";
-const PACKAGE: &str = "package.json";
-const LOCKFILES: [&str; 2] = ["bun.lock", "package-lock.json"];
+/// What an integration may keep beside the manifest: its dependencies.
+pub const PACKAGE: &str = "package.json";
+pub const LOCKFILES: [&str; 2] = ["bun.lock", "package-lock.json"];
 
 /// Files by their name in the archive, in the archive's order.
 #[derive(Debug)]

@@ -140,7 +140,7 @@ impl Client {
         request.send().await.map_err(|error| self.transport(&error))
     }
 
-    /// Renews a stored login; false when there is nothing to renew with.
+    /// Renews a stored login, or the one that has taken its place since; false when there is nothing to renew with.
     async fn refresh(&self) -> Result<bool> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -149,6 +149,10 @@ impl Client {
         }
         let mut session = self.session.lock().await;
         let Session::Stored(login, store) = &mut *session else { return Ok(false) };
+        let stored = store.load()?.filter(|stored| server_url(&stored.url).is_ok_and(|url| url == self.base));
+        if let Some(stored) = &stored {
+            login.clone_from(stored);
+        }
         let request = self.http.post(self.api(&["auth", "refresh"])).json(&json!({ "refreshToken": login.refresh_token }));
         let response = request.send().await.map_err(|error| self.transport(&error))?;
         if response.status().is_client_error() {
@@ -157,7 +161,10 @@ impl Client {
         let response = refusal(response).await.map_err(CliError::Problem)?;
         let renewed: Renewed = decode(&self.read_json(response).await?)?;
         login.access_token = renewed.access_token;
-        store.save(login)?;
+        // Whoever logged out meanwhile, or in to another server, keeps that.
+        if stored.is_some() {
+            store.save(login)?;
+        }
         Ok(true)
     }
 

@@ -68,7 +68,7 @@ impl Manifest {
 fn unreadable(shown: &str, error: &std::io::Error) -> CliError {
     if error.kind() == ErrorKind::NotFound {
         return CliError::usage(format!("there is no {shown}"))
-            .with_hint("run this in a project folder or name one: `weft deploy <dir>`; `weft init <name>` makes a new one");
+            .with_hint("run this in a project folder, or name one; `weft init <name>` makes a new one");
     }
     CliError::failed(format!("cannot read {shown}: {error}"))
 }

@@ -1,6 +1,7 @@
 //! `weft dev`: a project that is live again moments after each saved file, with everything it does on the screen.
 //!
-//! Mistakes in the project are told and waited out; only what no edit can mend (no login, no server, no permission) ends it.
+//! Mistakes in the project are told and waited out, and so is a server that goes away; only what neither edits nor patience can
+//! mend (no login, no permission, nobody there at the start) ends it.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,12 +14,13 @@ use tokio::task::JoinHandle;
 use super::Context;
 use super::deploy::After;
 use super::requirements::config_command;
+use crate::archive::BACKEND;
 use crate::client::Client;
 use crate::dev::check::{self, Problems};
-use crate::dev::follow::follow;
+use crate::dev::follow::{PAUSE, follow};
 use crate::dev::release::{Release, Releaser};
 use crate::dev::view::View;
-use crate::dev::watch::{Change, Watch};
+use crate::dev::watch::{self, Change};
 use crate::error::{CliError, Result};
 use crate::manifest::Manifest;
 use crate::output::{Output, Paint, print_line, printable};
@@ -39,6 +41,8 @@ enum Happening {
     Changed(Change),
     Checked(Result<Option<Problems>>),
     Logged(String),
+    /// The server that did not answer may do so now.
+    Waited,
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
@@ -47,7 +51,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     let (happen, happenings) = mpsc::channel(QUEUE);
     let changes = happen.clone();
     // Begun before the first deployment, so that a file saved meanwhile is not missed.
-    let _watch = Watch::start(&arguments.folder, move |change| changes.blocking_send(Happening::Changed(change)).is_ok())?;
+    watch::start(&arguments.folder, move |change| changes.blocking_send(Happening::Changed(change)).is_ok())?;
     let mut session = Session {
         output: &context.output,
         folder: &arguments.folder,
@@ -55,8 +59,10 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
         happen: happen.clone(),
         checking: None,
         view: View::new(context.output.clone()),
+        patience: Patience::Ending,
     };
-    session.release(&Change { paths: Vec::new(), at: Instant::now() }).await?;
+    session.check();
+    session.release(Vec::new(), Instant::now()).await?;
     session.welcome(&client, &manifest).await?;
     let lines = follow(&client, &manifest.app_id, |line| happen.send(Happening::Logged(line)));
     tokio::select! {
@@ -79,29 +85,80 @@ struct Session<'a> {
     happen: mpsc::Sender<Happening>,
     checking: Option<JoinHandle<()>>,
     view: View,
+    patience: Patience,
+}
+
+/// What happens when no server answers.
+enum Patience {
+    /// The command ends: there was none from the start.
+    Ending,
+    /// It is waited for.
+    Ready,
+    /// It did not when these files were saved, and is asked again.
+    Waiting(Vec<PathBuf>),
 }
 
 impl Session<'_> {
     async fn run(&mut self, mut happenings: mpsc::Receiver<Happening>) -> Result<()> {
-        while let Some(happening) = happenings.recv().await {
+        self.patience = Patience::Ready;
+        while let Some(happening) = self.next(&mut happenings).await {
             match happening {
-                Happening::Changed(change) => self.release(&change).await?,
+                Happening::Changed(change) => self.changed(change).await?,
                 Happening::Checked(problems) => self.show_problems(problems)?,
                 Happening::Logged(line) => self.view.line(&line)?,
+                Happening::Waited => self.release(Vec::new(), Instant::now()).await?,
             }
         }
         Ok(())
     }
 
-    /// Brings the project's current state to the server and says how that went.
-    async fn release(&mut self, change: &Change) -> Result<()> {
+    async fn next(&self, happenings: &mut mpsc::Receiver<Happening>) -> Option<Happening> {
+        if !matches!(self.patience, Patience::Waiting(_)) {
+            return happenings.recv().await;
+        }
+        tokio::time::timeout(PAUSE, happenings.recv()).await.unwrap_or(Some(Happening::Waited))
+    }
+
+    async fn changed(&mut self, change: Change) -> Result<()> {
+        if let Some(error) = &change.unwatched {
+            self.output.error(error);
+        }
         self.check();
-        match self.releaser.release().await {
+        self.release(change.paths, change.at).await
+    }
+
+    /// Brings the project's current state to the server and says how that went.
+    async fn release(&mut self, mut saved: Vec<PathBuf>, at: Instant) -> Result<()> {
+        if let Patience::Waiting(before) = &self.patience {
+            saved.extend(before.iter().filter(|path| !saved.contains(path)).cloned().collect::<Vec<_>>());
+        }
+        let outcome = match self.releaser.release(&saved).await {
+            Err(error @ CliError::NoServer { .. }) if !matches!(self.patience, Patience::Ending) => {
+                return self.wait(saved, &error);
+            }
+            outcome => outcome,
+        };
+        if matches!(self.patience, Patience::Waiting(_)) {
+            self.patience = Patience::Ready;
+        }
+        match outcome {
             Ok(Release::Unchanged) => Ok(()),
-            Ok(Release::Live) => self.show_live(change),
+            Ok(Release::Live) => self.show_live(&saved, at),
+            Ok(Release::Mended) => self.show_mended(),
+            Ok(Release::NoBackend) => self.show_no_backend(),
             Err(error) if is_final(&error) => Err(error),
             Err(error) => self.show_failure(&error),
         }
+    }
+
+    /// Says so once, however long it takes.
+    fn wait(&mut self, saved: Vec<PathBuf>, error: &CliError) -> Result<()> {
+        if let Patience::Waiting(_) = std::mem::replace(&mut self.patience, Patience::Waiting(saved)) {
+            return Ok(());
+        }
+        self.output.show(&json!({ "event": "waiting", "problem": error.to_json() }), || {
+            format!("{} {error}: waiting for it", self.output.paint(Paint::Warn, "!"))
+        })
     }
 
     /// Types are checked beside the deployment; a check of an older state is given up.
@@ -116,10 +173,10 @@ impl Session<'_> {
         }));
     }
 
-    fn show_live(&self, change: &Change) -> Result<()> {
-        let took = change.at.elapsed();
+    fn show_live(&self, saved: &[PathBuf], at: Instant) -> Result<()> {
+        let took = at.elapsed();
         // Editors and tools write to a file beside the real one first.
-        let remain = change.paths.iter().filter(|path| self.folder.join(path).exists());
+        let remain = saved.iter().filter(|path| self.folder.join(path).exists());
         let files: Vec<String> = remain.map(|path| path.display().to_string()).collect();
         let event = json!({ "event": "live", "ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "changed": files });
         self.output.show(&event, || {
@@ -132,14 +189,27 @@ impl Session<'_> {
         })
     }
 
+    fn show_mended(&self) -> Result<()> {
+        let event = json!({ "event": "live", "ms": 0, "changed": [] });
+        self.output.show(&event, || format!("{} live  (as before)", self.output.paint(Paint::Good, "✓")))
+    }
+
+    fn show_no_backend(&self) -> Result<()> {
+        let serving = self.releaser.is_serving();
+        let rest = if serving { "the version before goes on serving" } else { "only the manifest was installed" };
+        let text = format!("there is no {BACKEND} folder: {rest}");
+        let event = json!({ "event": "failed", "problem": { "error": text }, "serving": serving });
+        self.output.show(&event, || format!("{} {text}", self.output.paint(Paint::Warn, "!")))
+    }
+
     fn show_failure(&self, error: &CliError) -> Result<()> {
         if self.output.is_json() {
             return print_line(
-                &json!({ "event": "failed", "problem": error.to_json(), "serving": self.releaser.is_live() }).to_string(),
+                &json!({ "event": "failed", "problem": error.to_json(), "serving": self.releaser.is_serving() }).to_string(),
             );
         }
         self.output.error(error);
-        let rest = if self.releaser.is_live() { "the version before goes on serving" } else { "nothing is serving yet" };
+        let rest = if self.releaser.is_serving() { "the version before goes on serving" } else { "nothing is serving yet" };
         self.output.note(&format!("{} not deployed: {rest}", self.output.paint_err(Paint::Bad, "✗")));
         Ok(())
     }
@@ -177,12 +247,16 @@ impl Session<'_> {
                 config_command(&manifest.app_id, after.missing())
             ));
         }
+        if check::lacks_compiler(self.folder) {
+            self.output
+                .note("Types are not checked: the project has no TypeScript. To get it: npm install --save-dev typescript");
+        }
         self.output.note(&format!("Watching {}; stop with Ctrl-C", self.folder.display()));
         Ok(())
     }
 }
 
-/// What editing files cannot mend.
+/// What neither edits nor patience can mend.
 fn is_final(error: &CliError) -> bool {
     match error {
         CliError::Problem(problem) => matches!(problem.status, 401 | 403),

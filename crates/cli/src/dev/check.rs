@@ -8,6 +8,7 @@ use tokio::process::Command;
 use crate::error::{CliError, Result};
 
 const COMPILER: &str = "node_modules/.bin/tsc";
+const SETTINGS: &str = "tsconfig.json";
 const MOST_SHOWN: usize = 20;
 
 /// What the compiler objects to.
@@ -18,10 +19,15 @@ pub struct Problems {
     pub lines: Vec<String>,
 }
 
+/// Whether the project in `folder` is meant to be checked and lacks what does it.
+pub fn lacks_compiler(folder: &Path) -> bool {
+    folder.join(SETTINGS).is_file() && !folder.join(COMPILER).exists()
+}
+
 /// Checks the types of the project in `folder`; nothing when all is well or there is no compiler.
 pub async fn types(folder: &Path) -> Result<Option<Problems>> {
     let Ok(compiler) = std::fs::canonicalize(folder.join(COMPILER)) else { return Ok(None) };
-    if !folder.join("tsconfig.json").is_file() {
+    if !folder.join(SETTINGS).is_file() {
         return Ok(None);
     }
     let mut command = Command::new(compiler);

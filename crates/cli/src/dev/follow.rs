@@ -8,7 +8,8 @@ use crate::client::Client;
 use crate::error::{CliError, Result};
 use crate::sse::EventReader;
 
-const PAUSE: Duration = Duration::from_secs(1);
+/// Before a server that does not answer is asked again.
+pub const PAUSE: Duration = Duration::from_secs(1);
 
 /// Hands each line's JSON to `line`. Returns only with an error that repeating does not mend.
 pub async fn follow<F, E>(client: &Client, app: &str, line: impl Fn(String) -> F) -> CliError
@@ -17,7 +18,7 @@ where
 {
     loop {
         match listen(client, app, &line).await {
-            Err(error @ CliError::Problem(_)) => return error,
+            Err(CliError::Problem(problem)) if problem.status < 500 => return CliError::Problem(problem),
             // The server may be restarting; the next deployment says so if it is gone.
             Ok(()) | Err(_) => tokio::time::sleep(PAUSE).await,
         }

@@ -2,65 +2,94 @@
 //!
 //! A state that is live already is not sent again: editors touch files without changing them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::multipart::Part;
 use serde_json::Value;
 
-use crate::archive::Plan;
+use crate::archive::{BACKEND, LOCKFILES, PACKAGE, Plan};
 use crate::client::Client;
 use crate::commands::{deploy::release_form, types};
-use crate::error::Result;
-use crate::manifest::Manifest;
+use crate::error::{CliError, Result};
+use crate::manifest::{self, Manifest};
 
 /// What a release came to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Release {
     Live,
+    /// What is to serve does already, and the last that was told is something else.
+    Mended,
+    /// Nothing but the manifest could be brought to the server.
+    NoBackend,
     Unchanged,
 }
+
+/// The manifest, and the archive where there is a backend.
+type State = (Value, Option<Bytes>);
 
 pub struct Releaser<'a> {
     client: &'a Client,
     folder: &'a Path,
     installed: Option<Value>,
-    /// The manifest and the archive that serve.
-    live: Option<(Value, Bytes)>,
-    /// What the last attempt was about; a failure is not repeated for the same state.
-    tried: Option<(Value, Bytes)>,
+    /// Whether a version of this session serves.
+    serving: bool,
+    /// What serves, where that is certain.
+    live: Option<State>,
+    /// What the server gave its last word on.
+    settled: Option<State>,
 }
 
 impl<'a> Releaser<'a> {
     pub fn new(client: &'a Client, folder: &'a Path) -> Self {
-        Self { client, folder, installed: None, live: None, tried: None }
+        Self { client, folder, installed: None, serving: false, live: None, settled: None }
     }
 
     /// Whether a version of this session serves.
-    pub fn is_live(&self) -> bool {
-        self.live.is_some()
+    pub fn is_serving(&self) -> bool {
+        self.serving
     }
 
-    pub async fn release(&mut self) -> Result<Release> {
+    /// Brings the project's state to the server, after these files were saved. A state that was refused is sent again only if one
+    /// of them belongs to it: the reason may have been outside the project.
+    pub async fn release(&mut self, saved: &[PathBuf]) -> Result<Release> {
+        let settled = self.settled.take();
         let manifest = Manifest::load(self.folder)?;
         types::write(self.folder, &manifest.document)?;
         let plan = Plan::of(self.folder, &manifest)?;
         let archive = plan.as_ref().map(Plan::pack).transpose()?.map(Bytes::from);
-        let state = (manifest.document.clone(), archive.clone().unwrap_or_default());
-        if self.tried.as_ref() == Some(&state) {
-            return Ok(Release::Unchanged);
+        let state = (manifest.document.clone(), archive);
+        let (told, is_live) = (settled.as_ref() == Some(&state), self.live.as_ref() == Some(&state));
+        if is_live || (told && !saved.iter().any(|path| is_deployed(path))) {
+            self.settled = Some(state);
+            return Ok(if told { Release::Unchanged } else { Release::Mended });
         }
-        self.tried = Some(state.clone());
+        let outcome = self.send(&manifest, state.1.as_ref()).await;
+        match &outcome {
+            Ok(Release::NoBackend) => self.live = None,
+            Ok(_) => (self.serving, self.live) = (true, Some(state.clone())),
+            Err(CliError::Problem(problem)) if problem.status < 500 => {}
+            // Nobody knows what became of it.
+            Err(_) => {
+                (self.installed, self.live) = (None, None);
+                return outcome;
+            }
+        }
+        self.settled = Some(state);
+        outcome
+    }
+
+    async fn send(&mut self, manifest: &Manifest, archive: Option<&Bytes>) -> Result<Release> {
         let new = (self.installed.as_ref() != Some(&manifest.document)).then_some(&manifest.document);
         match (archive, new) {
-            (Some(archive), new) => self.deploy(&manifest.app_id, new, &archive).await?,
+            (Some(archive), new) => self.deploy(&manifest.app_id, new, archive).await?,
             (None, Some(new)) => _ = self.client.send(Method::POST, self.client.api(&["apps"]), new).await?,
             (None, None) => {}
         }
-        self.installed = Some(manifest.document);
-        self.live = Some(state);
-        Ok(Release::Live)
+        self.installed = Some(manifest.document.clone());
+        let is_complete = archive.is_some() || manifest.is_complete_without_backend();
+        Ok(if is_complete { Release::Live } else { Release::NoBackend })
     }
 
     async fn deploy(&self, app: &str, manifest: Option<&Value>, archive: &Bytes) -> Result<()> {
@@ -70,4 +99,9 @@ impl<'a> Releaser<'a> {
         self.client.fetch(|http| Ok(http.post(url.clone()).multipart(form()?))).await?;
         Ok(())
     }
+}
+
+/// Whether a file, relative to the project's folder, is one of those that are sent.
+fn is_deployed(path: &Path) -> bool {
+    path.starts_with(BACKEND) || [manifest::FILE, PACKAGE].into_iter().chain(LOCKFILES).any(|name| path == Path::new(name))
 }

@@ -116,6 +116,144 @@ async fn type_problems_are_told_and_hold_nothing_up() {
 }
 
 #[tokio::test]
+async fn a_project_without_typescript_says_how_types_are_checked() {
+    let fake = developing(&[]).await;
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    machine.write("slack/tsconfig.json", "{}");
+    let mut dev = machine.start(&["dev", "slack"]);
+    let line = dev.line_with("Types are not checked").await;
+    assert!(line.ends_with("npm install --save-dev typescript"), "{line}");
+}
+
+#[tokio::test]
+async fn a_folder_that_goes_and_comes_back_is_watched_again() {
+    let fake = developing(&[]).await;
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    machine.write("slack/backend/lib/a.ts", "export const a = 1;\n");
+    let mut dev = machine.start(&["dev", "slack"]);
+    dev.line_with("Watching slack").await;
+    let rename = |from: &str, to: &str| std::fs::rename(machine.path(from), machine.path(to)).expect("it moves");
+    for folder in ["slack/backend", "slack/backend/lib"] {
+        rename(folder, "away");
+        dev.line_with(if folder == "slack/backend" { "there is no backend folder" } else { "✓ live" }).await;
+        rename("away", folder);
+        dev.line_with("✓ live").await;
+        machine.write("slack/backend/lib/a.ts", &format!("export const a = \"{folder}\";\n"));
+        dev.line_with("✓ live  backend/lib/a.ts").await;
+    }
+    std::fs::remove_dir_all(machine.path("slack/backend")).expect("it is removed");
+    dev.line_with("there is no backend folder").await;
+    machine.write("slack/backend/new/b.ts", "export const b = 1;\n");
+    dev.line_with("✓ live").await;
+    machine.write("slack/backend/new/b.ts", "export const b = 2;\n");
+    dev.line_with("✓ live  backend/new/b.ts").await;
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_is_waited_for() {
+    let mut fake = developing(&[]).await;
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let mut dev = machine.start(&["dev", "slack"]);
+    dev.line_with("Watching slack").await;
+    let down = fake.stop().await;
+    machine.write("slack/backend/index.ts", "defineIntegration({ actions: {} });\n");
+    dev.line_with(&format!("! no server answers at {}: waiting for it", fake.url)).await;
+    fake.back(down);
+    let lines = dev.lines_until("✓ live  backend/index.ts").await;
+    assert_eq!(lines.len(), 1, "it is said once: {lines:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_at_the_start_ends_it() {
+    let mut fake = developing(&[]).await;
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let _down = fake.stop().await;
+    let outcome = machine.weft(&["dev", "slack"]).await;
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stderr.contains("no server answers"), "{outcome}");
+}
+
+#[tokio::test]
+async fn logging_in_again_in_another_terminal_is_enough() {
+    let fake = developing(&[]).await;
+    let refused = json!({ "error": "The token has expired.", "code": "unauthorized" });
+    fake.reply(DEPLOY, 401, &refused);
+    fake.reply(DEPLOY, 401, &refused);
+    fake.ok(DEPLOY, &json!({ "message": "deployed" }));
+    fake.reply("POST /api/v1/auth/refresh", 401, &refused);
+    fake.ok("POST /api/v1/auth/refresh", &json!({ "accessToken": "access-3" }));
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let mut dev = machine.start(&["dev", "slack"]);
+    dev.line_with("Watching slack").await;
+    machine.write("slack/backend/index.ts", "defineIntegration({ actions: {} });\n");
+    dev.line_with("the login has expired").await;
+    dev.line_with("✗ not deployed").await;
+    machine.log_in(&fake, 2);
+    machine.write("slack/backend/index.ts", "defineIntegration({ actions: {} });\n");
+    dev.line_with("✓ live  backend/index.ts").await;
+    let renewed = fake.requests().into_iter().rfind(|request| request.line == "POST /api/v1/auth/refresh");
+    assert_eq!(renewed.expect("a renewal").json(), json!({ "refreshToken": "refresh-2" }));
+    let deployed = fake.requests().into_iter().rfind(|request| request.line == DEPLOY).expect("a deployment");
+    assert_eq!(deployed.header("authorization"), "Bearer access-3");
+}
+
+#[tokio::test]
+async fn a_missing_backend_is_told_and_the_version_before_serves() {
+    let fake = developing(&[]).await;
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let mut dev = machine.start(&["dev", "slack"]);
+    dev.line_with("Watching slack").await;
+    std::fs::rename(machine.path("slack/backend"), machine.path("away")).expect("it moves");
+    let lines = dev.lines_until("! there is no backend folder: the version before goes on serving").await;
+    assert_eq!(lines.len(), 1, "and not that it is live: {lines:?}");
+}
+
+#[tokio::test]
+async fn a_mended_project_is_told_to_be_live_without_being_sent_again() {
+    let fake = developing(&[]).await;
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let mut dev = machine.start(&["dev", "slack"]);
+    dev.line_with("Watching slack").await;
+    machine.write("slack/manifest.json", "{ \"appId\": \"slack\" ");
+    dev.line_with("✗ not deployed").await;
+    machine.write("slack/manifest.json", &manifest().to_string());
+    dev.line_with("✓ live  (as before)").await;
+    fake.request(DEPLOY);
+}
+
+#[tokio::test]
+async fn what_failed_for_an_outside_reason_is_tried_again_with_the_next_save() {
+    let fake = developing(&[]).await;
+    fake.reply(DEPLOY, 422, &json!({ "error": "the dependencies could not be installed", "code": "deploy_failed" }));
+    fake.ok(DEPLOY, &json!({ "message": "deployed" }));
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let mut dev = machine.start(&["dev", "slack"]);
+    dev.line_with("Watching slack").await;
+    machine.write("slack/backend/package.json", "{}");
+    dev.line_with("✗ not deployed").await;
+    machine.write("slack/backend/package.json", "{}");
+    dev.line_with("✓ live  backend/package.json").await;
+}
+
+#[tokio::test]
+async fn a_folder_that_is_no_project_is_told_without_naming_another_command() {
+    let machine = Machine::new();
+    for command in ["dev", "test", "types"] {
+        let outcome = machine.weft(&[command, "nowhere"]).await;
+        assert!(outcome.stderr.contains("there is no nowhere/manifest.json"), "{outcome}");
+        assert!(!outcome.stderr.contains("weft deploy"), "{outcome}");
+    }
+}
+
+#[tokio::test]
 async fn developing_needs_a_permission() {
     let fake = server(true).await;
     fake.reply(DEPLOY, 403, &json!({ "error": "This needs the permission admin:apps.deploy.", "code": "forbidden" }));

@@ -8,11 +8,24 @@ use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 pub struct Fake {
     pub url: String,
     shared: Arc<Shared>,
+    served: Served,
 }
+
+/// A running server: what stops it, and what ends when it has.
+struct Served {
+    stop: CancellationToken,
+    ended: JoinHandle<()>,
+}
+
+/// The address of a server that is down: nobody else gets it, and nobody answers there.
+pub struct Down(TcpSocket);
 
 #[derive(Default)]
 struct Shared {
@@ -61,11 +74,26 @@ impl Received {
 impl Fake {
     pub async fn start() -> Self {
         let shared = Arc::new(Shared::default());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let app = axum::Router::new().fallback(answer).with_state(Arc::clone(&shared));
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { url, shared }
+        let served = serve(listener, &shared);
+        Self { url, shared, served }
+    }
+
+    /// Goes down, and closes its connections.
+    pub async fn stop(&mut self) -> Down {
+        self.served.stop.cancel();
+        (&mut self.served.ended).await.expect("the server ends");
+        let address = self.url.trim_start_matches("http://").parse().expect("an address");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an address that was in use");
+        socket.bind(address).expect("the same address");
+        Down(socket)
+    }
+
+    /// Comes back where it was.
+    pub fn back(&mut self, down: Down) {
+        self.served = serve(down.0.listen(1024).expect("a listener"), &self.shared);
     }
 
     /// A server that a user is logged in to.
@@ -114,6 +142,15 @@ impl Fake {
         assert_eq!(found.len(), 1, "{line} among {:?}", self.lines());
         found.remove(0)
     }
+}
+
+fn serve(listener: TcpListener, shared: &Arc<Shared>) -> Served {
+    let app = axum::Router::new().fallback(answer).with_state(Arc::clone(shared));
+    let stop = CancellationToken::new();
+    let stopping = stop.clone().cancelled_owned();
+    let ended =
+        tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(stopping).await.expect("it serves") });
+    Served { stop, ended }
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {

@@ -42,10 +42,15 @@ impl Machine {
     /// A machine whose user is logged in to `fake`.
     pub fn logged_in(fake: &Fake) -> Self {
         let machine = Self::new();
-        let login = json!({ "url": fake.url, "accessToken": "access-1", "refreshToken": "refresh-1" });
         std::fs::create_dir(machine.login_file().parent().expect("a folder")).expect("the login folder");
-        std::fs::write(machine.login_file(), login.to_string()).expect("the login file");
+        machine.log_in(fake, 1);
         machine
+    }
+
+    /// Leaves what logging in for the nth time does: `access-n` and `refresh-n`.
+    pub fn log_in(&self, fake: &Fake, nth: u8) {
+        let login = json!({ "url": fake.url, "accessToken": format!("access-{nth}"), "refreshToken": format!("refresh-{nth}") });
+        std::fs::write(self.login_file(), login.to_string()).expect("the login file");
     }
 
     pub fn login_file(&self) -> PathBuf {
@@ -124,14 +129,20 @@ impl Machine {
 impl Running {
     /// The next line that contains `text`.
     pub async fn line_with(&mut self, text: &str) -> String {
-        let mut before = Vec::new();
+        self.lines_until(text).await.pop().expect("the line")
+    }
+
+    /// The lines up to the next one that contains `text`.
+    pub async fn lines_until(&mut self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
         while let Ok(Some(line)) = tokio::time::timeout(PATIENCE, self.lines.recv()).await {
-            if line.contains(text) {
-                return line;
+            let found = line.contains(text);
+            lines.push(line);
+            if found {
+                return lines;
             }
-            before.push(line);
         }
-        panic!("no line with {text:?}, only:\n{}", before.join("\n"))
+        panic!("no line with {text:?}, only:\n{}", lines.join("\n"))
     }
 }
 
