@@ -97,15 +97,12 @@ impl Server {
         let keys = Keys::new(data_dir.path());
         let candidates = Runtime::candidates(settings.runtime_dir.as_deref())?;
         let accounts = Accounts::if_root();
-        // Before anything is made that another runtime could not use.
-        find_bun(&candidates)?;
         let listener = TcpListener::bind(settings.listen).await.with_context(|| {
             format!("cannot listen on {}: is another server running there? Choose another with --listen", settings.listen)
         })?;
-        let address = listener.local_addr()?;
         // Workers upload files here; they reach nothing else of the server.
         let side = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen for uploads of workers")?;
-        let door = side.local_addr()?;
+        let (address, door) = (listener.local_addr()?, side.local_addr()?);
         let settings = with_public_url(settings, address)?;
         let (database, options) = database(&settings, &data_dir, &candidates).await?;
         let pool = db::connect(options.clone(), settings.max_connections).await?;
@@ -389,6 +386,8 @@ async fn database(
     data_dir: &DataDir,
     candidates: &[PathBuf],
 ) -> anyhow::Result<(Option<Embedded>, PgConnectOptions)> {
+    // Before anything is made that another runtime could not use.
+    find_bun(candidates)?;
     if let Some(url) = &settings.database_url {
         return Ok((None, db::options(url.expose())?));
     }

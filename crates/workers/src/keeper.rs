@@ -41,6 +41,7 @@ impl<P: Platform> Keeper<P> {
     /// Waits for the end and cleans up after it.
     pub(crate) async fn run(mut self) -> Death {
         let group = self.child.id();
+        give_way(group);
         let end = tokio::select! {
             biased;
             status = self.child.wait() => End::ByItself(status),
@@ -75,6 +76,13 @@ impl<P: Platform> Keeper<P> {
         self.stdin.abort();
         self.stdout.abort();
         self.stderr.abort();
+    }
+}
+
+/// Where the machine itself is out of memory, backends go before the server and its database. Refused is as good as not said.
+fn give_way(process: Option<u32>) {
+    if let Some(process) = process {
+        let _ = std::fs::write(format!("/proc/{process}/oom_score_adj"), "500");
     }
 }
 

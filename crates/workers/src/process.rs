@@ -54,8 +54,8 @@ pub(crate) struct Process<P: Platform> {
     vitals: Arc<Vitals>,
     request_limit: usize,
     silence: Duration,
-    /// Whether it answers calls of methods that it does not have; one that reads its stdin by itself may not.
-    answers_probes: AtomicBool,
+    /// Whether it answers calls of methods that it does not have; one that reads its stdin by itself may not. It may say so late.
+    answers_probes: Arc<AtomicBool>,
     probing: AtomicBool,
     /// Whether it has a handler for jobs, once it has said so.
     takes_jobs: OnceLock<bool>,
@@ -103,7 +103,7 @@ impl<P: Platform> Process<P> {
         let (lines, queue) = mpsc::channel(QUEUE);
         let (kill, killed) = watch::channel(None);
         let (exited, exit) = watch::channel(None);
-        let request_limit = shared.settings.request_limit;
+        let (request_limit, answers_probes) = (shared.settings.request_limit, Arc::new(AtomicBool::new(false)));
         let reader = Reader {
             app: Arc::clone(&spec.app_id),
             platform: Arc::clone(&shared.platform),
@@ -112,6 +112,7 @@ impl<P: Platform> Process<P> {
             lines: lines.clone(),
             request_limit,
             ready: Some(ready),
+            answers_probes: Arc::clone(&answers_probes),
         };
         let keeper = Keeper {
             child: spawned.child,
@@ -131,8 +132,7 @@ impl<P: Platform> Process<P> {
             exited.send_replace(Some(death));
         });
         let silence = shared.settings.limits.silence;
-        let (answers_probes, probing) = (AtomicBool::new(false), AtomicBool::new(false));
-        let takes_jobs = OnceLock::new();
+        let (probing, takes_jobs) = (AtomicBool::new(false), OnceLock::new());
         Self { calls, lines, kill, exit, vitals, request_limit, silence, answers_probes, probing, takes_jobs }
     }
 
@@ -159,7 +159,6 @@ impl<P: Platform> Process<P> {
                 if let Some(jobs) = jobs {
                     let _ = self.takes_jobs.set(jobs);
                 }
-                self.answers_probes.store(protocol == frame::PROTOCOL, Relaxed);
                 Ok(())
             }
             Ok(Handshake::Ready { protocol, .. }) => Err(StartError::Protocol { found: protocol }),
@@ -298,7 +297,7 @@ fn discover(settings: &HostSettings, spec: &WorkerSpec, start_call: Option<&str>
 
 /// Writes queued lines to stdin, as many at once as there are.
 async fn write(mut stdin: ChildStdin, mut queue: mpsc::Receiver<Outgoing>) -> io::Result<()> {
-    let (mut batch, mut bytes) = (Vec::with_capacity(BATCH), Vec::new());
+    let (mut batch, mut bytes, mut held) = (Vec::with_capacity(BATCH), Vec::new(), Vec::new());
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         // Whoever is ready at the same moment gets to queue its line first: writing costs more than all else about a line, and so
         // does waking the worker for it.
@@ -312,10 +311,15 @@ async fn write(mut stdin: ChildStdin, mut queue: mpsc::Receiver<Outgoing>) -> io
         for message in batch.drain(..) {
             match message {
                 Outgoing::Line(line) => bytes.extend_from_slice(&line),
+                Outgoing::Answer(line, room) => {
+                    bytes.extend_from_slice(&line);
+                    held.extend(room);
+                }
                 Outgoing::Close => last = true,
             }
         }
         stdin.write_all(&bytes).await?;
+        held.clear();
         if last {
             break;
         }

@@ -6,7 +6,7 @@
 use crate::{
     Failure, Level, Platform,
     flood::Pace,
-    frame::{Answer, FromWorker, LINE_LIMIT, Outcome, Question, STORAGE_UPLOAD_URL},
+    frame::{Answer, FromWorker, LINE_LIMIT, Outcome, PROTOCOL, Question, STORAGE_UPLOAD_URL},
     in_flight::{CallId, InFlight, Reply},
     lines::{Line, Lines},
     logs::{Journal, MESSAGE_LIMIT},
@@ -14,21 +14,31 @@ use crate::{
 use serde_json::value::RawValue;
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 use tokio::{
     process::{ChildStderr, ChildStdout},
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 
 /// How many self-actions of one process may be at work; a backend that asks for more is refused, not queued.
 const SELF_ACTIONS: usize = 1024;
+/// What they ask with, in bytes, and what they are answered with and has not been read yet.
+const ASKED_BYTES: usize = 64 * 1024 * 1024;
+const ANSWER_BYTES: usize = 256 * 1024 * 1024;
+/// The longest id of a self-action, in bytes: it comes back with the answer.
+const ID_LIMIT: usize = 256;
 const STDERR_TAIL: usize = 10;
 
 /// What goes to the task that writes to stdin.
 pub(crate) enum Outgoing {
     Line(Vec<u8>),
+    /// A line whose room is given back once it is written.
+    Answer(Vec<u8>, Vec<OwnedSemaphorePermit>),
     /// Nothing follows: close the pipe.
     Close,
 }
@@ -48,12 +58,14 @@ pub(crate) struct Reader<P: Platform> {
     pub(crate) request_limit: usize,
     /// Taken by the first `discover` or `fatal`.
     pub(crate) ready: Option<oneshot::Sender<Handshake>>,
+    /// What the last `discover` said of that.
+    pub(crate) answers_probes: Arc<AtomicBool>,
 }
 
 impl<P: Platform> Reader<P> {
     pub(crate) async fn run(mut self, stdout: ChildStdout) {
         let mut lines = Lines::new(stdout, LINE_LIMIT);
-        let room = Arc::new(Semaphore::new(SELF_ACTIONS));
+        let room = Room::new();
         let mut pace = Pace::new(Instant::now());
         while let Ok(Some(line)) = lines.next().await {
             let noise = match line {
@@ -65,6 +77,7 @@ impl<P: Platform> Reader<P> {
                     );
                     line.len()
                 }
+                Line::Skipped(bytes) => bytes,
             };
             if let Some(end) = pace.count(noise, Instant::now()) {
                 sleep_until(end).await;
@@ -73,11 +86,14 @@ impl<P: Platform> Reader<P> {
     }
 
     /// Does what a line asks for; whether it was anything else than a reply that a call waits for.
-    fn receive(&mut self, line: &[u8], room: &Arc<Semaphore>) -> bool {
+    fn receive(&mut self, line: &[u8], room: &Room) -> bool {
         match FromWorker::parse(line) {
             Some(FromWorker::Reply { id, result }) => return !self.reply(id, result),
+            Some(FromWorker::Ask { id, .. }) if id.get().len() > ID_LIMIT => {
+                self.journal.warn("dropped a request of the backend, because its id has more than 256 bytes");
+            }
             Some(FromWorker::Ask { id, call, question, answer }) => {
-                self.ask(Asked { id: id.to_owned(), answer, question: question.into() }, call, room);
+                self.ask((Asked { id: id.to_owned(), answer }, question.into()), call, room);
             }
             Some(message) => self.note(message),
             None if line.is_empty() => {}
@@ -95,7 +111,10 @@ impl<P: Platform> Reader<P> {
             FromWorker::Event { text, call } => {
                 self.journal.write(Level::Event, &text, self.context(call).as_ref());
             }
-            FromWorker::Discover { protocol, jobs } => self.first_word(Handshake::Ready { protocol, jobs }),
+            FromWorker::Discover { protocol, jobs } => {
+                self.answers_probes.store(protocol == PROTOCOL, Relaxed);
+                self.first_word(Handshake::Ready { protocol, jobs });
+            }
             FromWorker::Fatal { message } => self.first_word(Handshake::Fatal { message }),
         }
     }
@@ -128,42 +147,82 @@ impl<P: Platform> Reader<P> {
     }
 
     /// Answers on a task of its own: the platform may take its time, and stdin may be full.
-    fn ask(&self, request: Asked, call: Option<CallId>, room: &Arc<Semaphore>) {
-        let Ok(permit) = Arc::clone(room).try_acquire_owned() else {
-            self.journal.warn("dropped a self-action: the backend has more than 1,024 of them at work");
+    fn ask(&self, (asked, question): (Asked, Owned), call: Option<CallId>, room: &Room) {
+        let Some(mut held) = room.enter(question.bytes()) else {
+            self.journal.warn("dropped a self-action: the backend has more than 1,024 of them, or 64 MiB, at work");
             let refusal = Failure::new("too many self-actions at once; wait for some to finish").with_code("too_many_calls");
             // When even the queue is full, the backend does not read, and an answer would be lost on it.
-            let _ = self.lines.try_send(Outgoing::Line(request.refused(&refusal)));
+            let _ = self.lines.try_send(Outgoing::Line(asked.refused(&refusal)));
             return;
         };
         let (app, platform, lines) = (Arc::clone(&self.app), Arc::clone(&self.platform), self.lines.clone());
-        let (context, limit) = (self.context(call), self.request_limit);
+        let (context, limit, answers) = (self.context(call), self.request_limit, Arc::clone(&room.answers));
         tokio::spawn(async move {
             let line = match context {
-                Some(context) => request.perform(&*platform, app, context, limit).await,
-                None => request.refused(
+                Some(context) => asked.perform(question, &*platform, (app, context), limit).await,
+                None => asked.refused(
                     &Failure::new("this call is over, so nothing can be done on its behalf any more").with_code("call_over"),
                 ),
             };
+            let line = match permits(&answers, line.len()) {
+                Some(permit) => {
+                    held.push(permit);
+                    line
+                }
+                None => asked.refused(
+                    &Failure::new("more than 256 MiB of answers wait to be read; ask for less at once")
+                        .with_code("too_many_calls"),
+                ),
+            };
             // Fails when the process is gone.
-            let _ = lines.send(Outgoing::Line(line)).await;
-            drop(permit);
+            let _ = lines.send(Outgoing::Answer(line, held)).await;
         });
     }
 }
 
-/// What a backend asked for, until it is answered.
+/// How much a process may ask at once. What it takes is given back when the answer is written.
+struct Room {
+    places: Arc<Semaphore>,
+    asked: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
+}
+
+impl Room {
+    fn new() -> Self {
+        let of = |size| Arc::new(Semaphore::new(size));
+        Self { places: of(SELF_ACTIONS), asked: of(ASKED_BYTES), answers: of(ANSWER_BYTES) }
+    }
+
+    /// A place for a question of this size.
+    fn enter(&self, bytes: usize) -> Option<Vec<OwnedSemaphorePermit>> {
+        Some(vec![permits(&self.places, 1)?, permits(&self.asked, bytes)?])
+    }
+}
+
+fn permits(of: &Arc<Semaphore>, count: usize) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(of).try_acquire_many_owned(u32::try_from(count).ok()?).ok()
+}
+
+/// Who asked, and for what kind of answer.
 struct Asked {
     id: Box<RawValue>,
     /// The type of the answer.
     answer: &'static str,
-    question: Owned,
 }
 
 /// A [`Question`] that outlives its line.
 enum Owned {
     SelfAction { action: String, params: Box<RawValue> },
     Data { kind: &'static str, message: Box<RawValue> },
+}
+
+impl Owned {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::SelfAction { action, params } => action.len() + params.get().len(),
+            Self::Data { message, .. } => message.get().len(),
+        }
+    }
 }
 
 impl From<Question<'_>> for Owned {
@@ -177,21 +236,26 @@ impl From<Question<'_>> for Owned {
 
 impl Asked {
     /// Asks the platform and words its answer as a line.
-    async fn perform<P: Platform>(self, platform: &P, app: Arc<str>, context: Arc<P::Context>, limit: usize) -> Vec<u8> {
-        let Self { id, answer, question } = self;
+    async fn perform<P: Platform>(
+        &self,
+        question: Owned,
+        platform: &P,
+        (app, context): (Arc<str>, Arc<P::Context>),
+        limit: usize,
+    ) -> Vec<u8> {
         let outcome = match question {
             Owned::SelfAction { action, params } => platform.self_action(app, context, action, params).await,
             Owned::Data { kind, message } => platform.data(app, context, kind, message).await,
         };
         let failure = match outcome {
             Ok(result) if result.get().len() <= limit => {
-                let outcome = if answer == STORAGE_UPLOAD_URL { Outcome::Url(&result) } else { Outcome::Result(&result) };
-                return Answer { kind: answer, id: &id, outcome }.line();
+                let outcome = if self.answer == STORAGE_UPLOAD_URL { Outcome::Url(&result) } else { Outcome::Result(&result) };
+                return Answer { kind: self.answer, id: &self.id, outcome }.line();
             }
             Ok(result) => crate::CallError::TooLarge { bytes: result.get().len(), limit }.into_failure(),
             Err(error) => error.into_failure(),
         };
-        Answer { kind: answer, id: &id, outcome: Outcome::Error((&failure).into()) }.line()
+        self.refused(&failure)
     }
 
     fn refused(&self, failure: &Failure) -> Vec<u8> {
@@ -222,15 +286,33 @@ pub(crate) async fn follow_stderr<P: Platform>(stderr: ChildStderr, journal: Arc
     let mut lines = Lines::new(stderr, MESSAGE_LIMIT);
     let mut pace = Pace::new(Instant::now());
     while let Ok(Some(line)) = lines.next().await {
-        let (Line::Whole(bytes) | Line::TooLong(bytes)) = line;
-        if bytes.is_empty() {
-            continue;
-        }
-        let text = String::from_utf8_lossy(bytes);
-        tail.push(&text);
-        journal.write(Level::Stderr, &text, None);
-        if let Some(end) = pace.count(text.len(), Instant::now()) {
+        let read = match line {
+            Line::Whole([]) => continue,
+            Line::Whole(bytes) | Line::TooLong(bytes) => {
+                let text = String::from_utf8_lossy(bytes);
+                tail.push(&text);
+                journal.write(Level::Stderr, &text, None);
+                bytes.len()
+            }
+            Line::Skipped(bytes) => bytes,
+        };
+        if let Some(end) = pace.count(read, Instant::now()) {
             sleep_until(end).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_asks_with_is_bounded_until_it_is_answered() {
+        let room = Room::new();
+        let first = room.enter(ASKED_BYTES).expect("there is room");
+        assert!(room.enter(1).is_none());
+        drop(first);
+        let all: Vec<_> = (0..SELF_ACTIONS).map_while(|_| room.enter(1)).collect();
+        assert_eq!((all.len(), room.enter(0).is_none()), (SELF_ACTIONS, true));
     }
 }

@@ -60,6 +60,14 @@ const CLOSED: &[libc::c_long] = &[
     libc::SYS_process_madvise,
     libc::SYS_move_pages,
     libc::SYS_migrate_pages,
+    // Memory and queues that belong to no process: they outlive the child, and others meet there.
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_semget,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_mq_open,
     // Doors into the kernel that a program does not need and that others came in by.
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
@@ -77,9 +85,15 @@ const CLOSED: &[libc::c_long] = &[
 ];
 
 /// Answered as if the kernel did not know them, because libraries then fall back: io_uring would connect past the filter,
-/// and the flags of clone3 lie in memory, where no filter can read them.
-const UNKNOWN: &[libc::c_long] =
-    &[libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+/// the flags of clone3 lie in memory, where no filter can read them, and a file in memory counts as nobody's.
+const UNKNOWN: &[libc::c_long] = &[
+    libc::SYS_clone3,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_memfd_create,
+    libc::SYS_memfd_secret,
+];
 
 /// What of the network is left to the child itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,11 +222,13 @@ mod tests {
         for call in [libc::SYS_read, libc::SYS_openat, libc::SYS_futex, libc::SYS_accept4, libc::SYS_recvfrom] {
             assert_eq!(verdict(call, [0; 6]), Verdict::Allow);
         }
-        for call in [libc::SYS_mount, libc::SYS_ptrace, libc::SYS_bpf, libc::SYS_unshare, libc::SYS_process_vm_readv] {
+        let closed = [libc::SYS_mount, libc::SYS_ptrace, libc::SYS_bpf, libc::SYS_unshare, libc::SYS_process_vm_readv];
+        for call in closed.into_iter().chain([libc::SYS_shmget, libc::SYS_shmat, libc::SYS_msgget, libc::SYS_semget]) {
             assert_eq!(verdict(call, [0; 6]), Verdict::Errno(EPERM));
         }
         assert_eq!(verdict(libc::SYS_io_uring_setup, [0; 6]), Verdict::Errno(ENOSYS));
         assert_eq!(verdict(libc::SYS_clone3, [0; 6]), Verdict::Errno(ENOSYS));
+        assert_eq!(verdict(libc::SYS_memfd_create, [0; 6]), Verdict::Errno(ENOSYS));
     }
 
     #[test]

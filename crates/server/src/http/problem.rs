@@ -344,7 +344,7 @@ fn is_away(error: &sqlx::Error) -> bool {
 }
 
 /// Whether PostgreSQL refused a text, plain or within JSON, for the one character that it cannot store.
-fn holds_nul(error: &sqlx::Error) -> bool {
+pub fn holds_nul(error: &sqlx::Error) -> bool {
     has_code(error, &["22021", "22P05"])
 }
 

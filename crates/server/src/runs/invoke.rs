@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, value::RawValue};
-use weft_model::{AppId, Principal, RunId, TenantId, manifest::AppKind, run::RunKind, schema::LazySchema};
+use weft_model::{AppId, Fault, Principal, RunId, TenantId, manifest::AppKind, run::RunKind, schema::LazySchema};
 use weft_workers::{CallError, Job};
 
 use super::{
@@ -205,7 +205,7 @@ pub(super) async fn execute(
         Err(cause) => return Err(cause.masked(&Box::pin(node.integrations.masks(app)).await)),
     };
     if let Some(schema) = action.and_then(|action| action.output.as_ref()) {
-        let value = serde_json::from_str(output.get()).map_err(|error| Cause::Internal(error.to_string()))?;
+        let value = serde_json::from_str(output.get()).map_err(|error| Cause::InvalidOutput(vec![unreadable(&error)]))?;
         check_output(schema, &value)?;
     }
     Ok(output)
@@ -226,6 +226,10 @@ pub(super) async fn execute_recipe(
         check_output(schema, &output)?;
     }
     serde_json::value::to_raw_value(&output).map_err(|error| Cause::Internal(error.to_string()))
+}
+
+fn unreadable(error: &serde_json::Error) -> Fault {
+    Fault::new("$", format!("cannot be read as JSON: {error}"))
 }
 
 fn check_output(schema: &LazySchema, output: &Value) -> Result<(), Cause> {

@@ -300,3 +300,19 @@ async fn a_hundred_calls_at_once_never_mix_up_their_callers() {
         assert_eq!(seen, json!([n, id, id, id]));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_is_too_deep_to_be_read_is_the_fault_of_the_backend() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    let mut manifest = integration("deep", &["dig"]);
+    manifest["actions"][0]["outputSchema"] = json!({ "type": "object" });
+    let backend = "defineIntegration({ actions: { dig: () => {
+        let x = [];
+        for (let level = 0; level < 300; level += 1) x = [x];
+        return { x };
+    } } });";
+    server.deploy(&admin, &manifest, backend).await;
+    let answer = admin.call("deep", "dig", json!({})).await.expect(502);
+    assert_eq!((answer.code().as_str(), fault_paths(&answer)), ("output_invalid", vec!["$".to_owned()]));
+}

@@ -222,6 +222,35 @@ async fn a_worker_that_reads_nothing_any_more_is_replaced_and_one_that_is_only_s
 }
 
 #[tokio::test]
+async fn a_worker_that_began_to_serve_late_is_replaced_as_well() -> TestResult {
+    let rig = limited(|limits| limits.silence = Duration::from_secs(1))?;
+    let mut log = Watch::new(&rig);
+    rig.deploy("setTimeout(() => { serve({ rpc: { block: () => { for (;;); } } }); console.log('serving'); }, 1);").await?;
+    log.line("serving").await?;
+    let moment = Duration::from_millis(50);
+    assert!(matches!(rig.call_as("ann", "block", Value::Null, moment).await, Err(CallError::Timeout(_))));
+    log.line("worker crashed: it stopped answering").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_whose_id_costs_more_than_its_answer_is_dropped() -> TestResult {
+    let rig = Rig::new()?;
+    let mut log = Watch::new(&rig);
+    rig.deploy(
+        "serve({ rpc: { ask: () => {
+           const request = { type: 'self_action', id: 'x'.repeat(300), call: 'A'.repeat(22), action: 'whoami', params: {} };
+           process.stdout.write(JSON.stringify(request) + '\\n');
+         }, echo: (params) => params } });",
+    )
+    .await?;
+    rig.call("ask", Value::Null).await?;
+    log.line("dropped a request of the backend").await?;
+    assert_eq!(rig.call("echo", json!(1)).await?, json!(1));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_crash_loop_is_told_apart_from_a_single_death() -> TestResult {
     let rig = Rig::new()?;
     let mut log = Watch::new(&rig);
