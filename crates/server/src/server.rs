@@ -61,12 +61,12 @@ pub struct Server {
     background: Vec<JoinHandle<()>>,
     database: Option<Embedded>,
     node_id: Uuid,
-    /// Ends the wait for what is in flight.
+    /// Ends the wait for requests.
     hurry: CancellationToken,
     _data_dir: DataDir,
 }
 
-/// Runs a server until it is told to stop by SIGTERM, SIGINT or SIGHUP. A second one ends what is in flight.
+/// Runs a server until it is told to stop by SIGTERM, SIGINT or SIGHUP. A second one ends the wait for requests.
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     if args.print_config {
         print!("{DEFAULT}");
@@ -82,7 +82,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let hurry = server.hurry.clone();
     tokio::spawn(async move {
         let name = signals.next().await;
-        tracing::info!("server.stop: {name} once more, what is in flight is not waited for");
+        tracing::info!("server.stop: {name} once more, requests are not waited for");
         hurry.cancel();
     });
     server.stop().await?;
@@ -235,8 +235,7 @@ impl Server {
         }
         self.node.background.close();
         in_time(&hurry, self.node.background.wait()).await;
-        // Workers have times of their own; those that are left are killed when the node is gone.
-        hurry.run_until_cancelled(self.node.apps.stop_all()).await;
+        self.node.apps.stop_all().await;
         for task in self.background {
             let abort = task.abort_handle();
             if tokio::time::timeout(DRAIN, task).await.is_err() {
@@ -250,8 +249,9 @@ impl Server {
         for writer in self.writers {
             let _ = tokio::time::timeout(DRAIN, writer).await;
         }
-        if let Err(error) = Runs::leave(&pool, self.node_id).await {
-            tracing::warn!(%error, "cannot sign off at the database");
+        match tokio::time::timeout(DRAIN, Runs::leave(&pool, self.node_id)).await {
+            Ok(Ok(())) => {}
+            failed => tracing::warn!(?failed, "cannot sign off at the database"),
         }
         // A database that hangs does not take leave of anybody.
         if tokio::time::timeout(DRAIN, async { tokio::join!(records.close(), pool.close()) }).await.is_err() {

@@ -170,8 +170,8 @@ impl<P: Platform> Reader<P> {
                     line
                 }
                 None => asked.refused(
-                    &Failure::new("more than 256 MiB of answers wait to be read; ask for less at once")
-                        .with_code("too_many_calls"),
+                    &Failure::new("it was done, but its answer is left out: more than 256 MiB of answers wait to be read")
+                        .with_code("answer_dropped"),
                 ),
             };
             // Fails when the process is gone.

@@ -87,9 +87,10 @@ export function readable(text: () => string): string {
 
 function read(thrown: unknown): string {
   if (typeof thrown === "string" && thrown !== "") return clean(thrown);
-  const { message, name } = (thrown ?? {}) as { message?: unknown; name?: unknown };
+  const { message } = (thrown ?? {}) as { message?: unknown };
   if (typeof message === "string" && message !== "") return clean(message);
-  if (thrown instanceof Error && typeof name === "string") return clean(name);
+  const name = thrown instanceof Error && field(thrown, "name");
+  if (typeof name === "string") return clean(name);
   return `the backend threw ${thrown === null ? "null" : typeof thrown} instead of an Error with a message`;
 }
 

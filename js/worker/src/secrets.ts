@@ -10,10 +10,12 @@ const SECRET_NAME =
   /passw(or)?d|passphrase|^pass$|secret|token|authorization|^auth$|cookie|credential|signature|session-?_?id|jwt|(api|private|access|signing|encryption|subscription)[-_]?key|^key$/i;
 /** Shorter values are words that occur anywhere. */
 const SHORTEST_SECRET = 6;
-/** Values under the name of a secret that are none: a `token_type` is "bearer", a `token_endpoint` an address. */
-const NO_SECRET = /^[A-Z]?[a-z_]{0,14}$|^https?:\/\//;
+/** In JSON as often the key of a map, or of an issue, which then is in the addresses of others: hidden, but not learned. */
+const AMBIGUOUS_NAME = /^key$/i;
+/** Values under the name of a secret that are none: a `token_type` is "bearer", a `token_endpoint` an address, a limit of tokens a number. */
+const NO_SECRET = /^[A-Z]?[a-z_]{0,14}$|^\d+$|^https?:\/\//;
 /** What stands before the secret in `Authorization`. */
-const SCHEME = /^(basic|bearer|bot|[\w-]*(token|key)) +/i;
+const SCHEME = /^(basic|bearer|bot|ssws|[\w-]*(token|key)) +/i;
 /** Names of fields, which are no secrets even if a test's stand-in for one reads like them. */
 const FIELD = /^[a-z_-]*$/i;
 /** A parameter of an address, wherever in a text the address is; what ends a sentence is not part of it. */
@@ -47,20 +49,25 @@ export class Scrubber {
         if (!isSecretName(name)) return whole;
         return `${before}${name}=${this.hide(new URLSearchParams(`=${value}`).get("") ?? value)}`;
       })
-      .replace(PASSWORD, (_, before, password) => `${before}:${this.hide(password)}@`);
+      .replace(PASSWORD, (_, before, password) => `${before}:${this.hide(decoded(password))}@`);
     for (const secret of this.known) scrubbed = scrubbed.replaceAll(secret, this.word);
     return scrubbed;
   }
 
   /** The JSON value without texts whose names or values are secret. */
-  json(value: unknown, secret = false): unknown {
-    if (typeof value === "string") return secret ? this.hide(value) : this.text(value);
+  json(value: unknown, secret: Secrecy = "none"): unknown {
+    if (typeof value === "string") return this.field(value, secret);
     if (typeof value !== "object" || value === null) return value;
     if (Array.isArray(value)) return value.map((item) => this.json(item, secret));
     const entries = Object.entries(value).map(([name, item]) => {
-      return [FIELD.test(name) ? name : this.text(name), this.json(item, secret || isSecretName(name))];
+      return [FIELD.test(name) ? name : this.text(name), this.json(item, secret === "none" ? secrecyOf(name) : secret)];
     });
     return Object.fromEntries(entries);
+  }
+
+  private field(value: string, secret: Secrecy): string {
+    if (secret === "hidden") return this.word;
+    return secret === "learned" ? this.hide(value) : this.text(value);
   }
 
   /** Names and values of a form or a query. */
@@ -73,7 +80,7 @@ export class Scrubber {
     if (!URL.canParse(address)) return this.text(address);
     const url = new URL(address);
     const { search } = url;
-    this.hide(url.password);
+    this.hide(decoded(url.password));
     url.username = "";
     url.password = "";
     url.search = "";
@@ -108,6 +115,22 @@ export class LearningScrubber extends Scrubber {
     const secret = value.replace(SCHEME, "");
     if (!NO_SECRET.test(secret)) this.learn(secret);
     return super.hide(value);
+  }
+}
+
+/** What the name of a JSON field says of its value. */
+type Secrecy = "none" | "hidden" | "learned";
+
+function secrecyOf(name: string): Secrecy {
+  if (AMBIGUOUS_NAME.test(name)) return "hidden";
+  return isSecretName(name) ? "learned" : "none";
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
   }
 }
 

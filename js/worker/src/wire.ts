@@ -11,7 +11,7 @@
 export const MAX_LINE = 1024 * 1024;
 
 /** JSON escapes surrogates only where their other half is missing; raw JSON of the backend may escape both. */
-const ESCAPE = /\\(?:ud[89ab]..\\ud[c-f]..|(ud[89a-f]..)|.)/g;
+const ESCAPE = /\\(?:ud[89ab]..\\ud[c-f]..|(ud[89a-f]..)|.)/gi;
 
 export type Message = { type: string; [field: string]: unknown };
 
@@ -81,7 +81,7 @@ function flush(): void {
 }
 
 function wellFormed(line: string): string {
-  if (!line.includes("\\ud")) return line;
+  if (!/\\ud/i.test(line)) return line;
   return line.replace(ESCAPE, (found, half) => (half ? "\\ufffd" : found));
 }
 

@@ -73,16 +73,29 @@ test("secrets in headers, cookies, queries and forms are learned without what is
 });
 
 test("exchanges written before a value was known to be secret are scrubbed and still replayed", async () => {
-  const { record, replay, text } = tape(({ url }) => (url.endsWith("/again") ? {} : { key: "DEMO-1" }));
+  const { record, replay, text } = tape(({ url }) => (url.endsWith("/again") ? {} : { token: "DEMO-1" }));
   const work = async (recording: Recording) => {
     await ask(recording, "/issue/DEMO-1/again");
-    return ask(recording, "/issue/DEMO-1", { query: "key is DEMO-1" });
+    return ask(recording, "/issue/DEMO-1", { query: "the token is DEMO-1" });
   };
   await work(record());
   expect(text()).not.toContain("DEMO-1");
   const replayed = replay();
-  expect(await work(replayed)).toEqual({ key: "[scrubbed]" });
+  expect(await work(replayed)).toEqual({ token: "[scrubbed]" });
   expect(ask(replayed, "/issue/DEMO-1/other")).rejects.toThrow("is not in");
+});
+
+test("keys of issues and numbers are hidden where they have the name of a secret, and tell requests apart elsewhere", async () => {
+  const { record, replay } = tape(({ url }) => {
+    const key = url.split("/").pop();
+    return Response.json({ key, [`of ${key}`]: key }, { headers: { "x-limit-tokens": "200000" } });
+  });
+  const recording = record();
+  for (const path of ["/issue/DEMO-101", "/issue/DEMO-102", "/items/1200000"]) await ask(recording, path);
+  const replayed = replay();
+  expect(await ask(replayed, "/issue/DEMO-102")).toEqual({ key: "[scrubbed]", "of DEMO-102": "DEMO-102" });
+  expect(await ask(replayed, "/items/1200000")).toEqual({ key: "[scrubbed]", "of 1200000": "1200000" });
+  expect(ask(replayed, "/issue/DEMO-999")).rejects.toThrow("is not in");
 });
 
 test("plain words and addresses under the name of a secret are left alone elsewhere", async () => {

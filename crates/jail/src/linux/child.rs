@@ -101,10 +101,10 @@ fn close_inherited() -> io::Result<()> {
     }
 }
 
-/// An empty network, shared memory of its own, and accounts that mean nothing outside.
+/// An empty network, and accounts that mean nothing outside.
 fn enter_namespaces(maps: &IdMaps) -> io::Result<()> {
     stay_readable()?;
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC)?;
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
     fill(c"/proc/self/setgroups", b"deny")?;
     fill(c"/proc/self/uid_map", &maps.uid)?;
     fill(c"/proc/self/gid_map", &maps.gid)

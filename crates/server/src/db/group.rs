@@ -5,6 +5,7 @@
 
 use std::{
     future::Future,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -21,7 +22,7 @@ use tokio::{
 /// Items per statement at most.
 const GROUP_SIZE: usize = 500;
 
-/// How long a group may take. A database that hangs says nothing, and its own limits are not kept either.
+/// How long a group may take until those who wait for it are refused. A database that hangs says nothing, and keeps none of its own limits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a failure is news where nothing was written after it.
@@ -180,8 +181,15 @@ async fn store<T: Clone, R, W, F>(
     let mut delay = Duration::from_millis(50);
     while !group.is_empty() {
         let size = group.len().min(GROUP_SIZE);
-        let writing = write(group.iter().take(size).map(|(item, _)| item.clone()).collect());
-        match tokio::time::timeout(PATIENCE, writing).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+        let mut writing = pin!(write(group.iter().take(size).map(|(item, _)| item.clone()).collect()));
+        let written = match tokio::time::timeout(PATIENCE, &mut writing).await {
+            Ok(written) => written,
+            Err(_) => {
+                trouble.begin(&sqlx::Error::PoolTimedOut, group.len());
+                hold_out(receiver, group, most, writing).await
+            }
+        };
+        match written {
             Ok(answers) => {
                 trouble.end();
                 for ((_, waiter), answer) in group.drain(..size).zip(answers) {
@@ -207,6 +215,28 @@ async fn store<T: Clone, R, W, F>(
                 pause(receiver, group, most, delay).await;
                 delay = (delay * 2).min(Duration::from_secs(2));
             }
+        }
+    }
+}
+
+/// Waits for a group that hangs, to its end: what is given up half-way is neither written nor not written, and its connection of no use.
+/// Who waits for a record is told at once that it is not stored; what nobody waits for is taken in, up to so many.
+async fn hold_out<T, R, F: Future>(
+    receiver: &mut mpsc::Receiver<(T, Waiter<R>)>,
+    group: &mut Vec<(T, Waiter<R>)>,
+    most: usize,
+    mut writing: Pin<&mut F>,
+) -> F::Output {
+    for waiter in group.iter_mut().filter_map(|(_, waiter)| waiter.take()) {
+        let _ = waiter.send(Err(NotWritten));
+    }
+    loop {
+        tokio::select! {
+            written = &mut writing => return written,
+            Some((item, waiter)) = receiver.recv(), if group.len() < most => match waiter {
+                Some(waiter) => _ = waiter.send(Err(NotWritten)),
+                None => group.push((item, None)),
+            },
         }
     }
 }
@@ -279,24 +309,29 @@ mod tests {
     const PACE: Pace = Pace { capacity: 1000, gather: Duration::from_millis(1) };
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_a_database_that_hangs_is_refused_and_the_others_are_tried_again() {
-        let attempts = Arc::new(AtomicU32::new(0));
-        let counter = Arc::clone(&attempts);
+    async fn who_waits_for_a_database_that_hangs_is_refused_and_the_others_are_written_after_it() {
+        let (wakes, stored) = (Arc::new(Notify::new()), Arc::new(Mutex::new(Vec::new())));
+        let (waking, list) = (Arc::clone(&wakes), Arc::clone(&stored));
         let (writer, task) = Groups::start(PACE, move |items: Vec<u32>| {
-            let hangs = counter.fetch_add(1, Ordering::SeqCst) == 0;
+            let (waking, list) = (Arc::clone(&waking), Arc::clone(&list));
             async move {
-                if hangs {
-                    std::future::pending::<()>().await;
+                if items.contains(&1) {
+                    waking.notified().await;
                 }
+                list.lock().expect("not poisoned").extend(items.clone());
                 Ok(items)
             }
         });
         assert_eq!(writer.write(1).await, Err(NotWritten));
         assert!(writer.fails());
-        assert_eq!(writer.write(2).await, Ok(2));
+        writer.write_later(2).await;
+        assert_eq!(writer.write(3).await, Err(NotWritten), "at once, and it is not stored");
+        wakes.notify_one();
+        while writer.write(4).await.is_err() {}
         assert!(!writer.fails());
         drop(writer);
         task.await.expect("it ends");
+        assert_eq!(*stored.lock().expect("not poisoned"), [1, 2, 4]);
     }
 
     #[tokio::test]

@@ -128,7 +128,9 @@ impl DataDir {
 
 /// Refuses a directory in which a server of another account has worked: files of two owners serve neither.
 fn own(lock: &File, path: &Path) -> anyhow::Result<()> {
-    let (owner, own) = (lock.metadata().context("cannot read the lock's owner")?.uid(), nix::unistd::Uid::effective().as_raw());
+    // Some volumes give what root makes to others, so what counts is whose a new file is.
+    let probe = tempfile::tempfile_in(path).with_context(|| format!("cannot write to the data directory {}", path.display()))?;
+    let (owner, own) = (lock.metadata()?.uid(), probe.metadata()?.uid());
     if owner == own {
         return Ok(());
     }
