@@ -182,12 +182,11 @@ async fn store<T: Clone, R, W, F>(
     while !group.is_empty() {
         let size = group.len().min(GROUP_SIZE);
         let mut writing = pin!(write(group.iter().take(size).map(|(item, _)| item.clone()).collect()));
-        let written = match tokio::time::timeout(PATIENCE, &mut writing).await {
-            Ok(written) => written,
-            Err(_) => {
-                trouble.begin(&sqlx::Error::PoolTimedOut, group.len());
-                hold_out(receiver, group, most, writing).await
-            }
+        let written = if let Ok(written) = tokio::time::timeout(PATIENCE, &mut writing).await {
+            written
+        } else {
+            trouble.begin(&sqlx::Error::PoolTimedOut, group.len());
+            hold_out(receiver, group, most, writing).await
         };
         match written {
             Ok(answers) => {
