@@ -157,6 +157,7 @@ mod tests {
             assert!(!matters(path), "{path}");
         }
     }
+
     #[test]
     fn lost_events_mean_that_anything_may_have_changed() {
         let root = Path::new("/p");
