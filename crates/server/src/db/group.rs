@@ -185,8 +185,7 @@ async fn store<T: Clone, R, W, F>(
         let written = if let Ok(written) = tokio::time::timeout(PATIENCE, &mut writing).await {
             written
         } else {
-            trouble.begin(&sqlx::Error::PoolTimedOut, group.len());
-            hold_out(receiver, group, most, writing).await
+            hold_out(receiver, group, (most, trouble), writing).await
         };
         match written {
             Ok(answers) => {
@@ -223,9 +222,10 @@ async fn store<T: Clone, R, W, F>(
 async fn hold_out<T, R, F: Future>(
     receiver: &mut mpsc::Receiver<(T, Waiter<R>)>,
     group: &mut Vec<(T, Waiter<R>)>,
-    most: usize,
+    (most, trouble): (usize, &Trouble),
     mut writing: Pin<&mut F>,
 ) -> F::Output {
+    trouble.begin(&sqlx::Error::PoolTimedOut, group.len());
     for waiter in group.iter_mut().filter_map(|(_, waiter)| waiter.take()) {
         let _ = waiter.send(Err(NotWritten));
     }
@@ -233,14 +233,18 @@ async fn hold_out<T, R, F: Future>(
         tokio::select! {
             written = &mut writing => return written,
             Some((item, waiter)) = receiver.recv(), if group.len() < most => match waiter {
-                Some(waiter) => _ = waiter.send(Err(NotWritten)),
+                Some(waiter) => {
+                    // It lasts as long as anybody is refused.
+                    trouble.begin(&sqlx::Error::PoolTimedOut, group.len());
+                    let _ = waiter.send(Err(NotWritten));
+                }
                 None => group.push((item, None)),
             },
         }
     }
 }
 
-/// Waits before the next attempt and takes in, up to so many, what comes meanwhile; ends early for somebody who waits.
+/// Waits before the next attempt and takes in, up to so many, what comes meanwhile; ends early for somebody who waits, and for all who do.
 async fn pause<T, R>(
     receiver: &mut mpsc::Receiver<(T, Waiter<R>)>,
     group: &mut Vec<(T, Waiter<R>)>,
@@ -254,6 +258,12 @@ async fn pause<T, R>(
                 let waits = item.1.is_some();
                 group.push(item);
                 if waits {
+                    // An attempt may take its time, and each of them would wait for one of its own.
+                    while group.len() < most
+                        && let Ok(item) = receiver.try_recv()
+                    {
+                        group.push(item);
+                    }
                     return;
                 }
             }
@@ -331,6 +341,23 @@ mod tests {
         drop(writer);
         task.await.expect("it ends");
         assert_eq!(*stored.lock().expect("not poisoned"), [1, 2, 4]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_who_wait_are_refused_by_the_same_attempt() {
+        let attempts = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&attempts);
+        let (writer, _task) = Groups::<u32, ()>::start(PACE, move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            async {
+                tokio::time::sleep(PATIENCE / 2).await;
+                Err(sqlx::Error::PoolTimedOut)
+            }
+        });
+        writer.write_later(1).await;
+        let refused = tokio::join!(writer.write(2), writer.write(3), writer.write(4));
+        assert_eq!(refused, (Err(NotWritten), Err(NotWritten), Err(NotWritten)));
+        assert!(attempts.load(Ordering::SeqCst) <= 2, "one that was at work, and theirs");
     }
 
     #[tokio::test]

@@ -90,3 +90,14 @@ fn pool(max_connections: u32) -> PgPoolOptions {
 pub fn breaks(error: &sqlx::Error, constraint: &str) -> bool {
     matches!(error, sqlx::Error::Database(cause) if cause.constraint() == Some(constraint))
 }
+
+/// Whether PostgreSQL refused a text, plain or within JSON, for the one character that it cannot store.
+pub fn holds_nul(error: &sqlx::Error) -> bool {
+    has_code(error, &["22021", "22P05"])
+}
+
+/// Whether PostgreSQL refused a statement with one of these codes.
+pub fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| codes.contains(&&*code))
+}

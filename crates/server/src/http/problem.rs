@@ -15,6 +15,7 @@ use serde::Serialize;
 use weft_model::{Fault, RunId, fault, scope};
 
 use super::trace;
+use crate::db;
 
 macro_rules! codes {
     // A token, not a literal: the description of the API does not see through the latter.
@@ -311,13 +312,13 @@ impl IntoResponse for Problem {
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        if holds_nul(&error) {
+        if db::holds_nul(&error) {
             return Self::new(Code::InvalidRequest, "A text in the request holds the character U+0000, which cannot be stored.");
         }
-        if has_code(&error, &["23503", "23001"]) {
+        if db::has_code(&error, &["23503", "23001"]) {
             return Self::new(Code::Conflict, "Something else still refers to it, for example a record of an app.");
         }
-        if has_code(&error, &["53100"]) {
+        if db::has_code(&error, &["53100"]) {
             return Self::storage_full(&error);
         }
         if !is_away(&error) {
@@ -341,14 +342,4 @@ fn is_away(error: &sqlx::Error) -> bool {
         }),
         _ => false,
     }
-}
-
-/// Whether PostgreSQL refused a text, plain or within JSON, for the one character that it cannot store.
-pub fn holds_nul(error: &sqlx::Error) -> bool {
-    has_code(error, &["22021", "22P05"])
-}
-
-fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| codes.contains(&&*code))
 }

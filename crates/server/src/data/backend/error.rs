@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use sqlx::postgres::PgDatabaseError;
 use weft_workers::{Category, Failure};
 
-use crate::{apps, data, http::problem::holds_nul};
+use crate::{apps, data, db};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -120,7 +120,7 @@ fn of_data(error: &data::Error) -> Failure {
             .with_category(Category::Validation),
         E::Moved => told("unavailable").with_category(Category::Transient),
         E::App(cause) if matches!(**cause, apps::Error::Unknown(_)) => told("not_found"),
-        E::Database(cause) if holds_nul(cause) => Failure::new("a text holds U+0000, which cannot be stored")
+        E::Database(cause) if db::holds_nul(cause) => Failure::new("a text holds U+0000, which cannot be stored")
             .with_code("invalid_request")
             .with_category(Category::Validation),
         E::App(_) | E::Database(_) => {
