@@ -7,7 +7,10 @@ mod artefacts;
 mod queries;
 mod tidy;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Parser;
@@ -23,21 +26,23 @@ enum Command {
     Sqlx,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let root = root()?;
     match Command::parse() {
-        Command::Generate => artefacts::write(&root),
+        Command::Generate => artefacts::write(&root)?,
         Command::Check => {
             let problems = [artefacts::stale(&root)?, tidy::problems(&root)?, queries::stale(&root)?].concat();
-            for problem in &problems {
-                eprintln!("{problem}");
+            if problems.is_empty() {
+                println!("generated artefacts are fresh, house rules are kept");
+            } else {
+                // Said last and without a trace, so that the end of a log shows it.
+                eprintln!("{}", problems.join("\n"));
+                return Ok(ExitCode::FAILURE);
             }
-            anyhow::ensure!(problems.is_empty(), "{} problems", problems.len());
-            println!("generated artefacts are fresh, house rules are kept");
-            Ok(())
         }
-        Command::Sqlx => queries::write(&root),
+        Command::Sqlx => queries::write(&root)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The repository's root folder.
