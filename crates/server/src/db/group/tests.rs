@@ -1,3 +1,5 @@
+//! What those who write in groups are told, while the database takes records, refuses one, is away, or hangs.
+
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicU32, Ordering},
