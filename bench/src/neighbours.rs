@@ -14,6 +14,8 @@ use crate::{
 const RATE: u32 = 10_000;
 /// For the measurement of what a call and an echo take.
 const TRIAL: Duration = Duration::from_secs(2);
+/// The settings of a server that goes before everything else.
+const REAL_TIME: &str = "[workers]\nreal_time = true\n";
 
 /// What the neighbour does meanwhile.
 #[derive(Debug, Clone, Copy)]
@@ -49,31 +51,65 @@ impl Noise {
     }
 }
 
+/// One line of the table: a noise beside the quiet app of one server.
+struct Row<'a> {
+    subject: &'a Subject,
+    noise: Noise,
+    quiet: Vec<Measured>,
+    noisy: Vec<Measured>,
+}
+
 pub async fn report(effort: Effort) -> anyhow::Result<String> {
     let (_echo, address) = peers::start(&["echo"]).await?;
-    let mut subject = Subject::with_integration(Launch::default(), "quiet").await?;
-    subject.deploy("noisy").await?;
-    let elsewhere = as_busy(&subject, address).await?;
-    let mut measured: [Vec<(Measured, Option<Measured>)>; 4] = Default::default();
+    let mut plain = both(Launch::default()).await?;
+    let mut first = match both(Launch { settings: REAL_TIME.to_owned(), ..Launch::default() }).await {
+        Ok(subject) => Some(subject),
+        // Only root and those with the capability may ask for it.
+        Err(error) if error.to_string().contains("workers.real_time") => None,
+        Err(error) => return Err(error),
+    };
+    let elsewhere = as_busy(&plain, address).await?;
+    let row = |subject, noise| Row { subject, noise, quiet: Vec::new(), noisy: Vec::new() };
+    let mut rows: Vec<_> = Noise::ALL.map(|noise| row(&plain, noise)).into();
+    let ordinary = rows.len();
+    rows.extend(first.iter().flat_map(|first| [Noise::None, Noise::Calls].map(|noise| row(first, noise))));
     for _ in 0..effort.rounds {
-        for (noise, found) in Noise::ALL.into_iter().zip(&mut measured) {
-            let other = noise.plan(&subject, &elsewhere, effort.time + Duration::from_secs(2));
-            found.push(beside(&subject, other, effort.time).await?);
+        for row in &mut rows {
+            let other = row.noise.plan(row.subject, &elsewhere, effort.time + Duration::from_secs(2));
+            let (quiet, noisy) = beside(row.subject, other, effort.time).await?;
+            row.quiet.push(quiet);
+            row.noisy.extend(noisy);
         }
     }
-    subject.stop().await?;
-    let quiet: Vec<_> =
-        measured.iter().map(|rounds| median(&rounds.iter().map(|(quiet, _)| *quiet).collect::<Vec<_>>())).collect();
-    let alone = quiet.first().map_or(f64::NAN, |alone| alone.p99);
-    let mut text = String::from(
-        "| a quiet app, 200 calls/s | p50 µs | p99 µs | p99 ÷ alone | the noise, calls/s |\n|---|---:|---:|---:|---:|\n",
-    );
-    for ((noise, quiet), rounds) in Noise::ALL.into_iter().zip(quiet).zip(&measured) {
-        let noisy: Vec<_> = rounds.iter().filter_map(|(_, noisy)| *noisy).collect();
-        let (p50, p99, loud) = (quiet.p50, quiet.p99, median(&noisy).per_second);
-        writeln!(text, "| {} | {p50:.0} | {p99:.0} | {:.2} | {loud:.0} |", noise.name(), p99 / alone)?;
+    let (usual, preferred) = rows.split_at(ordinary);
+    let mut text = table("a quiet app, 200 calls/s", usual)?;
+    if preferred.is_empty() {
+        text.push_str("\nReal-time priority (`workers.real_time`) is not to be had for this account.\n");
+    } else {
+        write!(text, "\n{}", table("the same with `workers.real_time`", preferred)?)?;
+    }
+    plain.stop().await?;
+    if let Some(first) = &mut first {
+        first.stop().await?;
     }
     Ok(text)
+}
+
+fn table(title: &str, rows: &[Row<'_>]) -> anyhow::Result<String> {
+    let mut text = format!("| {title} | p50 µs | p99 µs | p99 ÷ alone | the noise, calls/s |\n|---|---:|---:|---:|---:|\n");
+    let alone = rows.first().map_or(f64::NAN, |row| median(&row.quiet).p99);
+    for row in rows {
+        let (Measured { p50, p99, .. }, loud) = (median(&row.quiet), median(&row.noisy).per_second);
+        writeln!(text, "| {} | {p50:.0} | {p99:.0} | {:.2} | {loud:.0} |", row.noise.name(), p99 / alone)?;
+    }
+    Ok(text)
+}
+
+/// A server with the quiet app and the noisy one.
+async fn both(launch: Launch) -> anyhow::Result<Subject> {
+    let subject = Subject::with_integration(launch, "quiet").await?;
+    subject.deploy("noisy").await?;
+    Ok(subject)
 }
 
 /// Echoes at the rate at which they keep the machine as busy as the noisy app's calls do.

@@ -19,6 +19,8 @@ mod sign_on;
 mod sse;
 mod types;
 
+pub use serve::runtime;
+
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};

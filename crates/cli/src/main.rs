@@ -4,7 +4,6 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> std::process::ExitCode {
-    weft_cli::main().await
+fn main() -> std::io::Result<std::process::ExitCode> {
+    Ok(weft_cli::runtime()?.block_on(weft_cli::main()))
 }

@@ -1,5 +1,7 @@
 //! Systems without a jail: commands run as they are, and [`support`] says so.
 
+use std::io;
+
 use tokio::process::Command;
 
 use crate::{Error, Jailed, Missing, Part, Policy, Support, SystemFiles};
@@ -41,6 +43,16 @@ pub async fn spawn(mut command: Command, _policy: Policy) -> Result<Jailed, Erro
 /// Nothing is known here of what programs need.
 pub fn system_files() -> SystemFiles {
     SystemFiles::default()
+}
+
+/// Not built for this system.
+pub fn real_time(_thread: u32, _priority: u8) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Nothing to take back.
+pub fn ordinary(_thread: u32, _niceness: u8) -> io::Result<()> {
+    Ok(())
 }
 
 /// Unknown here.

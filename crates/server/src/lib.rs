@@ -33,6 +33,7 @@ mod webhooks;
 
 pub use clock::Clock;
 pub use config::{DEFAULT as DEFAULT_SETTINGS, InvalidSettings, ServeArgs, Settings};
+pub use host::runtime;
 pub use http::{document as openapi_document, paths as route_paths};
 pub use server::{Server, run};
 

@@ -4,6 +4,7 @@
 pub mod api;
 pub mod canary;
 pub mod database;
+mod eventually;
 pub mod issuer;
 pub mod npm;
 pub mod oauth1;
@@ -16,4 +17,5 @@ pub mod slack;
 pub mod vendor;
 
 pub use api::{Answer, Api};
+pub use eventually::eventually;
 pub use server::TestServer;

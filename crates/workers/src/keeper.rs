@@ -1,7 +1,7 @@
 //! Owns a process until its end: waits for it, kills what has to be killed and with it everything it started, reads its pipes to
 //! their end, and says why it is gone.
 
-use crate::{Death, DeathKind, Platform, logs::Journal, spawn, vitals::Vitals};
+use crate::{Death, DeathKind, Limits, Platform, logs::Journal, spawn, vitals::Vitals};
 use std::{io, process::ExitStatus, sync::Arc, time::Duration};
 use tokio::{
     process::Child,
@@ -21,7 +21,7 @@ pub(crate) struct Keeper<P: Platform> {
     pub(crate) stdout: JoinHandle<()>,
     pub(crate) stderr: JoinHandle<()>,
     pub(crate) killed: watch::Receiver<Option<Death>>,
-    pub(crate) memory_limit: u64,
+    pub(crate) limits: Limits,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) journal: Arc<Journal<P>>,
 }
@@ -45,7 +45,7 @@ impl<P: Platform> Keeper<P> {
         let end = tokio::select! {
             biased;
             status = self.child.wait() => End::ByItself(status),
-            bytes = self.vitals.outgrown(group, self.memory_limit, &self.journal) => End::Outgrown(bytes),
+            bytes = self.vitals.outgrown(group, &self.limits, &self.journal) => End::Outgrown(bytes),
             end = must_end(&mut self.stdin, &mut self.stdout, &mut self.killed) => end,
         };
         // Whatever it started must not outlive it, nor keep its pipes open.
@@ -54,7 +54,7 @@ impl<P: Platform> Keeper<P> {
             End::ByItself(status) => Death::of(&status),
             End::Asked(death) => death,
             End::Mute => Death::new(DeathKind::Unresponsive, "it closed its stdin or stdout, so it could not be called any more"),
-            End::Outgrown(bytes) => Death::out_of_memory(bytes, self.memory_limit),
+            End::Outgrown(bytes) => Death::out_of_memory(bytes, self.limits.memory),
         };
         // Its own status says only that it was killed, or is known already.
         let _ = self.child.wait().await;

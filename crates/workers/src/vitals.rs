@@ -2,7 +2,7 @@
 //! systems without `/proc` nothing is known of memory and nothing enforced ([`MEMORY_IS_WATCHED`] says so). Only the process
 //! itself counts; in a jail it cannot start others.
 
-use crate::{Platform, logs::Journal};
+use crate::{Limits, Platform, logs::Journal, precedence::Precedence};
 use std::{
     collections::BTreeSet,
     sync::{
@@ -46,16 +46,21 @@ impl Vitals {
         self.contacts.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Measures until the process uses more than `limit` bytes; returns how many. Its log gets its reports in the same rhythm.
-    pub(crate) async fn outgrown<P: Platform>(&self, process: Option<u32>, limit: u64, journal: &Journal<P>) -> u64 {
+    /// Measures until the process uses more memory than it may; returns how many bytes. What else is to be looked at regularly has
+    /// the same rhythm: the reports of its log, its precedence.
+    pub(crate) async fn outgrown<P: Platform>(&self, process: Option<u32>, limits: &Limits, journal: &Journal<P>) -> u64 {
+        let mut precedence = Precedence::new(process, limits);
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             journal.report_dropped();
+            if let Some(precedence) = &mut precedence {
+                precedence.look();
+            }
             let Some(bytes) = process.and_then(resident) else { continue };
             self.resident.store(bytes, Relaxed);
-            if bytes > limit {
+            if bytes > limits.memory {
                 return bytes;
             }
         }

@@ -14,10 +14,12 @@ mod names;
 mod probe;
 mod process;
 mod program;
+mod schedule;
 mod spawn;
 
 pub use broker::Broker;
 pub use files::system_files;
 pub use probe::support;
 pub use process::resident_memory;
+pub use schedule::{ordinary, real_time};
 pub use spawn::spawn;

@@ -18,6 +18,7 @@ pub(super) struct WorkersFile {
     max_queue: Option<usize>,
     idle_minutes: Option<f64>,
     niceness: Option<u8>,
+    real_time: Option<bool>,
     jail: Option<String>,
 }
 
@@ -41,6 +42,8 @@ pub struct Workers {
     /// `None`: a worker is never stopped for want of calls.
     pub idle: Option<Duration>,
     pub niceness: u8,
+    /// Whether the server, and workers that take little of the processors, go before everything else on this machine.
+    pub real_time: bool,
     pub jail: Jail,
 }
 
@@ -52,6 +55,7 @@ impl Workers {
             queue: self.max_queue,
             idle: self.idle,
             niceness: self.niceness,
+            real_time: self.real_time,
             ..Limits::default()
         }
     }
@@ -78,6 +82,7 @@ impl WorkersFile {
         let idle = idle.ok().filter(|idle| !idle.is_zero());
         let max_queue = self.max_queue.or(default.max_queue).unwrap_or(0);
         let niceness = self.niceness.or(default.niceness).unwrap_or(0);
+        let real_time = self.real_time.or(default.real_time).unwrap_or(false);
         if niceness > 19 {
             problems.push(format!("workers.niceness: {niceness} is more than 19"));
         }
@@ -91,7 +96,7 @@ impl WorkersFile {
                 Jail::Require
             }
         };
-        (Workers { memory_mib, max_calls, max_queue, idle, niceness, jail }, problems)
+        (Workers { memory_mib, max_calls, max_queue, idle, niceness, real_time, jail }, problems)
     }
 }
 
@@ -107,9 +112,9 @@ mod tests {
 
     #[test]
     fn what_is_absent_comes_from_the_defaults_and_zero_minutes_mean_never() {
-        let (workers, problems) = check("max_calls = 3\nidle_minutes = 0");
-        let jail = Jail::Auto;
-        assert_eq!(workers, Workers { memory_mib: 256, max_calls: 3, max_queue: 8, idle: None, niceness: 5, jail });
+        let (workers, problems) = check("max_calls = 3\nidle_minutes = 0\nreal_time = true");
+        let (real_time, jail) = (true, Jail::Auto);
+        assert_eq!(workers, Workers { memory_mib: 256, max_calls: 3, max_queue: 8, idle: None, niceness: 5, real_time, jail });
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(check("idle_minutes = 0.5").0.idle, Some(Duration::from_secs(30)));
     }

@@ -3,6 +3,7 @@
 mod keys;
 mod runtime;
 mod signals;
+mod threads;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -19,6 +20,7 @@ use weft_model::AppId;
 pub use keys::{Keys, MasterFile};
 pub use runtime::{Runtime, find_bun};
 pub use signals::Signals;
+pub use threads::{go_first, runtime};
 
 /// An unprivileged account for a server that is root. No entry in the password file is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

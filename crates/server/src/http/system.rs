@@ -118,6 +118,8 @@ struct Limits {
     /// Minutes without a call until it is stopped; absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_minutes: Option<f64>,
+    /// Whether the server, and workers that take little of the processors, have real-time priority.
+    real_time: bool,
 }
 
 impl From<&config::Workers> for Limits {
@@ -128,6 +130,7 @@ impl From<&config::Workers> for Limits {
             max_calls: settings.max_calls,
             max_queue: settings.max_queue,
             idle_minutes: settings.idle.map(|idle| idle.as_secs_f64() / 60.0),
+            real_time: settings.real_time,
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Manifests and small helpers that several modules share.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+pub use weft_testkit::eventually;
 use weft_testkit::{Answer, Api};
 
 /// An integration whose actions take and return anything.
@@ -65,18 +64,4 @@ impl Calling {
         self.stop.cancel();
         self.task.await.expect("every call is answered")
     }
-}
-
-/// Asks until there is an answer, for what follows a request soon but not before its reply.
-pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
-    let asking = async {
-        loop {
-            match ask().await {
-                Some(found) => return found,
-                None => tokio::time::sleep(Duration::from_millis(10)).await,
-            }
-        }
-    };
-    // Longer than a busy machine takes for what the server does twice a minute.
-    tokio::time::timeout(Duration::from_mins(2), asking).await.unwrap_or_else(|_| panic!("it never came to be: {what}"))
 }

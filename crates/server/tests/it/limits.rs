@@ -143,7 +143,10 @@ async fn limits_are_shown_and_workers_only_to_those_who_may_deploy() {
     let (server, _settings) = server("memory_mib = 300\nmax_calls = 7\nmax_queue = 0\nidle_minutes = 0").await;
     let (admin, user) = (server.user("admin").await, server.user("user").await);
     let limits = user.get("/api/v1/status").await.expect(200).value("/workers/limits");
-    assert_eq!(limits, json!({ "memoryMib": 300, "memoryEnforced": cfg!(target_os = "linux"), "maxCalls": 7, "maxQueue": 0 }));
+    assert_eq!(
+        limits,
+        json!({ "memoryMib": 300, "memoryEnforced": cfg!(target_os = "linux"), "maxCalls": 7, "maxQueue": 0, "realTime": false })
+    );
     assert_eq!(workers(&admin).await, json!({}));
     assert_eq!(user.get("/api/v1/workers").await.expect(403).code(), "forbidden");
     server.anonymous().get("/api/v1/workers").await.expect(401);

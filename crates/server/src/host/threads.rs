@@ -1,0 +1,42 @@
+//! The threads that carry the server's tasks, and their precedence over everything else on the machine.
+
+use std::{
+    fs, io,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use anyhow::Context;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// In front of the number of a thread, in the order in which they were started.
+const NAME: &str = "weft-";
+
+/// Above that of workers, which lose theirs when they burn: the server has to be able to look.
+const PRIORITY: u8 = 2;
+
+/// The runtime of the program. The first threads that it starts are those that carry tasks; those that block come later.
+pub fn runtime() -> io::Result<Runtime> {
+    let started = AtomicUsize::new(0);
+    Builder::new_multi_thread().enable_all().thread_name_fn(move || format!("{NAME}{}", started.fetch_add(1, Relaxed))).build()
+}
+
+/// Gives real-time priority to the threads that carry tasks, so that nothing else on the machine makes a call wait.
+pub fn go_first() -> anyhow::Result<()> {
+    let carriers = Handle::current().metrics().num_workers();
+    let mut found = 0;
+    for thread in fs::read_dir("/proc/self/task").context("workers.real_time: only on Linux, for now")? {
+        let thread = thread?;
+        let name = fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+        let number = name.trim().strip_prefix(NAME).and_then(|number| number.parse::<usize>().ok());
+        let id = thread.file_name().to_string_lossy().parse::<u32>().ok();
+        if let Some(id) = id.filter(|_| number.is_some_and(|number| number < carriers)) {
+            weft_jail::real_time(id, PRIORITY).context(
+                "workers.real_time: the server may not have real-time priority. Run it as root, give it the capability CAP_SYS_NICE \
+                 (systemd: AmbientCapabilities=CAP_SYS_NICE), or set workers.real_time to false",
+            )?;
+            found += 1;
+        }
+    }
+    anyhow::ensure!(found == carriers, "workers.real_time: {found} of {carriers} threads were found");
+    Ok(())
+}
