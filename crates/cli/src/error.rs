@@ -138,6 +138,11 @@ impl Problem {
         Self { status: status.as_u16(), run_id, body, ..parsed }
     }
 
+    /// Whether it is what something in front of Weft says of it, as a proxy does that finds nobody there.
+    pub fn is_foreign(&self) -> bool {
+        self.body.get("code").is_none()
+    }
+
     /// What is wrong in one line: without the faults, which are listed below it.
     pub fn headline(&self) -> &str {
         let listed = self.errors.first().and_then(|first| self.error.find(&format!("{}: {}", first.path, first.message)));

@@ -32,7 +32,7 @@ use crate::{
     events,
     files::{Files, Storage},
     hooks::{self, Hooks},
-    host::{Accounts, DataDir, Keys, Runtime, Signals, find_bun},
+    host::{Accounts, DataDir, Keys, Runtime, Signals, find_bun, go_first},
     http::{self, outbound::Outbound},
     identity::{Identity, Oidc, Policy},
     integrations::{Indexes, Integrations},
@@ -74,6 +74,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     }
     let settings = Settings::load(args)?;
     let telemetry = Telemetry::start(&settings)?;
+    if settings.workers.real_time {
+        go_first()?;
+    }
     let mut server = Server::start(settings, Clock::default()).await?;
     println!("Weft is ready at {}", server.node.url("/"));
     println!("API reference: {}   Next: weft login {}", server.node.url("/docs"), server.node.url(""));
@@ -236,18 +239,17 @@ impl Server {
         self.node.background.close();
         in_time(&hurry, self.node.background.wait()).await;
         self.node.apps.stop_all().await;
-        for task in self.background {
-            let abort = task.abort_handle();
-            if tokio::time::timeout(DRAIN, task).await.is_err() {
-                tracing::warn!("something in the background did not finish in time");
-                abort.abort();
-            }
+        let mut background = self.background;
+        if !ended(&mut background).await {
+            tracing::warn!("something in the background did not finish in time");
+            background.iter().for_each(JoinHandle::abort);
         }
         let (pool, records) = (self.node.pool.clone(), Arc::clone(&self.node.records));
         // The writers end when the node, which holds their other halves, is gone.
         drop(self.node);
-        for writer in self.writers {
-            let _ = tokio::time::timeout(DRAIN, writer).await;
+        let mut writers = self.writers;
+        if !ended(&mut writers).await {
+            tracing::warn!("records were not written in time");
         }
         match tokio::time::timeout(DRAIN, Runs::leave(&pool, self.node_id)).await {
             Ok(Ok(())) => {}
@@ -263,6 +265,11 @@ impl Server {
         tracing::info!("server.stopped");
         Ok(())
     }
+}
+
+/// Whether all tasks end within [`DRAIN`].
+async fn ended(tasks: &mut [JoinHandle<()>]) -> bool {
+    tokio::time::timeout(DRAIN, futures::future::join_all(tasks)).await.is_ok()
 }
 
 /// What comes of it, unless that takes longer than [`DRAIN`] or there is a hurry.

@@ -2,7 +2,7 @@
 //! the supervisor obeys.
 
 use crate::{
-    Call, CallError, Death, Platform, StartError, Status, WorkerReport, WorkerSpec,
+    Call, CallError, Death, Offer, Platform, StartError, Status, WorkerReport, WorkerSpec,
     gate::Gate,
     logs::Journal,
     process::{Process, Shared},
@@ -112,7 +112,12 @@ impl<P: Platform> App<P> {
 
     /// Whether what runs has a handler for jobs; nothing if that is not known, or nothing runs.
     pub(crate) fn takes_jobs(&self) -> Option<bool> {
-        self.running()?.takes_jobs()
+        self.running()?.offer()?.jobs
+    }
+
+    /// What the process that runs has handlers for; nothing if none runs.
+    pub(crate) fn offer(&self) -> Option<Offer> {
+        self.running()?.offer().cloned()
     }
 
     /// Sends a command and waits until it has been obeyed; nothing if the supervisor is gone.

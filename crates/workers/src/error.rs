@@ -31,11 +31,20 @@ pub enum CallError {
     /// Nothing was sent.
     #[error("the request has {bytes} bytes, more than the {limit} a backend accepts; send less or pass a file")]
     TooLarge { bytes: usize, limit: usize },
-    #[error("the backend has no handler named `{method}`")]
+    #[error("the backend has no handler {}", described(method))]
     UnknownMethod { method: String },
     /// The handler answered with an error.
     #[error("{0}")]
     Failed(Box<Failure>),
+}
+
+/// The methods of an integration are the platform's; people know them by what they write for them.
+fn described(method: &str) -> String {
+    match method {
+        "__integration" => "for actions: it does not call `defineIntegration`".to_owned(),
+        "__webhook" => "for webhooks: there are none in its `defineIntegration`".to_owned(),
+        other => format!("named `{other}`"),
+    }
 }
 
 impl CallError {

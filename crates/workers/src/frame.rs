@@ -138,10 +138,9 @@ const DATA: [(&str, &str); 7] = [
 /// Worker to host.
 #[derive(Debug)]
 pub(crate) enum FromWorker<'a> {
-    /// `jobs`: whether it has a handler for jobs, if it says so.
     Discover {
         protocol: u64,
-        jobs: Option<bool>,
+        offer: Offer,
     },
     Fatal {
         message: String,
@@ -149,6 +148,10 @@ pub(crate) enum FromWorker<'a> {
     Reply {
         id: Option<CallId>,
         result: Result<&'a RawValue, Failure>,
+    },
+    /// There is no handler for what was to be called.
+    Unhandled {
+        id: Option<CallId>,
     },
     Ask {
         id: &'a RawValue,
@@ -165,6 +168,15 @@ pub(crate) enum FromWorker<'a> {
         text: String,
         call: Option<CallId>,
     },
+}
+
+/// What a backend has handlers for, as far as it says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offer {
+    pub jobs: Option<bool>,
+    /// Those of an integration, by name.
+    pub actions: Option<Vec<String>>,
+    pub webhooks: Option<Vec<String>>,
 }
 
 /// What a worker asks the platform for.
@@ -205,6 +217,10 @@ struct Wire<'a> {
     data: Option<&'a RawValue>,
     protocol: Option<u64>,
     jobs: Option<bool>,
+    actions: Option<Vec<String>>,
+    webhooks: Option<Vec<String>>,
+    #[serde(default)]
+    unhandled: bool,
 }
 
 impl<'a> FromWorker<'a> {
@@ -216,6 +232,7 @@ impl<'a> FromWorker<'a> {
         let wire: Wire<'a> = serde_json::from_slice(line).ok()?;
         let call = wire.call.and_then(call_id);
         Some(match wire.kind {
+            "rpc_response" | "job_result" if wire.unhandled => Self::Unhandled { id: wire.id.and_then(call_id) },
             "rpc_response" | "job_result" => Self::Reply {
                 id: wire.id.and_then(call_id),
                 result: match wire.error {
@@ -230,7 +247,10 @@ impl<'a> FromWorker<'a> {
             "log" => Self::Log { level: wire.level, message: wire.message.map(text).unwrap_or_default(), call },
             "event" => Self::Event { text: format!("{}: {}", wire.name?, wire.data.unwrap_or(RawValue::NULL)), call },
             // Without a number it is the protocol's first version.
-            "discover" => Self::Discover { protocol: wire.protocol.unwrap_or(1), jobs: wire.jobs },
+            "discover" => Self::Discover {
+                protocol: wire.protocol.unwrap_or(1),
+                offer: Offer { jobs: wire.jobs, actions: wire.actions, webhooks: wire.webhooks },
+            },
             "fatal" => Self::Fatal { message: wire.error.map(failure).map_or_else(String::new, |error| error.message) },
             other => {
                 let (kind, answer) = DATA.into_iter().find(|(kind, _)| *kind == other)?;

@@ -1,7 +1,7 @@
 //! The map from apps to their workers, and the public face of the crate.
 
 use crate::{
-    Call, CallError, HostSettings, LogLine, Platform, StartError, Status, WorkerReport, WorkerSpec,
+    Call, CallError, HostSettings, Level, LogLine, Offer, Platform, StartError, Status, WorkerReport, WorkerSpec,
     app::{App, Command},
     logs::Journal,
     process::Shared,
@@ -76,6 +76,12 @@ impl<P: Platform> Host<P> {
         self.find(app)?.takes_jobs()
     }
 
+    /// What the app's backend has handlers for; nothing if it does not run.
+    #[must_use]
+    pub fn offer(&self, app: &str) -> Option<Offer> {
+        self.find(app)?.offer()
+    }
+
     /// The status of every app that was ever started.
     #[must_use]
     pub fn statuses(&self) -> BTreeMap<Arc<str>, Status> {
@@ -101,6 +107,11 @@ impl<P: Platform> Host<P> {
     #[must_use]
     pub fn logs(&self, app: &str) -> broadcast::Receiver<LogLine> {
         self.journal(app).subscribe()
+    }
+
+    /// Says something in the app's log that its process does not know of.
+    pub fn tell(&self, app: &str, level: Level, message: &str) {
+        self.journal(app).write(level, message, None);
     }
 
     fn find(&self, app: &str) -> Option<Arc<App<P>>> {

@@ -48,6 +48,8 @@ impl CallId {
 pub(crate) enum Reply {
     Result(Box<RawValue>),
     Error(Failure),
+    /// There is no handler for it.
+    Unhandled,
     Died(Death),
 }
 

@@ -21,6 +21,7 @@ mod lines;
 mod logs;
 mod outbound;
 mod platform;
+mod precedence;
 mod process;
 mod reader;
 mod restart;
@@ -31,6 +32,7 @@ mod vitals;
 
 pub use death::{Death, DeathKind};
 pub use error::{CallError, Category, Failure, StartError};
+pub use frame::Offer;
 pub use host::Host;
 pub use logs::{Level, LogLine};
 pub use platform::{Call, Job, Platform, Status, WorkerReport};

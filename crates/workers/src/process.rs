@@ -4,7 +4,7 @@
 
 use crate::{
     Call, CallError, Death, DeathKind, HostSettings, Job, Platform, StartError, WorkerSpec, confine,
-    frame::{self, ToWorker},
+    frame::{self, Offer, ToWorker},
     in_flight::{InFlight, Reply},
     keeper::Keeper,
     logs::Journal,
@@ -57,8 +57,8 @@ pub(crate) struct Process<P: Platform> {
     /// Whether it answers calls of methods that it does not have; one that reads its stdin by itself may not. It may say so late.
     answers_probes: Arc<AtomicBool>,
     probing: AtomicBool,
-    /// Whether it has a handler for jobs, once it has said so.
-    takes_jobs: OnceLock<bool>,
+    /// What it has handlers for, once it has said so.
+    offer: OnceLock<Offer>,
 }
 
 impl<P: Platform> Process<P> {
@@ -103,6 +103,8 @@ impl<P: Platform> Process<P> {
         let (lines, queue) = mpsc::channel(QUEUE);
         let (kill, killed) = watch::channel(None);
         let (exited, exit) = watch::channel(None);
+        let mut limits = shared.settings.limits.clone();
+        limits.memory = spec.memory_limit.unwrap_or(u64::MAX).min(limits.memory);
         let (request_limit, answers_probes) = (shared.settings.request_limit, Arc::new(AtomicBool::new(false)));
         let reader = Reader {
             app: Arc::clone(&spec.app_id),
@@ -121,7 +123,7 @@ impl<P: Platform> Process<P> {
             stdout: tokio::spawn(reader.run(spawned.stdout)),
             stderr: tokio::spawn(follow_stderr(spawned.stderr, Arc::clone(&journal), tail)),
             killed,
-            memory_limit: spec.memory_limit.unwrap_or(u64::MAX).min(shared.settings.limits.memory),
+            limits,
             vitals: Arc::clone(&vitals),
             journal,
         };
@@ -132,8 +134,8 @@ impl<P: Platform> Process<P> {
             exited.send_replace(Some(death));
         });
         let silence = shared.settings.limits.silence;
-        let (probing, takes_jobs) = (AtomicBool::new(false), OnceLock::new());
-        Self { calls, lines, kill, exit, vitals, request_limit, silence, answers_probes, probing, takes_jobs }
+        let (probing, offer) = (AtomicBool::new(false), OnceLock::new());
+        Self { calls, lines, kill, exit, vitals, request_limit, silence, answers_probes, probing, offer }
     }
 
     /// Sends the first line with an id for `onStart`, which is good until that has ended or its time is over.
@@ -154,11 +156,9 @@ impl<P: Platform> Process<P> {
 
     async fn handshake(&self, word: oneshot::Receiver<Handshake>, tail: &StderrTail) -> Result<(), StartError> {
         match word.await {
-            Ok(Handshake::Ready { protocol, jobs }) if protocol <= frame::PROTOCOL => {
+            Ok(Handshake::Ready { protocol, offer }) if protocol <= frame::PROTOCOL => {
                 self.calls.touch();
-                if let Some(jobs) = jobs {
-                    let _ = self.takes_jobs.set(jobs);
-                }
+                let _ = self.offer.set(offer);
                 Ok(())
             }
             Ok(Handshake::Ready { protocol, .. }) => Err(StartError::Protocol { found: protocol }),
@@ -190,15 +190,13 @@ impl<P: Platform> Process<P> {
         Some(match ticket.answer().await {
             Reply::Result(result) => Ok(result),
             Reply::Died(death) => Err(CallError::Died(death)),
-            Reply::Error(failure) if failure.code.as_deref() == Some("unknown_method") => {
-                Err(CallError::UnknownMethod { method: call.method.to_owned() })
-            }
+            Reply::Unhandled => Err(CallError::UnknownMethod { method: call.method.to_owned() }),
             Reply::Error(failure) => Err(failure.into()),
         })
     }
 
-    pub(crate) fn takes_jobs(&self) -> Option<bool> {
-        self.takes_jobs.get().copied()
+    pub(crate) fn offer(&self) -> Option<&Offer> {
+        self.offer.get()
     }
 
     pub(crate) fn is_alive(&self) -> bool {

@@ -6,7 +6,7 @@
 use crate::{
     Failure, Level, Platform,
     flood::Pace,
-    frame::{Answer, FromWorker, LINE_LIMIT, Outcome, PROTOCOL, Question, STORAGE_UPLOAD_URL},
+    frame::{Answer, FromWorker, LINE_LIMIT, Offer, Outcome, PROTOCOL, Question, STORAGE_UPLOAD_URL},
     in_flight::{CallId, InFlight, Reply},
     lines::{Line, Lines},
     logs::{Journal, MESSAGE_LIMIT},
@@ -45,7 +45,7 @@ pub(crate) enum Outgoing {
 
 /// A process's first word.
 pub(crate) enum Handshake {
-    Ready { protocol: u64, jobs: Option<bool> },
+    Ready { protocol: u64, offer: Offer },
     Fatal { message: String },
 }
 
@@ -89,6 +89,7 @@ impl<P: Platform> Reader<P> {
     fn receive(&mut self, line: &[u8], room: &Room) -> bool {
         match FromWorker::parse(line) {
             Some(FromWorker::Reply { id, result }) => return !self.reply(id, result),
+            Some(FromWorker::Unhandled { id }) => return !self.settle(id, Reply::Unhandled),
             Some(FromWorker::Ask { id, .. }) if id.get().len() > ID_LIMIT => {
                 self.journal.warn("dropped a request of the backend, because its id has more than 256 bytes");
             }
@@ -104,16 +105,16 @@ impl<P: Platform> Reader<P> {
 
     fn note(&mut self, message: FromWorker<'_>) {
         match message {
-            FromWorker::Reply { .. } | FromWorker::Ask { .. } => {}
+            FromWorker::Reply { .. } | FromWorker::Unhandled { .. } | FromWorker::Ask { .. } => {}
             FromWorker::Log { level, message, call } => {
                 self.journal.write(Level::from_worker(level), &message, self.context(call).as_ref());
             }
             FromWorker::Event { text, call } => {
                 self.journal.write(Level::Event, &text, self.context(call).as_ref());
             }
-            FromWorker::Discover { protocol, jobs } => {
+            FromWorker::Discover { protocol, offer } => {
                 self.answers_probes.store(protocol == PROTOCOL, Relaxed);
-                self.first_word(Handshake::Ready { protocol, jobs });
+                self.first_word(Handshake::Ready { protocol, offer });
             }
             FromWorker::Fatal { message } => self.first_word(Handshake::Fatal { message }),
         }
@@ -125,6 +126,10 @@ impl<P: Platform> Reader<P> {
             Ok(value) => Reply::Result(value.to_owned()),
             Err(failure) => Reply::Error(failure),
         };
+        self.settle(id, reply)
+    }
+
+    fn settle(&self, id: Option<CallId>, reply: Reply) -> bool {
         let awaited = id.is_some_and(|id| self.calls.settle(&id, reply));
         if !awaited {
             self.journal.warn("dropped a reply to a call that is over or never was");

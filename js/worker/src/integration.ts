@@ -3,15 +3,16 @@
  * Knows nothing of messages or processes.
  */
 import { PlatformActionError } from "./errors.ts";
-import { nameCalls, serve } from "./serve.ts";
+import { serveIntegration } from "./serve.ts";
 
 type Fields = Partial<IntegrationCall>;
 type Step = (call: Json, ctx: IntegrationContext) => unknown;
 
 /** The global `defineIntegration`. */
 export function defineIntegration(definition: IntegrationDefinition): void {
-  nameCalls(nameOf);
-  serve(handlersOf(definition));
+  const { actions = {}, webhooks = {} } = definition;
+  const offered = { actions: Object.keys(actions), webhooks: Object.keys(webhooks) };
+  serveIntegration(handlersOf(definition), nameOf, offered);
 }
 
 /** The methods are the platform's, so people know only what they are called with, or what they are for. */

@@ -9,7 +9,7 @@ import { globalEmit, globalLog, globalUpload } from "./calls.ts";
 import { PlatformActionError, stackOf } from "./errors.ts";
 import { defineIntegration } from "./integration.ts";
 import { describe, load } from "./load.ts";
-import { methods, onLateServe, serve, takesJobs } from "./serve.ts";
+import { methods, offers, onLateServe, serve, takesJobs } from "./serve.ts";
 import { exit, send, shareStdout } from "./wire.ts";
 
 const BY_HAND = 1;
@@ -30,7 +30,8 @@ function setGlobals(): void {
 
 function announce(): void {
   const offered = methods();
-  send({ type: "discover", protocol: offered ? SERVED : BY_HAND, methods: offered ?? [], jobs: takesJobs() });
+  const protocol = offered ? SERVED : BY_HAND;
+  send({ type: "discover", protocol, methods: offered ?? [], jobs: takesJobs(), ...offers() });
 }
 
 // One forgotten await must not end a process that serves every user of the app.

@@ -11,8 +11,6 @@ import { exit, type Message, readLines, send } from "./wire.ts";
 
 /** Time for calls in flight when the host asks to stop; it kills the process after 10 s. */
 const DRAIN_MS = 5000;
-/** Says to the host that there is no handler, which an error of a handler must not say. */
-const UNKNOWN_METHOD = "unknown_method";
 const HANDLER_KINDS = ["rpc", "onStart", "onJob", "onShutdown"];
 
 /** What the host answers with to what was asked. */
@@ -27,6 +25,7 @@ const ANSWERS = new Set([
 
 let handlers: Handlers | undefined;
 let nameOf: Naming = (method) => method;
+let offer: Offer | undefined;
 let app: App = { appId: "", runtimeUrl: "", credentials: {}, manifest: null };
 let watch: ReturnType<typeof startWatching> | undefined;
 let whenServing: (() => void) | undefined;
@@ -36,9 +35,22 @@ const inFlight = new Map<Call, Promise<void>>();
 /** How messages to people name a call. */
 export type Naming = (method: string, params: Json) => string;
 
-/** Sets it, for handlers whose names are not the backend's own. */
-export function nameCalls(naming: Naming): void {
+/** What an integration has handlers for, by name. */
+export interface Offer {
+  actions: string[];
+  webhooks: string[];
+}
+
+/** Serves handlers whose names are not the backend's own. */
+export function serveIntegration(handlers: Handlers, naming: Naming, offered: Offer): void {
   nameOf = naming;
+  offer = offered;
+  serve(handlers);
+}
+
+/** What there are handlers for, where it is an integration that serves. */
+export function offers(): Offer | undefined {
+  return offer;
 }
 
 /** The global `serve`. */
@@ -165,13 +177,11 @@ async function run(work: Work): Promise<void> {
     const result = handler ? await handler(params, caller, makeContext(app, call)) : undefined;
     watched?.done(result);
     if (handler) respond(work, result);
-    else fail(work, { message: `unknown method: ${method}`, code: UNKNOWN_METHOD, category: "Validation" });
+    else refuse(work);
   } catch (error) {
     watched?.failed(error);
     if (isUnexpected(error)) globalLog.error(`${name}: ${stackOf(error)}`);
-    const failure = toWire(error);
-    if (failure.code === UNKNOWN_METHOD) delete failure.code;
-    fail(work, failure);
+    fail(work, toWire(error));
   }
   inFlight.delete(call);
 }
@@ -189,6 +199,13 @@ function respond(work: Work, result: unknown): void {
     const message = `the result of ${work.name} cannot be sent: ${messageOf(error)}`;
     fail(work, { message, code: "invalid_result", category: "Poison" });
   }
+}
+
+/** There is no handler. An error of a handler cannot say that, whatever its code. */
+function refuse({ call, method, reply }: Work): void {
+  call.over = true;
+  const error = { message: `unknown method: ${method}`, code: "unknown_method", category: "Validation" };
+  send({ type: reply, id: call.id, unhandled: true, error });
 }
 
 function fail({ call, reply }: Work, error: WireError): void {

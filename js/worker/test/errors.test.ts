@@ -130,12 +130,15 @@ test("details that are nested too deep for the host are left out", async () => {
   for (const levels of [101, 300, 30_000]) expect((await backend.call("fail", levels)).error).toEqual({ message: "m" });
 });
 
-test("an error cannot claim that there is no handler", async () => {
+test("an error cannot claim that there is no handler, and keeps a code that sounds like it", async () => {
   const backend = await started(`const unknown = () => { throw new ActionError("x", { code: "unknown_method" }); };
     serve({ rpc: { unknown }, onJob: unknown });`);
-  expect((await backend.call("unknown")).error).toEqual({ message: "x" });
+  const answer = await backend.call("unknown");
+  expect(answer.error).toEqual({ message: "x", code: "unknown_method" });
+  expect(answer.unhandled).toBeUndefined();
   backend.send({ type: "job", id: "j", payload: {}, msg_id: "42", attempt: 1, timeout_ms: 1000 });
-  expect((await backend.next("job_result")).error).toEqual({ message: "x" });
+  expect((await backend.next("job_result")).error).toEqual({ message: "x", code: "unknown_method" });
+  expect((await backend.call("missing")).unhandled).toBe(true);
 });
 
 test("a promise that nobody awaits is logged, and the process goes on", async () => {

@@ -8,6 +8,11 @@ describe("start", () => {
     expect(backend.seen).toEqual([{ type: "discover", protocol: 2, methods: ["a", "b"], jobs: false }]);
   });
 
+  test("announces what an integration has handlers for", async () => {
+    const backend = await started("defineIntegration({ actions: { send() {}, list() {} }, webhooks: { pushed() {} } });");
+    expect(backend.seen[0]).toMatchObject({ actions: ["send", "list"], webhooks: ["pushed"] });
+  });
+
   test("keeps what arrives while the entry point is still being evaluated", async () => {
     const backend = spawned(`serve({ rpc: { ping: (p, c, ctx) => ctx.appId } });
       await new Promise((resolve) => { globalThis.finish = resolve; setTimeout(resolve); });`);

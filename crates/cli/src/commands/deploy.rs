@@ -21,7 +21,7 @@ use crate::archive::{BACKEND, Plan};
 use crate::client::{Client, decode};
 use crate::error::{CliError, Result};
 use crate::manifest::Manifest;
-use crate::output::{Output, human_bytes, printable};
+use crate::output::{Output, Paint, human_bytes, printable};
 use crate::progress::Step;
 
 /// The server accepts no larger archive.
@@ -52,6 +52,8 @@ struct Shipped {
     /// The number that the server gave to what it serves now.
     number: Option<u64>,
     migrations: Vec<Value>,
+    /// What the server found and nobody is likely to have meant.
+    warnings: Vec<String>,
     /// Where the frontend is.
     frontend: Option<String>,
 }
@@ -69,11 +71,11 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     let mut shipped = if let Some(plan) = &plan {
         ship(output, &client, &manifest, (plan, loss)).await?
     } else {
-        install(output, &client, &manifest, loss).await?;
+        let warnings = install(output, &client, &manifest, loss).await?;
         if !manifest.is_complete_without_backend() {
             output.note(&format!("There is no {BACKEND} folder: only the manifest was installed."));
         }
-        Shipped::default()
+        Shipped { warnings, ..Shipped::default() }
     };
     if let Some(pages) = &pages {
         shipped.frontend = Some(frontend::ship(output, &client, &manifest, pages).await?);
@@ -82,11 +84,17 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     report(output, &client, &manifest, &shipped, &after)
 }
 
-async fn install(output: &Output, client: &Client, manifest: &Manifest, loss: Loss) -> Result<()> {
+async fn install(output: &Output, client: &Client, manifest: &Manifest, loss: Loss) -> Result<Vec<String>> {
     let step = Step::begin(output, "install manifest");
-    client.send(Method::POST, losing(client.api(&["apps"]), loss), &manifest.document).await?;
+    let answer = client.send(Method::POST, losing(client.api(&["apps"]), loss), &manifest.document).await?;
     step.done(format!("{} {}", manifest.app_id, manifest.version).trim_end());
-    Ok(())
+    Ok(warnings(&answer))
+}
+
+/// What the server says of what it took.
+pub fn warnings(answer: &Value) -> Vec<String> {
+    let texts = answer.get("warnings").and_then(Value::as_array).into_iter().flatten();
+    texts.filter_map(Value::as_str).map(printable).collect()
 }
 
 async fn ship(output: &Output, client: &Client, manifest: &Manifest, (plan, loss): (&Plan, Loss)) -> Result<Shipped> {
@@ -107,7 +115,7 @@ async fn ship(output: &Output, client: &Client, manifest: &Manifest, (plan, loss
     upload.finish();
     let migrations = answer.get("migrationsApplied").and_then(Value::as_array).cloned().unwrap_or_default();
     let number = answer.get("version").and_then(Value::as_u64);
-    Ok(Shipped { files: plan.len(), bytes, number, migrations, frontend: None })
+    Ok(Shipped { files: plan.len(), bytes, number, migrations, warnings: warnings(&answer), frontend: None })
 }
 
 /// An archive on its way. One request covers two steps: sending it, and waiting while the server unpacks and starts it.
@@ -228,6 +236,7 @@ fn report(output: &Output, client: &Client, manifest: &Manifest, shipped: &Shipp
         "bytes": shipped.bytes,
         "number": shipped.number,
         "migrationsApplied": shipped.migrations,
+        "warnings": shipped.warnings,
         "frontend": shipped.frontend,
         "webhooks": webhooks.iter().map(|(name, url)| json!({ "name": name, "url": url })).collect::<Vec<_>>(),
         "configured": after.configured(),
@@ -243,6 +252,9 @@ fn report(output: &Output, client: &Client, manifest: &Manifest, shipped: &Shipp
         let pages = shipped.frontend.iter().map(|url| format!("frontend: {url}"));
         std::iter::once(head).chain(migrations).chain(pages).chain(hooks).collect::<Vec<_>>().join("\n")
     })?;
+    for warning in &shipped.warnings {
+        output.note(&format!("{} {warning}", output.paint_err(Paint::Warn, "!")));
+    }
     output.note(&next_step(manifest, shipped, after));
     Ok(())
 }

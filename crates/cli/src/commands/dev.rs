@@ -17,7 +17,7 @@ use super::requirements::config_command;
 use crate::archive::BACKEND;
 use crate::client::Client;
 use crate::dev::check::{self, Problems};
-use crate::dev::follow::{PAUSE, follow};
+use crate::dev::follow::{Heard, PAUSE, follow};
 use crate::dev::release::{Release, Releaser};
 use crate::dev::view::View;
 use crate::dev::watch::{self, Change};
@@ -41,6 +41,8 @@ enum Happening {
     Changed(Change),
     Checked(Result<Option<Problems>>),
     Logged(String),
+    /// The log is followed again, after it broke off.
+    Followed,
     /// The server that did not answer may do so now.
     Waited,
 }
@@ -64,7 +66,12 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     session.check();
     session.release(Vec::new(), Instant::now()).await?;
     session.welcome(&client, &manifest).await?;
-    let lines = follow(&client, &manifest.app_id, |line| happen.send(Happening::Logged(line)));
+    let lines = follow(&client, &manifest.app_id, |heard| {
+        happen.send(match heard {
+            Heard::Line(line) => Happening::Logged(line),
+            Heard::Again => Happening::Followed,
+        })
+    });
     tokio::select! {
         ended = session.run(happenings) => ended,
         error = lines => Err(error),
@@ -106,6 +113,7 @@ impl Session<'_> {
                 Happening::Changed(change) => self.changed(change).await?,
                 Happening::Checked(problems) => self.show_problems(problems)?,
                 Happening::Logged(line) => self.view.line(&line)?,
+                Happening::Followed => self.followed().await?,
                 Happening::Waited => self.release(Vec::new(), Instant::now()).await?,
             }
         }
@@ -117,6 +125,14 @@ impl Session<'_> {
             return happenings.recv().await;
         }
         tokio::time::timeout(PAUSE, happenings.recv()).await.unwrap_or(Some(Happening::Waited))
+    }
+
+    /// A server that was started again serves what it served, and does not know that somebody watches.
+    async fn followed(&mut self) -> Result<()> {
+        if self.releaser.is_forgotten().await {
+            return self.release(Vec::new(), Instant::now()).await;
+        }
+        Ok(())
     }
 
     async fn changed(&mut self, change: Change) -> Result<()> {
@@ -133,7 +149,7 @@ impl Session<'_> {
             saved.extend(before.iter().filter(|path| !saved.contains(path)).cloned().collect::<Vec<_>>());
         }
         let outcome = match self.releaser.release(&saved).await {
-            Err(error @ CliError::NoServer { .. }) if !matches!(self.patience, Patience::Ending) => {
+            Err(error) if is_passing(&error) && !matches!(self.patience, Patience::Ending) => {
                 return self.wait(saved, &error);
             }
             outcome => outcome,
@@ -143,7 +159,7 @@ impl Session<'_> {
         }
         match outcome {
             Ok(Release::Unchanged) => Ok(()),
-            Ok(Release::Live) => self.show_live(&saved, at),
+            Ok(Release::Live { warnings }) => self.show_live(&saved, &warnings, at),
             Ok(Release::Mended) => self.show_mended(),
             Ok(Release::NoBackend) => self.show_no_backend(),
             Err(error) if is_final(&error) => Err(error),
@@ -173,19 +189,26 @@ impl Session<'_> {
         }));
     }
 
-    fn show_live(&self, saved: &[PathBuf], at: Instant) -> Result<()> {
+    fn show_live(&self, saved: &[PathBuf], warnings: &[String], at: Instant) -> Result<()> {
         let took = at.elapsed();
         // Editors and tools write to a file beside the real one first.
         let remain = saved.iter().filter(|path| self.folder.join(path).exists());
         let files: Vec<String> = remain.map(|path| path.display().to_string()).collect();
-        let event = json!({ "event": "live", "ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "changed": files });
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let mut event = json!({ "event": "live", "ms": ms, "changed": files });
+        if !warnings.is_empty() {
+            event["warnings"] = json!(warnings);
+        }
         self.output.show(&event, || {
             let what = match files.as_slice() {
                 [] => String::new(),
                 [file] => format!("  {}", printable(file)),
                 [file, rest @ ..] => format!("  {} and {} more", printable(file), rest.len()),
             };
-            format!("{} live{what}  ({})", self.output.paint(Paint::Good, "✓"), human_duration(took))
+            let head = format!("{} live{what}  ({})", self.output.paint(Paint::Good, "✓"), human_duration(took));
+            let mark = self.output.paint(Paint::Warn, "!");
+            let rest = warnings.iter().map(|warning| format!("{mark} {warning}"));
+            std::iter::once(head).chain(rest).collect::<Vec<_>>().join("\n")
         })
     }
 
@@ -253,6 +276,15 @@ impl Session<'_> {
         }
         self.output.note(&format!("Watching {}; stop with Ctrl-C", self.folder.display()));
         Ok(())
+    }
+}
+
+/// What patience mends: there is no server, or one in front of it says so.
+fn is_passing(error: &CliError) -> bool {
+    match error {
+        CliError::NoServer { .. } => true,
+        CliError::Problem(problem) => matches!(problem.status, 502..=504) && problem.is_foreign(),
+        _ => false,
     }
 }
 

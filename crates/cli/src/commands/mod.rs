@@ -163,7 +163,7 @@ pub enum Command {
 impl Command {
     pub async fn run(self, context: &Context) -> Result<()> {
         match self {
-            Self::Serve(arguments) => serve::serve(*arguments).await,
+            Self::Serve(arguments) => serve::serve(&context.output, *arguments).await,
             Self::Init(arguments) => init::run(context, &arguments),
             Self::Add(arguments) => add::run(context, arguments).await,
             Self::Login(arguments) => login::login(context, &arguments).await,

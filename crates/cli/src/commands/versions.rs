@@ -50,6 +50,8 @@ struct Version {
     number: u64,
     active: bool,
     can_roll_back: bool,
+    #[serde(default)]
+    developed: bool,
     #[serde(default, rename = "manifestVersion")]
     manifest: String,
     #[serde(default)]
@@ -107,10 +109,12 @@ pub async fn rollback(context: &Context, arguments: &RollbackArguments) -> Resul
 
 impl Version {
     fn row(&self) -> [String; 6] {
-        let state = match (self.active, self.can_roll_back) {
-            (true, _) => "serves",
-            (false, true) => "kept",
-            (false, false) => "gone",
+        let state = match (self.active, self.can_roll_back, self.developed) {
+            (true, _, false) => "serves",
+            (true, _, true) => "serves, by weft dev",
+            (false, true, _) => "kept",
+            (false, false, false) => "gone",
+            (false, false, true) => "gone, by weft dev",
         };
         let by = self.created_by.as_ref().map(|by| by.email.clone().unwrap_or_else(|| by.id.clone()));
         let (number, deployed) = (self.number.to_string(), moment(Some(&self.created_at)));

@@ -11,14 +11,18 @@ use serde_json::Value;
 
 use crate::archive::{BACKEND, LOCKFILES, PACKAGE, Plan};
 use crate::client::Client;
-use crate::commands::{deploy::release_form, types};
+use crate::commands::deploy::{release_form, warnings};
+use crate::commands::types;
 use crate::error::{CliError, Result};
 use crate::manifest::{self, Manifest};
 
 /// What a release came to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Release {
-    Live,
+    Live {
+        /// What the server found and nobody is likely to have meant.
+        warnings: Vec<String>,
+    },
     /// What is to serve does already, and the last that was told is something else.
     Mended,
     /// Nothing but the manifest could be brought to the server.
@@ -39,16 +43,30 @@ pub struct Releaser<'a> {
     live: Option<State>,
     /// What the server gave its last word on.
     settled: Option<State>,
+    /// The number of the last version that was brought.
+    number: Option<u64>,
 }
 
 impl<'a> Releaser<'a> {
     pub fn new(client: &'a Client, folder: &'a Path) -> Self {
-        Self { client, folder, installed: None, serving: false, live: None, settled: None }
+        Self { client, folder, installed: None, serving: false, live: None, settled: None, number: None }
     }
 
     /// Whether a version of this session serves.
     pub fn is_serving(&self) -> bool {
         self.serving
+    }
+
+    /// Whether the server serves what was brought to it without reporting its calls. The next release then brings it again.
+    pub async fn is_forgotten(&mut self) -> bool {
+        let Some((manifest, Some(_))) = &self.live else { return false };
+        let app = manifest.get("appId").and_then(Value::as_str).unwrap_or_default();
+        let Ok(status) = self.client.get(self.client.api(&["apps", app, "worker", "status"])).await else { return false };
+        let forgotten = status.get("developed").and_then(Value::as_bool) != Some(true);
+        if forgotten {
+            (self.live, self.settled) = (None, None);
+        }
+        forgotten
     }
 
     /// Brings the project's state to the server, after these files were saved. A state that was refused is sent again only if one
@@ -82,22 +100,30 @@ impl<'a> Releaser<'a> {
 
     async fn send(&mut self, manifest: &Manifest, archive: Option<&Bytes>) -> Result<Release> {
         let new = (self.installed.as_ref() != Some(&manifest.document)).then_some(&manifest.document);
-        match (archive, new) {
+        let answer = match (archive, new) {
             (Some(archive), new) => self.deploy(&manifest.app_id, new, archive).await?,
-            (None, Some(new)) => _ = self.client.send(Method::POST, self.client.api(&["apps"]), new).await?,
-            (None, None) => {}
-        }
+            (None, Some(new)) => self.client.send(Method::POST, self.client.api(&["apps"]), new).await?,
+            (None, None) => Value::Null,
+        };
         self.installed = Some(manifest.document.clone());
         let is_complete = archive.is_some() || manifest.is_complete_without_backend();
-        Ok(if is_complete { Release::Live } else { Release::NoBackend })
+        let warnings = self.meanwhile(&answer).into_iter().chain(warnings(&answer)).collect();
+        Ok(if is_complete { Release::Live { warnings } } else { Release::NoBackend })
     }
 
-    async fn deploy(&self, app: &str, manifest: Option<&Value>, archive: &Bytes) -> Result<()> {
+    /// What to say where somebody else has deployed since the last time: numbers of versions leave no gaps.
+    fn meanwhile(&mut self, answer: &Value) -> Option<String> {
+        let number = answer.get("version").and_then(Value::as_u64)?;
+        let before = self.number.replace(number)?;
+        (number > before + 1)
+            .then(|| format!("somebody else deployed version {} meanwhile; it does not serve any more", number - 1))
+    }
+
+    async fn deploy(&self, app: &str, manifest: Option<&Value>, archive: &Bytes) -> Result<Value> {
         let mut url = self.client.api(&["apps", app, "deploy"]);
         url.query_pairs_mut().append_pair("dev", "true");
         let form = || release_form(manifest.map(Value::to_string), Part::stream(archive.clone()));
-        self.client.fetch(|http| Ok(http.post(url.clone()).multipart(form()?))).await?;
-        Ok(())
+        self.client.fetch(|http| Ok(http.post(url.clone()).multipart(form()?))).await
     }
 }
 

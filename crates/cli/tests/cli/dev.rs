@@ -167,6 +167,73 @@ async fn a_server_that_goes_away_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_server_that_forgot_the_session_gets_it_again() {
+    let fake = developing(&[]).await;
+    let status = "GET /api/v1/apps/slack/worker/status";
+    fake.ok(status, &json!({ "app_id": "slack", "status": "running" }));
+    fake.ok(status, &json!({ "app_id": "slack", "status": "running", "developed": true }));
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let mut dev = machine.start(&["dev", "slack"]);
+    dev.line_with("Watching slack").await;
+    // The log of this server ends at once, so that it is followed again.
+    dev.line_with("✓ live").await;
+    while fake.lines().iter().filter(|line| *line == status).count() < 3 {
+        tokio::task::yield_now().await;
+    }
+    let deployed = fake.requests().into_iter().filter(|request| request.line == DEPLOY).count();
+    assert_eq!(deployed, 2, "once at the start, and once when it was forgotten");
+}
+
+#[tokio::test]
+async fn a_proxy_that_finds_no_server_is_waited_out() {
+    let fake = developing(&[]).await;
+    fake.text(DEPLOY, 502, "text/html", "<h1>Bad Gateway</h1>");
+    fake.ok(DEPLOY, &json!({ "message": "deployed" }));
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let mut dev = machine.start(&["dev", "slack"]);
+    dev.line_with("Watching slack").await;
+    machine.write("slack/backend/index.ts", "defineIntegration({ actions: {} });\n");
+    dev.line_with("! the server answered 502 Bad Gateway: <h1>Bad Gateway</h1>: waiting for it").await;
+    dev.line_with("✓ live  backend/index.ts").await;
+}
+
+#[tokio::test]
+async fn whoever_replaces_the_work_of_somebody_else_is_told() {
+    let fake = server(true).await;
+    fake.text("GET /api/v1/apps/slack/logs", 200, "text/event-stream", "");
+    for version in [4, 5, 7] {
+        fake.ok(DEPLOY, &json!({ "message": "deployed", "version": version }));
+    }
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let mut dev = machine.start(&["dev", "slack"]);
+    dev.line_with("Watching slack").await;
+    for (content, said) in [("1", false), ("2", true)] {
+        machine.write("slack/backend/more.ts", content);
+        dev.line_with("✓ live  backend/more.ts").await;
+        if said {
+            let expected = "! somebody else deployed version 6 meanwhile; it does not serve any more";
+            assert_eq!(dev.line_with("somebody else").await, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_nothing_comes_of_is_told_behind_what_is_live() {
+    let fake = server(true).await;
+    let warning = "the manifest declares the action 'send', and the backend has no handler for it";
+    fake.ok(DEPLOY, &json!({ "message": "deployed", "warnings": [warning] }));
+    fake.text("GET /api/v1/apps/slack/logs", 200, "text/event-stream", "");
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let mut dev = machine.start(&["dev", "slack"]);
+    dev.line_with("✓ live").await;
+    assert_eq!(dev.line_with("send").await, format!("! {warning}"));
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_at_the_start_ends_it() {
     let mut fake = developing(&[]).await;
     let machine = Machine::logged_in(&fake);

@@ -1,7 +1,8 @@
 //! The manifest of an app or integration: what it is called, which actions, webhooks, settings and data it declares.
 //!
 //! [`Manifest::parse`] reports every fault at once. The shape is checked by `manifest.schema.json` (which editors may use too),
-//! what a schema cannot say by [`rules`]. Unknown keys are kept in the stored document and otherwise ignored.
+//! what a schema cannot say by [`rules`]. Unknown keys are kept in the stored document and otherwise ignored;
+//! [`Manifest::unknown_keys`] names them.
 
 mod egress;
 pub mod fields;
@@ -10,6 +11,7 @@ mod polls;
 mod recipes;
 mod rules;
 pub mod token_auth;
+mod unknown;
 pub mod user_auth;
 mod ways;
 
@@ -28,10 +30,11 @@ pub use ways::NamedWay;
 /// The JSON Schema of a manifest, as text.
 pub const SCHEMA: &str = include_str!("manifest.schema.json");
 
-static COMPILED: LazyLock<Schema> = LazyLock::new(|| {
-    let document = serde_json::from_str(SCHEMA).expect("the compiled-in manifest schema is JSON");
-    Schema::compile(&document).expect("the compiled-in manifest schema is a JSON Schema")
-});
+static DOCUMENT: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(SCHEMA).expect("the compiled-in manifest schema is JSON"));
+
+static COMPILED: LazyLock<Schema> =
+    LazyLock::new(|| Schema::compile(&DOCUMENT).expect("the compiled-in manifest schema is a JSON Schema"));
 
 /// What an app is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -319,6 +322,11 @@ impl Manifest {
             Err(more) => faults.extend(more),
         }
         Err(faults)
+    }
+
+    /// The paths of keys that have no meaning, such as `$.actions[0].timeout`.
+    pub fn unknown_keys(&self) -> Vec<String> {
+        unknown::keys(&self.document, &DOCUMENT)
     }
 }
 

@@ -1,10 +1,14 @@
-//! Deployments that somebody is working on (`weft dev`): their workers report every call and its outgoing HTTP to the live log.
+//! Deployments that somebody is working on (`weft dev`): their workers report every call and its outgoing HTTP to the live log,
+//! and the server what it refuses.
 //!
 //! Only this node's memory knows them, so a restart of the server ends it, as does the next ordinary deployment. What is reported
 //! may hold personal data: it is never stored, and only those who may deploy the app see it.
 
-use weft_model::{AppId, DeploymentId, Principal};
+use serde_json::json;
+use weft_model::{AppId, DeploymentId, Principal, RunId};
 use weft_workers::{Level, LogLine};
+
+use super::service::Apps;
 
 /// Events of this kind come from the worker prelude, never from a backend.
 const RESERVED: &str = "weft.";
@@ -39,6 +43,36 @@ impl Developed {
     pub fn purpose(&self, app: &AppId, deployment: DeploymentId) -> Purpose {
         let developed = self.deployments.get(app).is_some_and(|known| *known == deployment);
         if developed { Purpose::Develop } else { Purpose::Serve }
+    }
+}
+
+/// A call of an action that the server refused, or whose result it refused: the process says nothing of that.
+pub struct Refusal<'a> {
+    /// Of whoever called.
+    pub email: &'a str,
+    pub action: &'a str,
+    pub code: &'a str,
+    pub category: &'a str,
+    pub message: &'a str,
+}
+
+impl Apps {
+    /// Whether calls of the app are reported to its live log.
+    pub fn is_developed(&self, id: &AppId) -> bool {
+        self.developed.deployments.contains_key(id)
+    }
+
+    /// Reports a refused call, as the process reports those that reach it.
+    pub fn report(&self, app: &AppId, refusal: &Refusal<'_>) {
+        let Refusal { email, action, code, category, message } = refusal;
+        let id = RunId::generate(self.clock.now()).to_string();
+        let error = json!({ "message": message, "code": code, "category": category });
+        for report in [
+            json!({ "phase": "begin", "id": id, "kind": "action", "name": action, "by": email }),
+            json!({ "phase": "end", "id": id, "ms": 0, "error": error }),
+        ] {
+            self.workers.tell(app.as_str(), Level::Event, &format!("{RESERVED}call: {report}"));
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod workers;
 
 pub use backend::{Backend, CallContext, Pinned};
 pub use dependencies::{Installer, is_confined as installing_is_confined};
+pub use dev::Refusal;
 pub use routes::{raw_json, router};
 pub use service::{Action, App, Apps, CallRequest, Error, Machine, TAKES_NO_JOBS};
 pub use spool::tidy as tidy_uploads;

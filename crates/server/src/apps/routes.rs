@@ -24,6 +24,7 @@ use super::{
     archive, dependencies, dev,
     service::{DEFAULT_TIMEOUT, Error},
     store,
+    versions::warnings_of,
 };
 use crate::{
     data::{Consent, MigrationFailed},
@@ -132,6 +133,9 @@ struct WorkerStatus {
     app_id: AppId,
     /// `starting`, `running`, `stopping`, `stopped` or `crashed`.
     status: String,
+    /// Whether its calls are reported to the live log, because `weft dev` deployed it since this server was started. Absent: no.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    developed: bool,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -172,22 +176,31 @@ fn summary(app: store::Listed) -> Result<AppSummary, Problem> {
     Ok(AppSummary { id, name, version, status: "installed", kind, entities, deployed, has_frontend })
 }
 
+#[derive(Serialize, ToSchema)]
+struct Installed {
+    message: String,
+    /// Keys of the manifest that have no meaning. Absent: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
 /// Install an app from a manifest
 ///
 /// Installing again replaces the manifest, and the app's tables follow its data contract. What would lose data is refused and named
 /// unless `acceptLoss` is true. Every fault is reported at once.
 #[utoipa::path(post, path = "/api/v1/apps", tag = "apps", params(InstallOptions), request_body(content = Object, description = "The manifest"),
-    responses((status = 200, body = Message), Problems))]
+    responses((status = 200, body = Installed), Problems))]
 async fn install(
     State(node): State<Arc<Node>>,
     caller: Authorized<rights::InstallApps>,
     Query(options): Query<InstallOptions>,
     Json(manifest): Json<Value>,
-) -> Result<Body<Message>, Problem> {
-    let id = node.apps.install(&caller, manifest, Consent::given(options.accept_loss)).await?;
+) -> Result<Body<Installed>, Problem> {
+    let manifest = node.apps.install(&caller, manifest, Consent::given(options.accept_loss)).await?;
+    let id = &manifest.content.app_id;
     node.apply(&crate::db::notify::Change::App(id.clone()));
     node.identity.forget();
-    Ok(Message::new(format!("app '{id}' installed")))
+    Ok(Body(Installed { message: format!("app '{id}' installed"), warnings: warnings_of(&manifest, None) }))
 }
 
 /// Get an app
@@ -272,8 +285,8 @@ async fn worker_status(
     Caller(caller): Caller,
     Path(app_id): Path<AppId>,
 ) -> Result<Body<WorkerStatus>, Problem> {
-    let status = node.apps.worker_status(&caller.tenant, &app_id).await?.to_string();
-    Ok(Body(WorkerStatus { app_id, status }))
+    let (status, purpose) = node.apps.worker_status(&caller.tenant, &app_id).await?;
+    Ok(Body(WorkerStatus { app_id, status: status.to_string(), developed: purpose == dev::Purpose::Develop }))
 }
 
 /// Call a method of an app's backend

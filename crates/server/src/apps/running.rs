@@ -105,9 +105,11 @@ impl Apps {
         self.commit(transaction, id).await
     }
 
-    pub async fn worker_status(&self, tenant: &TenantId, id: &AppId) -> Result<Status, Error> {
-        self.get(tenant, id).await?;
-        Ok(self.workers.status(id.as_str()).unwrap_or(Status::Stopped))
+    /// What an app's worker is doing here, and what the version that serves is for.
+    pub async fn worker_status(&self, tenant: &TenantId, id: &AppId) -> Result<(Status, Purpose), Error> {
+        let app = self.get(tenant, id).await?;
+        let purpose = app.deployment.as_ref().map_or(Purpose::Serve, |deployment| self.developed.purpose(id, deployment.id));
+        Ok((self.workers.status(id.as_str()).unwrap_or(Status::Stopped), purpose))
     }
 
     /// Notes whether a version has a handler for jobs, where it was deployed before anybody asked.

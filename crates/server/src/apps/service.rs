@@ -204,7 +204,7 @@ impl Apps {
     }
 
     /// Installs an app, or replaces its manifest: tables, permissions, crons, webhooks and roles follow in the same transaction.
-    pub async fn install(&self, by: &Principal, document: Value, loss: Consent) -> Result<AppId, Error> {
+    pub async fn install(&self, by: &Principal, document: Value, loss: Consent) -> Result<Manifest, Error> {
         let manifest = Manifest::parse(document).map_err(Error::InvalidManifest)?;
         let content = &manifest.content;
         let now = self.clock.now();
@@ -222,7 +222,7 @@ impl Apps {
         audit::record(&mut transaction, &event, now).await?;
         self.commit(transaction, &content.app_id).await?;
         tracing::info!(app.id = %content.app_id, app.version = content.version, "app.install");
-        Ok(manifest.content.app_id)
+        Ok(manifest)
     }
 
     /// Stores a manifest with what follows from it: permissions, crons, webhooks and tables.

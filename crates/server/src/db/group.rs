@@ -225,7 +225,7 @@ async fn hold_out<T, R, F: Future>(
     (most, trouble): (usize, &Trouble),
     mut writing: Pin<&mut F>,
 ) -> F::Output {
-    trouble.begin(&sqlx::Error::PoolTimedOut, group.len());
+    trouble.begin(&hangs(), group.len());
     for waiter in group.iter_mut().filter_map(|(_, waiter)| waiter.take()) {
         let _ = waiter.send(Err(NotWritten));
     }
@@ -235,13 +235,17 @@ async fn hold_out<T, R, F: Future>(
             Some((item, waiter)) = receiver.recv(), if group.len() < most => match waiter {
                 Some(waiter) => {
                     // It lasts as long as anybody is refused.
-                    trouble.begin(&sqlx::Error::PoolTimedOut, group.len());
+                    trouble.begin(&hangs(), group.len());
                     let _ = waiter.send(Err(NotWritten));
                 }
                 None => group.push((item, None)),
             },
         }
     }
+}
+
+fn hangs() -> sqlx::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer for {} s", PATIENCE.as_secs())).into()
 }
 
 /// Waits before the next attempt and takes in, up to so many, what comes meanwhile; ends early for somebody who waits, and for all who do.

@@ -1,6 +1,6 @@
 //! Where objects lie: a folder, or a bucket of something that speaks S3. Knows nothing of files.
 
-use std::{io::SeekFrom, ops::Range, path::PathBuf, sync::Arc, time::Duration};
+use std::{io::SeekFrom, ops::Range, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -57,7 +57,7 @@ impl Storage {
         match target {
             Target::Folder(named) => {
                 let folder = named.clone().unwrap_or(folder);
-                std::fs::create_dir_all(&folder)?;
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
                 let objects = LocalFileSystem::new_with_prefix(&folder)?.with_fsync(true).with_automatic_cleanup(true);
                 Ok(Self { objects: Arc::new(objects), prefix: Path::default() })
             }

@@ -15,7 +15,7 @@ use super::{
     record::Record,
 };
 use crate::{
-    apps::{self, Action, App, CallContext, CallRequest},
+    apps::{self, Action, App, CallContext, CallRequest, Refusal},
     background::outlive,
     connections::{Chosen, Wish},
     http::trace::TraceId,
@@ -87,7 +87,46 @@ pub struct Outcome {
 /// Calls an action. The call goes on when whoever asked for it goes away.
 pub async fn invoke(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome, Error> {
     let shared = Arc::clone(node);
-    outlive(&node.background, async move { run_action(&shared, invocation).await }).await
+    let watched = node.apps.is_developed(&invocation.provider).then(|| Box::new(Watched::of(&invocation)));
+    let outcome = outlive(&node.background, async move { run_action(&shared, invocation).await }).await;
+    if let (Some(watched), Err(error)) = (watched, &outcome) {
+        watched.report(node, &error.cause);
+    }
+    outcome
+}
+
+/// A call of an app that somebody works on.
+struct Watched {
+    app: AppId,
+    action: String,
+    by: Arc<Principal>,
+}
+
+impl Watched {
+    fn of(invocation: &Invocation) -> Self {
+        let by = Arc::clone(&invocation.principal);
+        Self { app: invocation.provider.clone(), action: invocation.action.clone(), by }
+    }
+
+    /// Tells whoever works on the app of what its process does not: that a call was refused, or what it returned.
+    fn report(&self, node: &Node, cause: &Cause) {
+        let message = match cause {
+            // The process has told it, or it is nothing of the app's.
+            Cause::Failed(_) | Cause::App(apps::Error::Call(_)) | Cause::UnknownIntegration(_) | Cause::UnknownCallingApp(_) => {
+                return;
+            }
+            Cause::Denied(permission) => format!("the caller lacks the permission {permission}"),
+            Cause::InvalidInput(faults) | Cause::InvalidOutput(faults) => {
+                let faults: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
+                format!("{cause}: {}", faults.join("; "))
+            }
+            other => other.failed().message,
+        };
+        let failed = cause.failed();
+        let (code, category) = (failed.code.as_str(), failed.category.as_str());
+        let (email, action) = (self.by.email.as_str(), self.action.as_str());
+        node.apps.report(&self.app, &Refusal { email, action, code, category, message: &message });
+    }
 }
 
 async fn run_action(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome, Error> {

@@ -4,7 +4,10 @@ use flate2::{Compression, write::GzEncoder};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tar::EntryType;
-use weft_testkit::{Api, TestServer, api::archive};
+use weft_testkit::{
+    Api, TestServer,
+    api::{archive, upload},
+};
 
 use crate::fixtures::{Calling, app, eventually, integration};
 
@@ -56,6 +59,73 @@ async fn a_deployed_backend_serves_at_once_and_the_next_version_replaces_it() {
         (folders == 2).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nothing_will_come_of_is_a_warning() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    let mut manifest = integration("chat", &["send", "list", "look_up"]);
+    manifest["acitons"] = json!([]);
+    manifest["actions"][2]["recipe"] = json!({ "method": "GET", "path": "/x" });
+    manifest["http"] = json!({ "baseUrl": "https://vendor.example" });
+    manifest["webhooks"] = json!(["pushed", { "name": "own", "method": "ownHandler" }]);
+    let installed = admin.post("/api/v1/apps", manifest).await.expect(200);
+    let key = "manifest: $.acitons has no meaning, and nothing comes of it";
+    assert_eq!(installed.value("/warnings"), json!([key]));
+    let code = "defineIntegration({ actions: { list: () => 1, remove: () => 1 }, webhooks: { pulled: () => 1 } })";
+    let deployed = admin.deploy("chat", &[("index.ts", code)]).await.expect(200);
+    let expected = [
+        key,
+        "the manifest declares the action 'send', and the backend has no handler for it",
+        "the backend has a handler for the action 'remove', and the manifest does not declare it",
+        "the manifest declares the webhook 'pushed', and the backend has no handler for it",
+        "the backend has a handler for the webhook 'pulled', and the manifest does not declare it",
+    ];
+    assert_eq!(deployed.value("/warnings"), json!(expected));
+    admin.post("/api/v1/apps", integration("quiet", &["version"])).await.expect(200);
+    for code in [backend("one"), "serve({ rpc: { __integration: () => 1 } })".to_owned()] {
+        let deployed = admin.deploy("quiet", &[("index.ts", &code)]).await.expect(200);
+        assert_eq!(deployed.value("/warnings"), Value::Null);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_works_on_an_app_sees_what_the_server_refuses_of_its_calls() {
+    let server = TestServer::start().await;
+    let admin = server.user("admin").await;
+    let mut manifest = integration("chat", &["send"]);
+    manifest["actions"][0]["inputSchema"] = json!({ "type": "object", "required": ["text"] });
+    manifest["actions"][0]["outputSchema"] = json!({ "type": "string" });
+    admin.post("/api/v1/apps", manifest).await.expect(200);
+    let form = upload(&[("index.ts", "defineIntegration({ actions: { send: () => 1 } })")]);
+    admin.send(admin.request(Method::POST, "/api/v1/apps/chat/deploy?dev=true").multipart(form)).await.expect(200);
+    let log = admin.request(Method::GET, "/api/v1/apps/chat/logs").send().await.expect("a stream");
+    admin.call("chat", "send", json!({})).await.expect(400);
+    admin.call("chat", "send", json!({ "text": "hi" })).await.expect(502);
+    admin.call("chat", "sned", json!({})).await.expect(404);
+    let [input, sent, output, unknown] = <[_; 4]>::try_from(ends_of_calls(log, 4).await).expect("four");
+    assert_eq!(input["error"]["code"], "invalid_input");
+    let said = input["error"]["message"].as_str().expect("a text");
+    assert!(said.starts_with("the input breaks the action's schema: $") && said.contains("text"), "{said}");
+    assert_eq!(sent["output"], "1", "the process knows nothing of what comes");
+    assert_eq!(output["error"]["code"], "invalid_output");
+    assert_eq!(unknown["error"]["message"], "integration 'chat' has no action 'sned'; it has: send");
+}
+
+/// The reports of ends of calls in a live log, once there are so many.
+async fn ends_of_calls(mut log: reqwest::Response, count: usize) -> Vec<Value> {
+    let mut text = String::new();
+    loop {
+        let chunk = log.chunk().await.expect("the stream is readable").expect("the stream goes on");
+        text.push_str(&String::from_utf8_lossy(&chunk));
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        let reports = lines.filter_map(|line| serde_json::from_str(line["message"].as_str()?.strip_prefix("weft.call: ")?).ok());
+        let ends: Vec<Value> = reports.filter(|report: &Value| report["phase"] == "end").collect();
+        if ends.len() == count {
+            return ends;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,10 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use weft_testkit::{Answer, Api, TestServer, api::archive};
+use weft_testkit::{
+    Answer, Api, TestServer,
+    api::{archive, upload},
+};
 
 use crate::fixtures::{Calling, eventually, integration, with};
 
@@ -167,6 +170,30 @@ async fn a_version_that_cannot_be_gone_back_to_is_refused_with_the_reason() {
     for answer in [roll_back(&user, json!({})).await, user.get("/api/v1/apps/chat/versions").await] {
         assert!(answer.expect(403).text("/error").contains("admin:apps.deploy"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_works_on_pushes_out_no_version_to_go_back_to() {
+    let server = TestServer::start_with_file("[deployments]\nkept = 2\n").await;
+    let admin = server.user("admin").await;
+    release(&admin, "1.0.0", "old").await;
+    release(&admin, "2.0.0", "old").await;
+    for version in ["3.0.0", "4.0.0", "5.0.0"] {
+        let form = upload(&[("index.ts", &backend(version))]);
+        admin.send(admin.request(Method::POST, "/api/v1/apps/chat/deploy?dev=true").multipart(form)).await.expect(200);
+    }
+    assert_eq!(version(&admin).await, "5.0.0");
+    let kept = [(5, true, false), (4, false, false), (3, false, false), (2, false, true), (1, false, true)];
+    assert_eq!(states(&admin).await, kept);
+    let developed: Vec<_> = versions(&admin).await.iter().map(|version| version["developed"] == true).collect();
+    assert_eq!(developed, [true, true, true, false, false]);
+    let status = admin.get("/api/v1/apps/chat/worker/status").await.expect(200);
+    assert_eq!(status.value("/developed"), json!(true), "its calls are reported");
+    assert_eq!(roll_back(&admin, json!({})).await.expect(200).value("/version"), json!(2));
+    assert_eq!(version(&admin).await, "2.0.0");
+    assert_eq!(states(&admin).await[0], (5, false, false), "it was kept while it served");
+    let status = admin.get("/api/v1/apps/chat/worker/status").await.expect(200);
+    assert_eq!(status.value("/developed"), Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]

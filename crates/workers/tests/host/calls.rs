@@ -50,6 +50,7 @@ async fn what_a_handler_throws_arrives_with_its_type() -> TestResult {
         r#"
         typed: () => { throw new ActionError("slow down", { code: "rate", category: "RateLimited", retryAfter: 2 }); },
         plain: () => { throw new Error("broken"); },
+        alike: () => { throw new ActionError("no such API method", { code: "unknown_method" }); },
         "#,
     )
     .await?;
@@ -58,6 +59,8 @@ async fn what_a_handler_throws_arrives_with_its_type() -> TestResult {
     assert_eq!((typed.category, typed.retry_after), (Category::RateLimited, Some(Duration::from_secs(2))));
     let plain = failure(rig.call("plain", Value::Null).await)?;
     assert_eq!((plain.message.as_str(), plain.category), ("broken", Category::Poison));
+    let alike = failure(rig.call("alike", Value::Null).await)?;
+    assert_eq!(alike.code.as_deref(), Some("unknown_method"), "a vendor's code, and no missing handler");
     Ok(())
 }
 
@@ -66,6 +69,8 @@ async fn a_method_without_a_handler_is_named() -> TestResult {
     let rig = Rig::serving("").await?;
     let outcome = rig.call("nope", Value::Null).await;
     assert!(matches!(outcome, Err(CallError::UnknownMethod { method }) if method == "nope"));
+    let said = rig.call("__integration", Value::Null).await.err().map(|error| error.to_string());
+    assert_eq!(said.as_deref(), Some("the backend has no handler for actions: it does not call `defineIntegration`"));
     Ok(())
 }
 

@@ -7,6 +7,8 @@ mod routes;
 mod service;
 pub mod store;
 pub mod upload;
+mod warnings;
 
 pub use routes::router;
 pub use service::Release;
+pub use warnings::of as warnings_of;

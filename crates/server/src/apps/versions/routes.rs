@@ -67,6 +67,9 @@ struct Deployed {
     version: i32,
     /// Where the backend begins.
     entry_point: String,
+    /// What is no fault and hardly meant: keys without a meaning, actions without a handler. Absent: nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 #[derive(ToSchema)]
@@ -118,6 +121,8 @@ struct Version {
     active: bool,
     /// Whether its code is kept, so that one can go back to it.
     can_roll_back: bool,
+    /// Made by `weft dev`. Its code is kept only while it serves.
+    developed: bool,
     /// The version that its manifest names.
     manifest_version: String,
     entry_point: String,
@@ -164,6 +169,7 @@ impl From<Listed> for Version {
             number: row.number,
             active: row.active,
             can_roll_back: row.kept && !row.active,
+            developed: row.developed,
             manifest_version: row.manifest_version,
             entry_point: row.entry_point,
             digest: hex::encode(row.digest),
@@ -213,6 +219,7 @@ async fn deploy(
         deployment_id: deployed.deployment.id,
         version: deployed.number,
         entry_point: deployed.deployment.entry_point,
+        warnings: deployed.warnings,
     }))
 }
 

@@ -11,7 +11,10 @@ use serde_json::Value;
 use weft_model::{AppId, DeploymentId, Fault, Manifest, Principal, TenantId};
 use weft_workers::Status;
 
-use super::store::{self, Listed, New};
+use super::{
+    store::{self, Listed, New},
+    warnings,
+};
 use crate::{
     apps::{
         dependencies::Known,
@@ -41,6 +44,8 @@ pub struct Activated {
     pub manifest_version: String,
     /// The files of migrations that were applied on the way.
     pub migrations: Vec<String>,
+    /// What nothing will come of.
+    pub warnings: Vec<String>,
 }
 
 /// What somebody deploys.
@@ -133,7 +138,7 @@ impl Apps {
             Some(manifest) => (&Self::with_manifest(before, manifest)?, Manifests::Installed),
             None => (before, Manifests::Stays),
         };
-        self.store(by, app, (&deployment, &archive), unpacked.lockfile.as_deref()).await?;
+        self.store(by, app, (&deployment, &archive, purpose), unpacked.lockfile.as_deref()).await?;
         drop(archive);
         let migrations = self.migrate(by, &before.id, &deployment).await?;
         let next = Next { app, deployment: &deployment, purpose, manifest, consent };
@@ -171,7 +176,7 @@ impl Apps {
         let (number, deployment) = (version.number, version.deployment);
         if version.active {
             let manifest_version = before.manifest.content.version.clone();
-            return Ok(Activated { number, deployment, manifest_version, migrations: Vec::new() });
+            return Ok(Activated { number, deployment, manifest_version, migrations: Vec::new(), warnings: Vec::new() });
         }
         let manifest = version.manifest.ok_or_else(|| Error::VersionGone { app: id.clone(), number })?;
         let app = Self::with_manifest(&before, manifest)?;
@@ -195,7 +200,7 @@ impl Apps {
         &self,
         by: &Principal,
         app: &App,
-        (deployment, archive): (&Deployment, &Archive),
+        (deployment, archive, purpose): (&Deployment, &Archive, Purpose),
         lockfile: Option<&str>,
     ) -> Result<(), Error> {
         let new = New {
@@ -206,6 +211,7 @@ impl Apps {
             manifest_version: &app.manifest.content.version,
             lockfile,
             by: by.id,
+            developed: purpose == Purpose::Develop,
         };
         let mut transaction = self.pool.begin().await?;
         store::insert(&mut transaction, (&by.tenant, &app.id), new, self.clock.now()).await?;
@@ -230,7 +236,8 @@ impl Apps {
             Ok(number) => {
                 self.developed.record(&before.id, next.deployment.id, next.purpose);
                 let manifest_version = next.app.manifest.content.version.clone();
-                Ok(Activated { number, deployment: next.deployment.clone(), manifest_version, migrations: Vec::new() })
+                let warnings = warnings::of(&next.app.manifest, self.workers.offer(before.id.as_str()).as_ref());
+                Ok(Activated { number, deployment: next.deployment.clone(), manifest_version, migrations: Vec::new(), warnings })
             }
             Err(error) => {
                 self.serve_again(before).await;

@@ -19,6 +19,8 @@ pub struct New<'a> {
     pub manifest_version: &'a str,
     pub lockfile: Option<&'a str>,
     pub by: UserId,
+    /// Made by `weft dev`.
+    pub developed: bool,
 }
 
 /// A version that one may go back to.
@@ -41,6 +43,7 @@ pub struct Listed {
     pub kept: bool,
     pub active: bool,
     pub created_at: DateTime<Utc>,
+    pub developed: bool,
     pub created_by: Option<Uuid>,
     pub created_by_email: Option<String>,
     pub activated_at: Option<DateTime<Utc>>,
@@ -57,8 +60,8 @@ pub async fn insert(
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into deployments
-             (id, tenant_id, app_id, entry_point, digest, size, manifest, manifest_version, lockfile, created_by, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             (id, tenant_id, app_id, entry_point, digest, size, manifest, manifest_version, lockfile, created_by, created_at, developed)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         new.deployment.id.as_uuid(),
         tenant.as_str(),
         app.as_str(),
@@ -70,6 +73,7 @@ pub async fn insert(
         new.lockfile,
         new.by.as_uuid(),
         now,
+        new.developed,
     )
     .execute(connection)
     .await?;
@@ -129,7 +133,7 @@ pub async fn delete(connection: &mut PgConnection, id: DeploymentId) -> sqlx::Re
 }
 
 /// Gives up the archives of all but the latest `kept` versions and the one that serves, and removes what deployments left that
-/// began before `abandoned` and never served.
+/// began before `abandoned` and never served. A version that `weft dev` made is kept only while it serves.
 pub async fn prune(connection: &mut PgConnection, app: &AppId, kept: i64, abandoned: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query!(
         "with given_up as (
@@ -137,6 +141,7 @@ pub async fn prune(connection: &mut PgConnection, app: &AppId, kept: i64, abando
              where app_id = $1 and number is not null and manifest is not null
                  and id is distinct from (select deployment_id from apps where id = $1)
                  and id not in (select id from deployments where app_id = $1 and number is not null and manifest is not null
+                                    and not developed
                                 order by number desc limit $2)
              returning id)
          delete from deployment_chunks using given_up where deployment_id = given_up.id",
@@ -190,7 +195,7 @@ pub async fn list(
         Listed,
         "select deployments.id, number as \"number!\", entry_point, digest, size, manifest_version,
              deployments.manifest is not null as \"kept!\", coalesce(deployments.id = apps.deployment_id, false) as \"active!\",
-             deployments.created_at, created_by, creator.email as \"created_by_email?\",
+             deployments.created_at, developed, created_by, creator.email as \"created_by_email?\",
              activated_at, activated_by, activator.email as \"activated_by_email?\"
          from deployments join apps on apps.id = app_id
              left join users as creator on creator.id = created_by
