@@ -10,8 +10,10 @@ use crate::output::{Output, Paint};
 
 pub use weft_server::{ServeArgs, runtime};
 
-/// Beside those of the command line: what builds of frontends and tests get from it.
-const OTHERS: [&str; 2] = ["WEFT_BASE", "WEFT_TEST_RECORD"];
+/// Beside those of the command line: what scripts, builds of frontends and tests use.
+const OTHERS: [&str; 4] = ["WEFT_BASE", "WEFT_BIN", "WEFT_CHROMIUM", "WEFT_TEST_RECORD"];
+/// Kubernetes sets such ones for a service that is called `weft`.
+const OF_SERVICES: [&str; 2] = ["WEFT_SERVICE_", "WEFT_PORT"];
 
 /// Runs the server until it is told to stop.
 pub async fn serve(output: &Output, arguments: ServeArgs) -> Result<()> {
@@ -31,8 +33,10 @@ pub fn find_bun(runtime_dir: Option<&Path>) -> Result<PathBuf> {
 /// Names of variables that look like Weft's own and mean nothing.
 fn unknown(names: impl Iterator<Item = String>, command: &Command) -> Vec<String> {
     let known = variables(command);
-    let is_unknown = |name: &String| name.starts_with("WEFT_") && !OTHERS.contains(&name.as_str()) && !known.contains(name);
-    names.filter(is_unknown).collect()
+    let is_known = |name: &String| {
+        known.contains(name) || OTHERS.contains(&name.as_str()) || OF_SERVICES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    names.filter(|name| name.starts_with("WEFT_") && !is_known(name)).collect()
 }
 
 fn variables(command: &Command) -> BTreeSet<String> {

@@ -45,6 +45,11 @@ pub fn system_files() -> SystemFiles {
     SystemFiles::default()
 }
 
+/// There are none.
+pub fn clear_ambient_capabilities() -> io::Result<()> {
+    Ok(())
+}
+
 /// Not built for this system.
 pub fn real_time(_thread: u32, _priority: u8) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

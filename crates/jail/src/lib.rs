@@ -26,7 +26,7 @@ use linux as platform;
 pub use address::{AddressGuard, BadRule};
 pub use egress::{Egress, Refusal, Resolver, Resolving, SystemResolver};
 pub use error::Error;
-pub use platform::{Broker, ordinary, real_time, resident_memory, spawn, support, system_files};
+pub use platform::{Broker, clear_ambient_capabilities, ordinary, real_time, resident_memory, spawn, support, system_files};
 pub use policy::{Account, Limits, Network, Policy, SystemFiles};
 pub use support::{Missing, Part, Support};
 

@@ -75,7 +75,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let settings = Settings::load(args)?;
     let telemetry = Telemetry::start(&settings)?;
     if settings.workers.real_time {
-        go_first()?;
+        go_first().await?;
     }
     let mut server = Server::start(settings, Clock::default()).await?;
     println!("Weft is ready at {}", server.node.url("/"));

@@ -217,10 +217,12 @@ struct Wire<'a> {
     data: Option<&'a RawValue>,
     protocol: Option<u64>,
     jobs: Option<bool>,
-    actions: Option<Vec<String>>,
-    webhooks: Option<Vec<String>>,
-    #[serde(default)]
-    unhandled: bool,
+    #[serde(borrow)]
+    actions: Option<&'a RawValue>,
+    #[serde(borrow)]
+    webhooks: Option<&'a RawValue>,
+    #[serde(borrow)]
+    unhandled: Option<&'a RawValue>,
 }
 
 impl<'a> FromWorker<'a> {
@@ -232,7 +234,7 @@ impl<'a> FromWorker<'a> {
         let wire: Wire<'a> = serde_json::from_slice(line).ok()?;
         let call = wire.call.and_then(call_id);
         Some(match wire.kind {
-            "rpc_response" | "job_result" if wire.unhandled => Self::Unhandled { id: wire.id.and_then(call_id) },
+            "rpc_response" | "job_result" if is_true(wire.unhandled) => Self::Unhandled { id: wire.id.and_then(call_id) },
             "rpc_response" | "job_result" => Self::Reply {
                 id: wire.id.and_then(call_id),
                 result: match wire.error {
@@ -249,7 +251,7 @@ impl<'a> FromWorker<'a> {
             // Without a number it is the protocol's first version.
             "discover" => Self::Discover {
                 protocol: wire.protocol.unwrap_or(1),
-                offer: Offer { jobs: wire.jobs, actions: wire.actions, webhooks: wire.webhooks },
+                offer: Offer { jobs: wire.jobs, actions: names(wire.actions), webhooks: names(wire.webhooks) },
             },
             "fatal" => Self::Fatal { message: wire.error.map(failure).map_or_else(String::new, |error| error.message) },
             other => {
@@ -259,6 +261,15 @@ impl<'a> FromWorker<'a> {
             }
         })
     }
+}
+
+/// Whatever is no list of names says nothing.
+fn names(raw: Option<&RawValue>) -> Option<Vec<String>> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
+fn is_true(raw: Option<&RawValue>) -> bool {
+    raw.is_some_and(|raw| raw.get() == "true")
 }
 
 fn call_id(raw: &RawValue) -> Option<CallId> {

@@ -10,7 +10,7 @@ const PRIORITY: u8 = 1;
 const SHARE: u32 = 20;
 /// What may be taken at once after a quiet time.
 const SAVED: i64 = 100;
-/// What a burning process owes at most.
+/// What a process owes that burnt: ten seconds of the above.
 const OWED: i64 = -400;
 /// A tick of the kernel's accounting; userspace sees hundredths of a second everywhere.
 const TICK: u64 = 10;
@@ -32,27 +32,30 @@ impl Precedence {
 
     /// Looks at what the process took of the processors, and gives or takes precedence.
     pub(crate) fn look(&mut self) {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process)).unwrap_or_default();
-        let Some(used) = used_in(&stat) else { return };
         let now = Instant::now();
-        let change = self.allowance.look(used, now - self.looked);
-        self.looked = now;
-        // A process that is just ending has no thread any more.
-        let _ = match change {
-            Some(true) => weft_jail::real_time(self.process, PRIORITY),
-            Some(false) => self.give_way(),
-            None => Ok(()),
+        let passed = now - std::mem::replace(&mut self.looked, now);
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process)).unwrap_or_default();
+        let change = match used_in(&stat) {
+            Some(used) => self.allowance.look(used, passed),
+            // What cannot be looked at does not go first.
+            None => self.allowance.lose(),
         };
+        match change {
+            // A process that is just ending has no thread any more.
+            Some(true) => _ = weft_jail::real_time(self.process, PRIORITY),
+            Some(false) => self.give_way(),
+            None => {}
+        }
     }
 
-    /// Every thread: those that were begun by one with real-time priority have lost its niceness.
-    fn give_way(&self) -> std::io::Result<()> {
-        for thread in std::fs::read_dir(format!("/proc/{}/task", self.process))? {
-            if let Ok(thread) = thread?.file_name().to_string_lossy().parse() {
+    /// Every thread, the one with real-time priority first: those that it began have lost its niceness.
+    fn give_way(&self) {
+        let _ = weft_jail::ordinary(self.process, self.niceness);
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.process)).into_iter().flatten().flatten() {
+            if let Ok(thread) = thread.file_name().to_string_lossy().parse() {
                 let _ = weft_jail::ordinary(thread, self.niceness);
             }
         }
-        Ok(())
     }
 }
 
@@ -72,8 +75,20 @@ impl Allowance {
         let taken = i64::try_from(used.saturating_sub(self.used)).unwrap_or(-OWED);
         self.used = used;
         self.credit = ((self.credit + earned).min(SAVED) - taken).max(OWED);
-        let first = if self.first { self.credit >= 0 } else { self.credit == SAVED };
-        (std::mem::replace(&mut self.first, first) != first).then_some(first)
+        match self.first {
+            true if self.credit < 0 => self.lose(),
+            false if self.credit == SAVED => {
+                self.first = true;
+                Some(true)
+            }
+            _ => None,
+        }
+    }
+
+    /// It starts again with all that can be owed, however it was lost.
+    fn lose(&mut self) -> Option<bool> {
+        self.credit = OWED;
+        std::mem::take(&mut self.first).then_some(false)
     }
 }
 

@@ -191,6 +191,10 @@ impl<P: Platform> Process<P> {
             Reply::Result(result) => Ok(result),
             Reply::Died(death) => Err(CallError::Died(death)),
             Reply::Unhandled => Err(CallError::UnknownMethod { method: call.method.to_owned() }),
+            // A backend that speaks the protocol by hand says it by the code.
+            Reply::Error(failure) if failure.code.as_deref() == Some("unknown_method") && !self.answers_probes.load(Relaxed) => {
+                Err(CallError::UnknownMethod { method: call.method.to_owned() })
+            }
             Reply::Error(failure) => Err(failure.into()),
         })
     }

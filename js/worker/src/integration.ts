@@ -10,8 +10,9 @@ type Step = (call: Json, ctx: IntegrationContext) => unknown;
 
 /** The global `defineIntegration`. */
 export function defineIntegration(definition: IntegrationDefinition): void {
-  const { actions = {}, webhooks = {} } = definition;
-  const offered = { actions: Object.keys(actions), webhooks: Object.keys(webhooks) };
+  // JavaScript's authors may write null for what they have not got.
+  const { actions, webhooks } = definition;
+  const offered = { actions: Object.keys(actions ?? {}), webhooks: Object.keys(webhooks ?? {}) };
   serveIntegration(handlersOf(definition), nameOf, offered);
 }
 

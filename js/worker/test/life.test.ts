@@ -9,8 +9,15 @@ describe("start", () => {
   });
 
   test("announces what an integration has handlers for", async () => {
-    const backend = await started("defineIntegration({ actions: { send() {}, list() {} }, webhooks: { pushed() {} } });");
+    const backend = await started(
+      "defineIntegration({ actions: { send() {}, list() {} }, webhooks: { pushed() {} } });",
+    );
     expect(backend.seen[0]).toMatchObject({ actions: ["send", "list"], webhooks: ["pushed"] });
+  });
+
+  test("takes null for what an integration has not got", async () => {
+    const backend = await started("defineIntegration({ actions: { send: () => 1 }, webhooks: null });");
+    expect(backend.seen[0]).toMatchObject({ actions: ["send"], webhooks: [] });
   });
 
   test("keeps what arrives while the entry point is still being evaluated", async () => {

@@ -18,7 +18,7 @@ use crate::archive::BACKEND;
 use crate::client::Client;
 use crate::dev::check::{self, Problems};
 use crate::dev::follow::{Heard, PAUSE, follow};
-use crate::dev::release::{Release, Releaser};
+use crate::dev::release::{Release, Releaser, Standing};
 use crate::dev::view::View;
 use crate::dev::watch::{self, Change};
 use crate::error::{CliError, Result};
@@ -129,10 +129,14 @@ impl Session<'_> {
 
     /// A server that was started again serves what it served, and does not know that somebody watches.
     async fn followed(&mut self) -> Result<()> {
-        if self.releaser.is_forgotten().await {
-            return self.release(Vec::new(), Instant::now()).await;
+        match self.releaser.standing().await {
+            Standing::Kept => Ok(()),
+            Standing::Forgotten => self.release(Vec::new(), Instant::now()).await,
+            Standing::Replaced => {
+                let text = "another version serves now: the next save replaces it";
+                self.output.show(&json!({ "event": "replaced" }), || format!("{} {text}", self.output.paint(Paint::Warn, "!")))
+            }
         }
-        Ok(())
     }
 
     async fn changed(&mut self, change: Change) -> Result<()> {
@@ -279,11 +283,11 @@ impl Session<'_> {
     }
 }
 
-/// What patience mends: there is no server, or one in front of it says so.
+/// What patience mends: there is no server, or one in front of it says so. Not 504: the server works on what it was sent.
 fn is_passing(error: &CliError) -> bool {
     match error {
         CliError::NoServer { .. } => true,
-        CliError::Problem(problem) => matches!(problem.status, 502..=504) && problem.is_foreign(),
+        CliError::Problem(problem) => matches!(problem.status, 502 | 503) && problem.is_foreign(),
         _ => false,
     }
 }

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::multipart::Part;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::archive::{BACKEND, LOCKFILES, PACKAGE, Plan};
-use crate::client::Client;
+use crate::client::{Client, decode};
 use crate::commands::deploy::{release_form, warnings};
 use crate::commands::types;
 use crate::error::{CliError, Result};
@@ -43,13 +44,41 @@ pub struct Releaser<'a> {
     live: Option<State>,
     /// What the server gave its last word on.
     settled: Option<State>,
-    /// The number of the last version that was brought.
-    number: Option<u64>,
+    /// The last version that was brought, where the server has answered.
+    last: Option<Brought>,
+}
+
+/// A version that the server took.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Brought {
+    version: u64,
+    #[serde(default)]
+    deployment_id: Option<String>,
+}
+
+/// What a server that was out of sight for a while makes of the session.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is as it was, or nobody says.
+    Kept,
+    /// Its version serves, and its calls are not reported any more.
+    Forgotten,
+    /// Another version serves.
+    Replaced,
+}
+
+/// How an app's worker is.
+#[derive(Deserialize)]
+struct Status {
+    #[serde(default)]
+    developed: bool,
+    deployment_id: Option<String>,
 }
 
 impl<'a> Releaser<'a> {
     pub fn new(client: &'a Client, folder: &'a Path) -> Self {
-        Self { client, folder, installed: None, serving: false, live: None, settled: None, number: None }
+        Self { client, folder, installed: None, serving: false, live: None, settled: None, last: None }
     }
 
     /// Whether a version of this session serves.
@@ -57,16 +86,25 @@ impl<'a> Releaser<'a> {
         self.serving
     }
 
-    /// Whether the server serves what was brought to it without reporting its calls. The next release then brings it again.
-    pub async fn is_forgotten(&mut self) -> bool {
-        let Some((manifest, Some(_))) = &self.live else { return false };
+    /// Asks the server whether it still knows the session. Unless it does, the next release brings everything again.
+    pub async fn standing(&mut self) -> Standing {
+        let (Some((manifest, Some(_))), Some(last)) = (&self.live, &self.last) else { return Standing::Kept };
         let app = manifest.get("appId").and_then(Value::as_str).unwrap_or_default();
-        let Ok(status) = self.client.get(self.client.api(&["apps", app, "worker", "status"])).await else { return false };
-        let forgotten = status.get("developed").and_then(Value::as_bool) != Some(true);
-        if forgotten {
-            (self.live, self.settled) = (None, None);
-        }
-        forgotten
+        let asked = self.client.get(self.client.api(&["apps", app, "worker", "status"])).await;
+        let Ok(status) = asked.and_then(|answer| decode::<Status>(&answer)) else { return Standing::Kept };
+        let (Some(serves), Some(ours)) = (status.deployment_id, &last.deployment_id) else { return Standing::Kept };
+        let standing = match (serves == *ours, status.developed) {
+            (true, true) => return Standing::Kept,
+            (true, false) => Standing::Forgotten,
+            (false, _) => Standing::Replaced,
+        };
+        self.forget();
+        standing
+    }
+
+    /// What the server has is not known any more.
+    fn forget(&mut self) {
+        (self.installed, self.live, self.settled, self.last) = (None, None, None, None);
     }
 
     /// Brings the project's state to the server, after these files were saved. A state that was refused is sent again only if one
@@ -90,7 +128,7 @@ impl<'a> Releaser<'a> {
             Err(CliError::Problem(problem)) if problem.status < 500 => {}
             // Nobody knows what became of it.
             Err(_) => {
-                (self.installed, self.live) = (None, None);
+                self.forget();
                 return outcome;
             }
         }
@@ -100,21 +138,28 @@ impl<'a> Releaser<'a> {
 
     async fn send(&mut self, manifest: &Manifest, archive: Option<&Bytes>) -> Result<Release> {
         let new = (self.installed.as_ref() != Some(&manifest.document)).then_some(&manifest.document);
-        let answer = match (archive, new) {
+        let mut answer = match (archive, new) {
             (Some(archive), new) => self.deploy(&manifest.app_id, new, archive).await?,
             (None, Some(new)) => self.client.send(Method::POST, self.client.api(&["apps"]), new).await?,
             (None, None) => Value::Null,
         };
+        let meanwhile = self.meanwhile(&answer);
+        if let (Some(archive), Some(_), None) = (archive, &meanwhile, new) {
+            // The other's manifest is installed, and this one's code runs with it.
+            answer = self.deploy(&manifest.app_id, Some(&manifest.document), archive).await?;
+            self.meanwhile(&answer);
+        }
         self.installed = Some(manifest.document.clone());
         let is_complete = archive.is_some() || manifest.is_complete_without_backend();
-        let warnings = self.meanwhile(&answer).into_iter().chain(warnings(&answer)).collect();
+        let warnings = meanwhile.into_iter().chain(warnings(&answer)).collect();
         Ok(if is_complete { Release::Live { warnings } } else { Release::NoBackend })
     }
 
     /// What to say where somebody else has deployed since the last time: numbers of versions leave no gaps.
     fn meanwhile(&mut self, answer: &Value) -> Option<String> {
-        let number = answer.get("version").and_then(Value::as_u64)?;
-        let before = self.number.replace(number)?;
+        let brought = decode::<Brought>(answer).ok()?;
+        let number = brought.version;
+        let before = self.last.replace(brought)?.version;
         (number > before + 1)
             .then(|| format!("somebody else deployed version {} meanwhile; it does not serve any more", number - 1))
     }

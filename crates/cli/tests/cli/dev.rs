@@ -1,10 +1,12 @@
 use serde_json::{Value, json};
+use weft_testkit::eventually;
 
 use crate::deploy::{manifest, project, server};
 use crate::fake::Fake;
 use crate::machine::Machine;
 
 const DEPLOY: &str = "POST /api/v1/apps/slack/deploy?dev=true";
+const STATUS: &str = "GET /api/v1/apps/slack/worker/status";
 
 /// A server that accepts deployments for development, with these lines in the log.
 async fn developing(log: &[Value]) -> Fake {
@@ -13,6 +15,26 @@ async fn developing(log: &[Value]) -> Fake {
     let events: Vec<String> = log.iter().map(|line| format!("data: {line}\n\n")).collect();
     fake.text("GET /api/v1/apps/slack/logs", 200, "text/event-stream", &events.concat());
     fake
+}
+
+/// A server that accepts these deployments, and whose log ends at once.
+async fn deploying(versions: &[(u32, &str)]) -> Fake {
+    let fake = server(true).await;
+    fake.text("GET /api/v1/apps/slack/logs", 200, "text/event-stream", "");
+    for (version, id) in versions {
+        fake.ok(DEPLOY, &json!({ "message": "deployed", "version": version, "deploymentId": id }));
+    }
+    fake
+}
+
+fn deployments(fake: &Fake) -> usize {
+    fake.lines().iter().filter(|line| *line == DEPLOY).count()
+}
+
+/// Waits until the server was asked so often how the worker is.
+async fn asked(fake: &Fake, times: usize) {
+    let count = || fake.lines().iter().filter(|line| *line == STATUS).count();
+    eventually("the server is asked how it is", async || (count() >= times).then_some(())).await;
 }
 
 fn report(name: &str, data: &Value) -> Value {
@@ -168,21 +190,46 @@ async fn a_server_that_goes_away_is_waited_for() {
 
 #[tokio::test]
 async fn a_server_that_forgot_the_session_gets_it_again() {
-    let fake = developing(&[]).await;
-    let status = "GET /api/v1/apps/slack/worker/status";
-    fake.ok(status, &json!({ "app_id": "slack", "status": "running" }));
-    fake.ok(status, &json!({ "app_id": "slack", "status": "running", "developed": true }));
+    let fake = deploying(&[(1, "d1"), (2, "d2")]).await;
+    fake.ok(STATUS, &json!({ "app_id": "slack", "status": "running", "deployment_id": "d1" }));
+    fake.ok(STATUS, &json!({ "app_id": "slack", "status": "running", "deployment_id": "d2", "developed": true }));
     let machine = Machine::logged_in(&fake);
     project(&machine);
     let mut dev = machine.start(&["dev", "slack"]);
     dev.line_with("Watching slack").await;
     // The log of this server ends at once, so that it is followed again.
     dev.line_with("✓ live").await;
-    while fake.lines().iter().filter(|line| *line == status).count() < 3 {
-        tokio::task::yield_now().await;
-    }
-    let deployed = fake.requests().into_iter().filter(|request| request.line == DEPLOY).count();
-    assert_eq!(deployed, 2, "once at the start, and once when it was forgotten");
+    asked(&fake, 3).await;
+    assert_eq!(deployments(&fake), 2, "once at the start, and once when it was forgotten");
+}
+
+#[tokio::test]
+async fn another_version_is_told_and_not_replaced_without_a_save() {
+    let fake = deploying(&[(1, "d1"), (3, "d3")]).await;
+    fake.ok(STATUS, &json!({ "app_id": "slack", "status": "running", "deployment_id": "theirs" }));
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let mut dev = machine.start(&["dev", "slack"]);
+    dev.line_with("Watching slack").await;
+    dev.line_with("! another version serves now: the next save replaces it").await;
+    assert_eq!(deployments(&fake), 1);
+    machine.write("slack/backend/more.ts", "1");
+    dev.line_with("✓ live  backend/more.ts").await;
+    assert_eq!(deployments(&fake), 2);
+    let last = fake.requests().into_iter().rfind(|request| request.line == DEPLOY).expect("a deployment");
+    assert_eq!(last.parts().await[0].0, "manifest", "theirs may be another");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_say_what_serves_is_left_alone() {
+    let fake = deploying(&[(1, "d1")]).await;
+    fake.ok(STATUS, &json!({ "app_id": "slack", "status": "running" }));
+    let machine = Machine::logged_in(&fake);
+    project(&machine);
+    let mut dev = machine.start(&["dev", "slack"]);
+    dev.line_with("Watching slack").await;
+    asked(&fake, 2).await;
+    assert_eq!(deployments(&fake), 1);
 }
 
 #[tokio::test]
@@ -201,11 +248,7 @@ async fn a_proxy_that_finds_no_server_is_waited_out() {
 
 #[tokio::test]
 async fn whoever_replaces_the_work_of_somebody_else_is_told() {
-    let fake = server(true).await;
-    fake.text("GET /api/v1/apps/slack/logs", 200, "text/event-stream", "");
-    for version in [4, 5, 7] {
-        fake.ok(DEPLOY, &json!({ "message": "deployed", "version": version }));
-    }
+    let fake = deploying(&[(4, "d4"), (5, "d5"), (7, "d7"), (8, "d8")]).await;
     let machine = Machine::logged_in(&fake);
     project(&machine);
     let mut dev = machine.start(&["dev", "slack"]);
@@ -216,6 +259,7 @@ async fn whoever_replaces_the_work_of_somebody_else_is_told() {
         if said {
             let expected = "! somebody else deployed version 6 meanwhile; it does not serve any more";
             assert_eq!(dev.line_with("somebody else").await, expected);
+            assert_eq!(deployments(&fake), 4, "once more with the manifest: theirs may be another");
         }
     }
 }

@@ -14,7 +14,7 @@ const BACKEND: &str = "defineIntegration({ actions: {
 
 async fn with_integration(program: &Program) -> weft_testkit::Api {
     let alice = program.administrator().await;
-    let actions = ["ping", "burn", "hang"].map(|id| json!({ "id": id, "name": id, "timeoutMs": 60_000 }));
+    let actions = ["ping", "burn", "hang"].map(|id| json!({ "id": id, "name": id, "timeoutSeconds": 60 }));
     let manifest = json!({ "appId": "chat", "name": "chat", "version": "1.0.0", "type": "integration", "actions": actions });
     alice.post("/api/v1/apps", manifest).await.expect(200);
     alice.deploy("chat", &[("index.ts", BACKEND)]).await.expect(200);
@@ -23,7 +23,7 @@ async fn with_integration(program: &Program) -> weft_testkit::Api {
 
 #[tokio::test]
 async fn a_misspelt_variable_is_named() {
-    let variables = [("WEFT_JIAL", "require"), ("WEFT_LISTEN", "127.0.0.1:0"), ("WEFT_TOKEN", "t"), ("OTHER", "x")];
+    let variables = [("WEFT_JIAL", "require"), ("WEFT_LISTEN", "127.0.0.1:0"), ("WEFT_PORT_80_TCP", "x"), ("OTHER", "x")];
     let outcome = Machine::new().run(&["serve", "--print-config"], &variables, "").await;
     assert_eq!((outcome.code, outcome.stderr.as_str()), (0, "! WEFT_JIAL is no variable of Weft, and nothing comes of it\n"));
 }

@@ -121,8 +121,14 @@ fn fill(path: &CStr, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Keeps the capabilities that this process was given from the programs that it executes.
+pub fn clear_ambient_capabilities() -> io::Result<()> {
+    set(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as c_ulong)
+}
+
 /// So that root without an account of its own to change to is executed without powers.
 fn drop_capabilities() {
+    let _ = clear_ambient_capabilities();
     // Ends at the first that the kernel does not know, or that this process may not drop because it does not have it.
     for capability in 0..64 {
         if set(libc::PR_CAPBSET_DROP, capability).is_err() {

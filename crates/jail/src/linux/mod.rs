@@ -18,6 +18,7 @@ mod schedule;
 mod spawn;
 
 pub use broker::Broker;
+pub use child::clear_ambient_capabilities;
 pub use files::system_files;
 pub use probe::support;
 pub use process::resident_memory;

@@ -5,7 +5,7 @@
 //! may hold personal data: it is never stored, and only those who may deploy the app see it.
 
 use serde_json::json;
-use weft_model::{AppId, DeploymentId, Principal, RunId};
+use weft_model::{AppId, DeploymentId, Principal, RunId, TenantId};
 use weft_workers::{Level, LogLine};
 
 use super::service::Apps;
@@ -57,13 +57,18 @@ pub struct Refusal<'a> {
 }
 
 impl Apps {
-    /// Whether calls of the app are reported to its live log.
-    pub fn is_developed(&self, id: &AppId) -> bool {
+    /// Whether it is worth asking if calls of the app are reported to its live log.
+    pub fn may_be_developed(&self, id: &AppId) -> bool {
         self.developed.deployments.contains_key(id)
     }
 
-    /// Reports a refused call, as the process reports those that reach it.
-    pub fn report(&self, app: &AppId, refusal: &Refusal<'_>) {
+    /// Reports a refused call of an app that somebody works on, as the process reports those that reach it.
+    pub async fn report(&self, (tenant, app): (&TenantId, &AppId), refusal: &Refusal<'_>) {
+        let Ok(known) = self.get(tenant, app).await else { return };
+        let Some(serving) = &known.deployment else { return };
+        if self.developed.purpose(app, serving.id) == Purpose::Serve {
+            return;
+        }
         let Refusal { email, action, code, category, message } = refusal;
         let id = RunId::generate(self.clock.now()).to_string();
         let error = json!({ "message": message, "code": code, "category": category });

@@ -133,6 +133,9 @@ struct WorkerStatus {
     app_id: AppId,
     /// `starting`, `running`, `stopping`, `stopped` or `crashed`.
     status: String,
+    /// The version that serves. Absent: nothing was deployed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment_id: Option<DeploymentId>,
     /// Whether its calls are reported to the live log, because `weft dev` deployed it since this server was started. Absent: no.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     developed: bool,
@@ -285,8 +288,10 @@ async fn worker_status(
     Caller(caller): Caller,
     Path(app_id): Path<AppId>,
 ) -> Result<Body<WorkerStatus>, Problem> {
-    let (status, purpose) = node.apps.worker_status(&caller.tenant, &app_id).await?;
-    Ok(Body(WorkerStatus { app_id, status: status.to_string(), developed: purpose == dev::Purpose::Develop }))
+    let (status, serving) = node.apps.worker_status(&caller.tenant, &app_id).await?;
+    let (deployment_id, purpose) = serving.unzip();
+    let developed = purpose == Some(dev::Purpose::Develop);
+    Ok(Body(WorkerStatus { app_id, status: status.to_string(), deployment_id, developed }))
 }
 
 /// Call a method of an app's backend

@@ -105,11 +105,11 @@ impl Apps {
         self.commit(transaction, id).await
     }
 
-    /// What an app's worker is doing here, and what the version that serves is for.
-    pub async fn worker_status(&self, tenant: &TenantId, id: &AppId) -> Result<(Status, Purpose), Error> {
+    /// What an app's worker is doing here, and the version that serves.
+    pub async fn worker_status(&self, tenant: &TenantId, id: &AppId) -> Result<(Status, Option<(DeploymentId, Purpose)>), Error> {
         let app = self.get(tenant, id).await?;
-        let purpose = app.deployment.as_ref().map_or(Purpose::Serve, |deployment| self.developed.purpose(id, deployment.id));
-        Ok((self.workers.status(id.as_str()).unwrap_or(Status::Stopped), purpose))
+        let serving = app.deployment.as_ref().map(|deployment| (deployment.id, self.developed.purpose(id, deployment.id)));
+        Ok((self.workers.status(id.as_str()).unwrap_or(Status::Stopped), serving))
     }
 
     /// Notes whether a version has a handler for jobs, where it was deployed before anybody asked.

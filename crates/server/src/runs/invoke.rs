@@ -22,6 +22,9 @@ use crate::{
     node::Node,
 };
 
+/// Of the message of a report, in bytes.
+const LONGEST_REPORT: usize = 2048;
+
 /// The handler of jobs.
 const ON_JOB: &str = "onJob";
 
@@ -87,10 +90,10 @@ pub struct Outcome {
 /// Calls an action. The call goes on when whoever asked for it goes away.
 pub async fn invoke(node: &Arc<Node>, invocation: Invocation) -> Result<Outcome, Error> {
     let shared = Arc::clone(node);
-    let watched = node.apps.is_developed(&invocation.provider).then(|| Box::new(Watched::of(&invocation)));
+    let watched = node.apps.may_be_developed(&invocation.provider).then(|| Box::new(Watched::of(&invocation)));
     let outcome = outlive(&node.background, async move { run_action(&shared, invocation).await }).await;
     if let (Some(watched), Err(error)) = (watched, &outcome) {
-        watched.report(node, &error.cause);
+        Box::pin(watched.report(node, &error.cause)).await;
     }
     outcome
 }
@@ -109,12 +112,14 @@ impl Watched {
     }
 
     /// Tells whoever works on the app of what its process does not: that a call was refused, or what it returned.
-    fn report(&self, node: &Node, cause: &Cause) {
+    async fn report(&self, node: &Node, cause: &Cause) {
+        use CallError::{Died, Failed, Timeout};
         let message = match cause {
             // The process has told it, or it is nothing of the app's.
-            Cause::Failed(_) | Cause::App(apps::Error::Call(_)) | Cause::UnknownIntegration(_) | Cause::UnknownCallingApp(_) => {
-                return;
-            }
+            Cause::Failed(_)
+            | Cause::App(apps::Error::Call(Failed(_) | Timeout(_) | Died(_)))
+            | Cause::UnknownIntegration(_)
+            | Cause::UnknownCallingApp(_) => return,
             Cause::Denied(permission) => format!("the caller lacks the permission {permission}"),
             Cause::InvalidInput(faults) | Cause::InvalidOutput(faults) => {
                 let faults: Vec<_> = faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect();
@@ -125,7 +130,9 @@ impl Watched {
         let failed = cause.failed();
         let (code, category) = (failed.code.as_str(), failed.category.as_str());
         let (email, action) = (self.by.email.as_str(), self.action.as_str());
-        node.apps.report(&self.app, &Refusal { email, action, code, category, message: &message });
+        // Of a long list the beginning says enough, and a line of the log has room for that.
+        let message = message.get(..message.floor_char_boundary(LONGEST_REPORT)).unwrap_or_default();
+        node.apps.report((&self.by.tenant, &self.app), &Refusal { email, action, code, category, message }).await;
     }
 }
 

@@ -24,9 +24,10 @@ async fn a_worker_is_started_and_stopped_by_hand() {
     assert_eq!(admin.post("/api/v1/apps/crm/worker/start", json!({})).await.expect(409).code(), "not_deployed");
 
     admin.deploy("crm", &[("index.ts", "serve({ rpc: { ping: () => 'pong' } })")]).await.expect(200);
+    let serving = admin.get("/api/v1/apps/crm").await.expect(200).value("/deploymentId");
     assert_eq!(
         admin.get("/api/v1/apps/crm/worker/status").await.expect(200).json,
-        json!({ "app_id": "crm", "status": "running" })
+        json!({ "app_id": "crm", "status": "running", "deployment_id": serving })
     );
     let stopped = admin.post("/api/v1/apps/crm/worker/stop", json!({})).await.expect(200);
     assert_eq!(stopped.text("/message"), "worker 'crm' stopped");
