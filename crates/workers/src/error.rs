@@ -42,7 +42,7 @@ pub enum CallError {
 fn described(method: &str) -> String {
     match method {
         "__integration" => "for actions: it does not call `defineIntegration`".to_owned(),
-        "__webhook" => "for webhooks: there are none in its `defineIntegration`".to_owned(),
+        "__webhook" => "for webhooks: no `webhooks` in `defineIntegration`, and no method `__webhook`".to_owned(),
         other => format!("named `{other}`"),
     }
 }

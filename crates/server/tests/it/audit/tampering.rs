@@ -122,7 +122,10 @@ async fn a_log_that_was_computed_anew_contradicts_the_checkpoint() {
     }
     let change = "update audit_heads set hash = (select hash from audit_events order by seq desc limit 1)";
     let last = u64::try_from(scene.last).expect("positive");
-    assert_eq!(scene.after(change).await, [Finding::Rewritten(last)]);
+    let found = scene.after(change).await;
+    // The server may have made checkpoints on the way as well.
+    assert!(found.iter().all(|finding| matches!(finding, Finding::Rewritten(3..))), "{found:?}");
+    assert_eq!(found.last(), Some(&Finding::Rewritten(last)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
