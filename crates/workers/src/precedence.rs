@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 const PRIORITY: u8 = 1;
 /// The part of one processor's time that may be taken for good: a twentieth.
 const SHARE: u32 = 20;
-/// What may be taken at once after a quiet time.
+/// What may be taken at once after a quiet time, in milliseconds of a processor.
 const SAVED: i64 = 100;
-/// What a process owes that burnt: ten seconds of the above.
+/// What a process starts from that burnt, in the same: to earn its way from here to the above takes ten seconds.
 const OWED: i64 = -400;
-/// A tick of the kernel's accounting; userspace sees hundredths of a second everywhere.
+/// A tick of the kernel's accounting in milliseconds; userspace sees hundredths of a second everywhere.
 const TICK: u64 = 10;
 
 /// The precedence of one process.
