@@ -56,7 +56,7 @@ pub fn real_time(_thread: u32, _priority: u8) -> io::Result<()> {
 }
 
 /// Nothing to take back.
-pub fn ordinary(_thread: u32, _niceness: u8) -> io::Result<()> {
+pub fn ordinary(_thread: u32, _niceness: Option<u8>) -> io::Result<()> {
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use weft_jail::SystemResolver;
 use weft_model::{RunId, Secret};
 use weft_postgres::Binaries;
-use weft_workers::{Confinement, Endpoint, Host, HostSettings};
+use weft_workers::{Confinement, Endpoint, Host, HostSettings, Limits};
 
 use crate::{
     apps::{self, Apps, Backend, Installer, Machine},
@@ -32,7 +32,7 @@ use crate::{
     events,
     files::{Files, Storage},
     hooks::{self, Hooks},
-    host::{Accounts, DataDir, Keys, Runtime, Signals, find_bun, go_first},
+    host::{Accounts, DataDir, Keys, Runtime, Signals, find_bun, precedence},
     http::{self, outbound::Outbound},
     identity::{Identity, Oidc, Policy},
     integrations::{Indexes, Integrations},
@@ -72,10 +72,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         print!("{DEFAULT}");
         return Ok(());
     }
-    let settings = Settings::load(args)?;
+    let mut settings = Settings::load(args)?;
     let telemetry = Telemetry::start(&settings)?;
     if settings.workers.real_time {
-        go_first().await?;
+        settings.precedence = precedence().await;
     }
     let mut server = Server::start(settings, Clock::default()).await?;
     println!("Weft is ready at {}", server.node.url("/"));
@@ -432,7 +432,7 @@ fn worker_settings(
     database: &PgConnectOptions,
 ) -> HostSettings {
     let mut settings = HostSettings::new(&runtime.bun, &runtime.prelude, format!("http://{address}"));
-    settings.limits = all.workers.limits();
+    settings.limits = Limits { precedence: all.precedence.clone(), ..all.workers.limits() };
     settings.confinement = (all.workers.jail != Jail::Off).then(|| Confinement {
         required: all.workers.jail == Jail::Require,
         guard: Arc::clone(&all.egress_allow),

@@ -1,7 +1,7 @@
 //! Owns a process until its end: waits for it, kills what has to be killed and with it everything it started, reads its pipes to
 //! their end, and says why it is gone.
 
-use crate::{Death, DeathKind, Limits, Platform, logs::Journal, spawn, vitals::Vitals};
+use crate::{Death, DeathKind, Limits, Platform, in_flight::InFlight, logs::Journal, spawn, vitals::Vitals};
 use std::{io, process::ExitStatus, sync::Arc, time::Duration};
 use tokio::{
     process::Child,
@@ -23,6 +23,7 @@ pub(crate) struct Keeper<P: Platform> {
     pub(crate) killed: watch::Receiver<Option<Death>>,
     pub(crate) limits: Limits,
     pub(crate) vitals: Arc<Vitals>,
+    pub(crate) calls: Arc<InFlight<P::Context>>,
     pub(crate) journal: Arc<Journal<P>>,
 }
 
@@ -45,7 +46,7 @@ impl<P: Platform> Keeper<P> {
         let end = tokio::select! {
             biased;
             status = self.child.wait() => End::ByItself(status),
-            bytes = self.vitals.outgrown(group, &self.limits, &self.journal) => End::Outgrown(bytes),
+            bytes = self.vitals.outgrown(group, &self.limits, (&self.calls, &self.journal)) => End::Outgrown(bytes),
             end = must_end(&mut self.stdin, &mut self.stdout, &mut self.killed) => end,
         };
         // Whatever it started must not outlive it, nor keep its pipes open.

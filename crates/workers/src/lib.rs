@@ -36,5 +36,6 @@ pub use frame::Offer;
 pub use host::Host;
 pub use logs::{Level, LogLine};
 pub use platform::{Call, Job, Platform, Status, WorkerReport};
+pub use precedence::Precedence;
 pub use settings::{Account, Allows, Confinement, Endpoint, HostSettings, Limits, RestartPolicy, WorkerSpec};
 pub use vitals::MEMORY_IS_WATCHED;

@@ -125,6 +125,7 @@ impl<P: Platform> Process<P> {
             killed,
             limits,
             vitals: Arc::clone(&vitals),
+            calls: Arc::clone(&calls),
             journal,
         };
         let table = Arc::clone(&calls);

@@ -5,6 +5,8 @@ use serde_json::value::RawValue;
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 use weft_jail::{AddressGuard, Resolver};
 
+use crate::precedence::Precedence;
+
 pub use weft_jail::Account;
 
 /// Settings shared by all workers of one host.
@@ -112,14 +114,14 @@ pub struct Limits {
     pub file_size: u64,
     /// How far it gives way to others when the processor is short: 0 (as the server) to 19 (takes what is left).
     pub niceness: u8,
-    /// Whether processes that take little of the processor get real-time priority.
-    pub real_time: bool,
+    /// Decides whether processes that take little of the processors go first; nobody does without.
+    pub precedence: Option<Arc<Precedence>>,
 }
 
 impl Default for Limits {
     /// 256 MiB of memory, 256 calls and 1,024 waiting with 64 MiB of parameters, 2,000 log lines a second (4,000 at once), 10 s of silence,
-    /// 15 min without a call, 512 threads, 1,024 open files, files of 256 MiB, niceness 5, no
-    /// real-time priority.
+    /// 15 min without a call, 512 threads, 1,024 open files, files of 256 MiB, niceness 5, nobody
+    /// goes first.
     fn default() -> Self {
         Self {
             memory: 256 * 1024 * 1024,
@@ -134,7 +136,7 @@ impl Default for Limits {
             open_files: 1024,
             file_size: 256 * 1024 * 1024,
             niceness: 5,
-            real_time: false,
+            precedence: None,
         }
     }
 }

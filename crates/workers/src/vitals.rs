@@ -2,7 +2,7 @@
 //! systems without `/proc` nothing is known of memory and nothing enforced ([`MEMORY_IS_WATCHED`] says so). Only the process
 //! itself counts; in a jail it cannot start others.
 
-use crate::{Limits, Platform, logs::Journal, precedence::Precedence};
+use crate::{Limits, Platform, in_flight::InFlight, logs::Journal, precedence::Turn};
 use std::{
     collections::BTreeSet,
     sync::{
@@ -48,15 +48,20 @@ impl Vitals {
 
     /// Measures until the process uses more memory than it may; returns how many bytes. What else is to be looked at regularly has
     /// the same rhythm: the reports of its log, its precedence.
-    pub(crate) async fn outgrown<P: Platform>(&self, process: Option<u32>, limits: &Limits, journal: &Journal<P>) -> u64 {
-        let mut precedence = Precedence::new(process, limits);
+    pub(crate) async fn outgrown<P: Platform>(
+        &self,
+        process: Option<u32>,
+        limits: &Limits,
+        (calls, journal): (&InFlight<P::Context>, &Journal<P>),
+    ) -> u64 {
+        let mut turn = Turn::new(process, limits);
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             journal.report_dropped();
-            if let Some(precedence) = &mut precedence {
-                precedence.look();
+            if let Some(turn) = &mut turn {
+                turn.look(calls.unused_since().is_none_or(|since| since.elapsed() < PERIOD));
             }
             let Some(bytes) = process.and_then(resident) else { continue };
             self.resident.store(bytes, Relaxed);

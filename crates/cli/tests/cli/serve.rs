@@ -61,28 +61,61 @@ fn policies(process: u32) -> Vec<(String, u8)> {
     stats.filter_map(read).collect()
 }
 
+/// Keeps all processors busy until it is dropped.
+#[cfg(target_os = "linux")]
+struct Busy(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+#[cfg(target_os = "linux")]
+impl Busy {
+    fn new(processors: usize) -> Self {
+        let busy = Self(std::sync::Arc::new(true.into()));
+        for _ in 0..processors {
+            let goes_on = std::sync::Arc::clone(&busy.0);
+            std::thread::spawn(move || while goes_on.load(std::sync::atomic::Ordering::Relaxed) {});
+        }
+        busy
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn with_real_time_priority_the_server_and_quiet_workers_go_first_and_who_may_not_is_told() {
+async fn where_processors_are_short_the_server_and_a_quiet_app_go_first_while_it_is_called() {
     const ROUND_ROBIN: u8 = 2;
-    let program = match Program::start("[workers]\nreal_time = true", |_| {}).await {
-        Ok(program) => program,
-        Err(said) => return assert!(said.contains("workers.real_time") && said.contains("CAP_SYS_NICE"), "{said}"),
-    };
+    let program = Program::start("", |_| {}).await.expect("it starts");
     let alice = with_integration(&program).await;
-    assert_eq!(alice.get("/api/v1/status").await.expect(200).value("/workers/limits/realTime"), json!(true));
-    assert_eq!(alice.call("chat", "ping", json!({})).await.expect(200).json, "pong");
-    let threads = policies(program.id());
-    let first = threads.iter().filter(|(_, policy)| *policy == ROUND_ROBIN).count();
-    assert_eq!(first, std::thread::available_parallelism().expect("processors").get(), "those that carry tasks: {threads:?}");
-
+    if alice.get("/api/v1/status").await.expect(200).value("/workers/limits/realTime") == json!(false) {
+        return assert!(program.log().contains("CAP_SYS_NICE"), "who may not is told: {}", program.log());
+    }
+    let first = |process| policies(process).iter().filter(|(_, policy)| *policy == ROUND_ROBIN).count();
     let (worker, _) = program.processes().into_iter().find(|(_, command)| command.contains("prelude.ts")).expect("a worker");
-    let goes_first = || policies(worker).iter().filter(|(_, policy)| *policy == ROUND_ROBIN).count();
-    eventually("the worker was quiet for a while", async || (goes_first() == 1).then_some(())).await;
+    let processors = std::thread::available_parallelism().expect("processors").get();
+    let busy = Busy::new(processors);
+    eventually("the worker and the threads that carry tasks go first", async || {
+        assert_eq!(alice.call("chat", "ping", json!({})).await.expect(200).json, "pong");
+        (first(worker) > 1 && first(program.id()) == processors).then_some(())
+    })
+    .await;
+    let others = program.processes().into_iter().filter(|(id, _)| ![program.id(), worker].contains(id));
+    let raised: Vec<_> = others.filter(|(id, _)| first(*id) > 0).collect();
+    assert!(raised.is_empty(), "the database never does: {raised:?}");
     assert_eq!(alice.call("chat", "burn", json!({})).await.expect(200).json, "burnt");
-    eventually("it burnt, and has to give way", async || (goes_first() == 0).then_some(())).await;
+    eventually("it burnt, and has to give way", async || (first(worker) == 0).then_some(())).await;
+    drop(busy);
+    eventually("nobody is called, and nobody goes first", async || (first(program.id()) == 0).then_some(())).await;
     assert_eq!(alice.call("chat", "ping", json!({})).await.expect(200).json, "pong");
-    let others = program.processes().into_iter().filter(|(id, _)| *id != program.id());
-    let raised: Vec<_> = others.filter(|(id, _)| policies(*id).iter().any(|(_, policy)| *policy != 0)).collect();
-    assert!(raised.is_empty(), "the database never goes first: {raised:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_goes_first_where_the_operator_does_not_want_that() {
+    let program = Program::start("[workers]\nreal_time = false", |_| {}).await.expect("it starts");
+    let alice = program.administrator().await;
+    assert_eq!(alice.get("/api/v1/status").await.expect(200).value("/workers/limits/realTime"), json!(false));
+    assert!(!program.log().contains("CAP_SYS_NICE"), "{}", program.log());
 }

@@ -11,12 +11,15 @@ pub fn real_time(thread: u32, priority: u8) -> io::Result<()> {
     schedule(thread, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, c_int::from(priority))
 }
 
-/// Takes real-time priority from a thread; it gives way to others as far as `niceness` says, 0 to 19.
+/// Takes real-time priority from a thread; it gives way to others as far as `niceness` says, 0 to 19, or as before.
 #[expect(unsafe_code, reason = "no safe wrapper")]
-pub fn ordinary(thread: u32, niceness: u8) -> io::Result<()> {
-    schedule(thread, libc::SCHED_OTHER, 0)?;
-    // SAFETY: numbers only. Linux takes the number of a thread, whatever POSIX says.
-    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, thread as id_t, c_int::from(niceness)) })?;
+pub fn ordinary(thread: u32, niceness: Option<u8>) -> io::Result<()> {
+    // The flag stays: to clear it takes a privilege that who may raise itself need not have, and for others it has no meaning.
+    schedule(thread, libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0)?;
+    if let Some(niceness) = niceness {
+        // SAFETY: numbers only. Linux takes the number of a thread, whatever POSIX says.
+        Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, thread as id_t, c_int::from(niceness)) })?;
+    }
     Ok(())
 }
 

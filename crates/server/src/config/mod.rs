@@ -23,6 +23,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 use weft_jail::AddressGuard;
 use weft_model::Secret;
+use weft_workers::Precedence;
 
 use crate::{data::BackendLimits, db, integrations::Source, jobs::Limits};
 
@@ -198,6 +199,8 @@ pub struct Settings {
     pub deliveries_kept: Duration,
     pub records_kept: Duration,
     pub workers: Workers,
+    /// Who goes first on this machine where `workers.real_time` asks for it: nobody until the program has seen that it may have that.
+    pub precedence: Option<Arc<Precedence>>,
     /// Jobs that this node works on at once.
     pub jobs: Limits,
     /// Where files lie, and how large they may be.
@@ -259,6 +262,7 @@ impl Settings {
             deliveries_kept: days(file.history.deliveries_days, default.history.deliveries_days),
             records_kept: days(file.history.records_days, default.history.records_days),
             workers,
+            precedence: None,
             jobs: file.jobs.check(&default.jobs, &mut problems),
             files: file.files.check(&default.files, (args.s3_access_key_id, args.s3_secret_access_key), &mut problems),
             packages: file.packages.check(default.packages, args.package_registry, &mut problems),

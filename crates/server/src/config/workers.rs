@@ -42,7 +42,7 @@ pub struct Workers {
     /// `None`: a worker is never stopped for want of calls.
     pub idle: Option<Duration>,
     pub niceness: u8,
-    /// Whether the server, and workers that take little of the processors, go before everything else on this machine.
+    /// Whether the server, and workers that take little of the processors, go before everything else where processors are short.
     pub real_time: bool,
     pub jail: Jail,
 }
@@ -55,7 +55,6 @@ impl Workers {
             queue: self.max_queue,
             idle: self.idle,
             niceness: self.niceness,
-            real_time: self.real_time,
             ..Limits::default()
         }
     }

@@ -20,7 +20,7 @@ use weft_model::AppId;
 pub use keys::{Keys, MasterFile};
 pub use runtime::{Runtime, find_bun};
 pub use signals::Signals;
-pub use threads::{go_first, runtime};
+pub use threads::{precedence, runtime};
 
 /// An unprivileged account for a server that is root. No entry in the password file is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,19 +1,19 @@
-//! The threads that carry the server's tasks, and their precedence over everything else on the machine.
+//! The threads that carry the server's tasks, and their precedence where processors are short.
 
 use std::{
     fs, io,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use anyhow::Context;
 use tokio::runtime::{Builder, Handle, Runtime};
+use weft_workers::Precedence;
 
 /// In front of the number of a thread, in the order in which they were started.
 const NAME: &str = "weft-";
-
-/// Above that of workers, which lose theirs when they burn: the server has to be able to look.
-const PRIORITY: u8 = 2;
 
 const PAUSE: Duration = Duration::from_millis(5);
 const ATTEMPTS: u32 = 1000;
@@ -26,21 +26,36 @@ pub fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().enable_all().thread_name_fn(move || format!("{NAME}{}", started.fetch_add(1, Relaxed))).build()
 }
 
-/// Gives real-time priority to the threads that carry tasks, so that nothing else on the machine makes a call wait.
-pub async fn go_first() -> anyhow::Result<()> {
-    let carriers = Handle::current().metrics().num_workers();
-    // A thread takes its name once it runs, which may take a while on a busy machine.
+/// Who goes first where processors are short: the threads that carry tasks, and quiet backends. Nobody where that is not allowed.
+pub async fn precedence() -> Option<Arc<Precedence>> {
+    match Precedence::new(carriers().await) {
+        Ok(precedence) => Some(Arc::new(precedence)),
+        Err(error) => {
+            let remedy = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    ". Run the server as root, or give it the capability CAP_SYS_NICE (systemd: AmbientCapabilities=CAP_SYS_NICE)"
+                }
+                _ => "",
+            };
+            tracing::info!("server.real_time: nobody goes first where processors are short (workers.real_time): {error}{remedy}");
+            None
+        }
+    }
+}
+
+/// A thread takes its name once it runs, which may take a while on a busy machine.
+async fn carriers() -> Vec<u32> {
+    let wanted = Handle::current().metrics().num_workers();
     for _ in 0..ATTEMPTS {
-        let threads = carrying(carriers).context("workers.real_time: only on Linux, for now")?;
-        if threads.len() == carriers {
-            return threads.into_iter().try_for_each(|thread| weft_jail::real_time(thread, PRIORITY)).context(
-                "workers.real_time: the server may not have real-time priority. Run it as root, give it the capability CAP_SYS_NICE \
-                 (systemd: AmbientCapabilities=CAP_SYS_NICE), or set workers.real_time to false",
-            );
+        match carrying(wanted) {
+            Ok(threads) if threads.len() == wanted => return threads,
+            Ok(_) => {}
+            // Another system than Linux.
+            Err(_) => break,
         }
         tokio::time::sleep(PAUSE).await;
     }
-    anyhow::bail!("workers.real_time: the server's own threads were not found below /proc/self/task")
+    Vec::new()
 }
 
 /// The threads that carry tasks, as far as they have their names.

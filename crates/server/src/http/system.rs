@@ -118,19 +118,20 @@ struct Limits {
     /// Minutes without a call until it is stopped; absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_minutes: Option<f64>,
-    /// Whether the server, and workers that take little of the processors, have real-time priority.
+    /// Whether the server, and workers that take little of the processors, get real-time priority where processors are short.
     real_time: bool,
 }
 
-impl From<&config::Workers> for Limits {
-    fn from(settings: &config::Workers) -> Self {
+impl From<&config::Settings> for Limits {
+    fn from(all: &config::Settings) -> Self {
+        let settings = &all.workers;
         Self {
             memory_mib: settings.memory_mib,
             memory_enforced: weft_workers::MEMORY_IS_WATCHED,
             max_calls: settings.max_calls,
             max_queue: settings.max_queue,
             idle_minutes: settings.idle.map(|idle| idle.as_secs_f64() / 60.0),
-            real_time: settings.real_time,
+            real_time: all.precedence.is_some(),
         }
     }
 }
@@ -208,7 +209,7 @@ async fn status(State(node): State<Arc<Node>>, Caller(caller): Caller) -> Result
         },
         workers: Workers {
             running: reports.values().filter(|report| report.status == weft_workers::Status::Running).count(),
-            limits: (&node.settings.workers).into(),
+            limits: (&node.settings).into(),
             confinement: Confinement::of(&node),
         },
         sql: Sql { state: if node.sql.off().is_none() { "on" } else { "off" }, reason: node.sql.off().map(str::to_owned) },

@@ -1,7 +1,7 @@
 //! Passwords: the rule, hashing and checking. Argon2id with 19 MiB, two passes, one lane.
 
 use std::sync::{
-    Arc, LazyLock,
+    Arc,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -14,9 +14,6 @@ use weft_model::{Fault, Secret};
 
 /// Hashing is costly on purpose; more at once than this would only make each slower and eat memory.
 const AT_ONCE: usize = 2;
-
-/// Checked when the account does not exist, so that the answer takes as long as for one that does.
-static NOBODY: LazyLock<String> = LazyLock::new(|| hash_now("nobody has this password"));
 
 /// What a password must be that this one is not, as faults at `path`; empty when it will do.
 pub fn faults(password: &str, path: &str) -> Vec<Fault> {
@@ -38,8 +35,6 @@ pub struct Passwords {
 
 impl Passwords {
     pub fn new() -> Self {
-        // Now, because the first check of an unknown account must not take longer than others.
-        LazyLock::force(&NOBODY);
         Self { turns: Semaphore::new(AT_ONCE), checks: Arc::default() }
     }
 
@@ -48,21 +43,23 @@ impl Passwords {
         self.blocking(move || hash_now(password.expose())).await
     }
 
-    /// Whether `password` is the one that `hash` was made from. Without a hash it takes as long and is false.
+    /// Whether `password` is the one that `hash` was made from. Without a hash, for an account that does not exist, it takes as long and
+    /// is false.
     pub async fn verify(&self, password: Secret<String>, hash: Option<String>) -> bool {
         let checks = Arc::clone(&self.checks);
         self.blocking(move || {
-            let known = hash.is_some();
-            let text = hash.unwrap_or_else(|| NOBODY.clone());
             checks.fetch_add(1, Ordering::Relaxed);
-            PasswordHash::new(&text)
+            let Some(hash) = hash else {
+                hash_now(password.expose());
+                return false;
+            };
+            PasswordHash::new(&hash)
                 .is_ok_and(|parsed| Argon2::default().verify_password(password.expose().as_bytes(), &parsed).is_ok())
-                && known
         })
         .await
     }
 
-    /// How many passwords were checked against a hash, true or made up. For tests.
+    /// How many passwords were checked against a hash, or as if there were one. For tests.
     pub fn checks(&self) -> u64 {
         self.checks.load(Ordering::Relaxed)
     }
