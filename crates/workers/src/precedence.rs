@@ -16,6 +16,10 @@ const SERVER: u8 = 2;
 const BACKEND: u8 = 1;
 /// How often it is looked at how busy the processors are.
 const LOOK: Duration = Duration::from_millis(200);
+/// For how much of the time, in percent, processors are busy that are short: of two, one and a fifth.
+const SHORT: u64 = 60;
+/// While somebody has priority all is a little dearer, and that alone must not keep it up.
+const STILL_SHORT: u64 = 67;
 /// For how long processors count as short and a backend as called after they last were.
 const KEPT: Duration = Duration::from_secs(3);
 /// The part of one processor's time that a backend may take for good: a twelfth.
@@ -127,8 +131,7 @@ fn counted(count: usize, change: Option<bool>) -> usize {
 
 impl Machine {
     fn look(&mut self, times: Times, now: Instant) {
-        // While somebody has priority all is a little dearer, and that alone must not keep it up.
-        if times.busy_since(&self.times) > times.idle_since(&self.times) * if self.first { 2 } else { 1 } {
+        if times.busy_since(&self.times) > if self.first { STILL_SHORT } else { SHORT } {
             self.short = Some(now);
         }
         self.times = times;
@@ -147,12 +150,10 @@ struct Times {
 }
 
 impl Times {
+    /// Percent.
     fn busy_since(&self, before: &Self) -> u64 {
-        self.busy.saturating_sub(before.busy)
-    }
-
-    fn idle_since(&self, before: &Self) -> u64 {
-        self.idle.saturating_sub(before.idle)
+        let (busy, idle) = (self.busy.saturating_sub(before.busy), self.idle.saturating_sub(before.idle));
+        busy * 100 / (busy + idle).max(1)
     }
 }
 
@@ -317,7 +318,7 @@ mod tests {
     fn it_is_needed_while_processors_are_short_and_somebody_quiet_is_called() {
         let now = Instant::now();
         let mut machine = Machine { times: Times::default(), looked: now, short: None, called: 0, raised: 0, first: false };
-        machine.look(Times { busy: 60, idle: 40 }, now);
+        machine.look(Times { busy: 61, idle: 39 }, now);
         assert!(!machine.needed(now), "nobody is called");
         machine.called = 1;
         assert!(machine.needed(now));
@@ -325,7 +326,7 @@ mod tests {
         assert!(machine.needed(now + LOOK), "it is kept for a moment");
         assert!(!machine.needed(now + KEPT), "there is enough for everybody");
         machine.first = true;
-        machine.look(Times { busy: 160, idle: 140 }, now + KEPT);
+        machine.look(Times { busy: 165, idle: 135 }, now + KEPT);
         assert!(!machine.needed(now + KEPT), "what priority itself costs does not keep it up");
         machine.look(Times { busy: 240, idle: 160 }, now + KEPT);
         assert!(machine.needed(now + KEPT));
