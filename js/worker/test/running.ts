@@ -1,19 +1,11 @@
 /** Starts backends for tests, and ends them with their folders, so that nothing outlives a test. */
-import { afterEach } from "bun:test";
+import { onTestFinished } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { Backend, DISCOVER } from "./backend.ts";
 
 export type Files = Record<string, string>;
-
-const running: Backend[] = [];
-const folders: string[] = [];
-
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((backend) => backend.stop()));
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
-});
 
 /** A backend made of a source text or of files, which has announced itself. */
 export function started(source: string | Files, discover: Json = DISCOVER): Promise<Backend> {
@@ -28,19 +20,21 @@ export function startedIn(folder: string, entryPoint: string): Promise<Backend> 
 /** A backend that has only just been started. */
 export function spawned(source: string | Files, entryPoint = "index.ts"): Backend {
   const folder = mkdtempSync(join(tmpdir(), "backend-"));
-  folders.push(folder);
   const files = typeof source === "string" ? { "index.ts": source } : source;
   for (const [name, text] of Object.entries(files)) {
     const path = join(folder, name);
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, text);
   }
-  return run(folder, entryPoint);
+  return run(folder, entryPoint, () => rmSync(folder, { recursive: true, force: true }));
 }
 
-function run(folder: string, entryPoint: string): Backend {
+function run(folder: string, entryPoint: string, afterwards = () => {}): Backend {
   const backend = new Backend(folder, entryPoint);
-  running.push(backend);
+  onTestFinished(async () => {
+    await backend.stop();
+    afterwards();
+  });
   return backend;
 }
 
