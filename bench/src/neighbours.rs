@@ -79,7 +79,7 @@ pub async fn report(effort: Effort) -> anyhow::Result<String> {
     let mut text = table("a quiet app, 200 calls/s", usual)?;
     let status = plain.get("/api/v1/status").await?;
     if status["workers"]["limits"]["realTime"] == false {
-        text.push_str("\nWithout real-time priority (`workers.real_time`), which this account may not have.\n");
+        text.push_str("\nWithout real-time priority (`workers.real_time`), which is not to be had here.\n");
     }
     write!(text, "\n{}", table("the same without `workers.real_time`", others)?)?;
     plain.stop().await?;

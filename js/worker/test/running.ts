@@ -31,10 +31,7 @@ export function spawned(source: string | Files, entryPoint = "index.ts"): Backen
 
 function run(folder: string, entryPoint: string, afterwards = () => {}): Backend {
   const backend = new Backend(folder, entryPoint);
-  onTestFinished(async () => {
-    await backend.stop();
-    afterwards();
-  });
+  onTestFinished(() => backend.stop().finally(afterwards));
   return backend;
 }
 
